@@ -1,0 +1,179 @@
+"""The `clapp` command: one thin function a verb; the work is in the package.
+
+Heavy imports stand inside the verbs, so that `clapp --help` answers without torch.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from clapp.console import log_to_stderr, print_json, run_app
+
+app = typer.Typer(
+    help="Find, look at, export and run small networks that stand in for classical filters.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
+Results = Annotated[Path, typer.Option(help="Folder of results.")]
+Storage = Annotated[
+    str | None, typer.Option(help="Storage URL; default: RESULTS/STUDY/study.db.", metavar="URL")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
+Model = Annotated[Path, typer.Argument(help="Export folder, trial folder or .onnx file.")]
+RESULTS = Path("results")
+
+PICK_HELP = """min-loss | knee | trial=N | "params<=500" or "flops<=2M" (the lowest loss among the
+front's models that satisfy it) | "loss<=0.002" (the fewest parameters among those that do)."""
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    log_to_stderr()
+    if version:
+        from clapp import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def front(
+    study: StudyName, results: Results = RESULTS, storage: Storage = None, json: AsJson = False
+) -> None:
+    """The Pareto front of a study, deduplicated."""
+    from clapp.front import front_document, print_front
+    from clapp.study.storage import load_existing
+
+    loaded = load_existing(study, results, storage)
+    if json:
+        print_json(front_document(loaded))
+    else:
+        print_front(loaded)
+
+
+@app.command()
+def export(
+    study: StudyName,
+    pick: Annotated[str, typer.Option(metavar="RULE", help=PICK_HELP)] = "knee",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; default: RESULTS/STUDY/export/RULE.")
+    ] = None,
+    results: Results = RESULTS,
+    storage: Storage = None,
+    json: AsJson = False,
+) -> None:
+    """Export a model of the front: weights, configuration, ONNX, preview and card."""
+    from clapp.export import export_pick
+
+    limit_threads()
+    result = export_pick(study, pick, results, storage, out)
+    if json:
+        print_json(result.document())
+        return
+    typer.echo(
+        f"trial {result.trial}: {result.params:,} parameters, {result.flops / 1e6:.2f} MFLOPs, "
+        f"loss {result.loss:.6f}\n{result.path}: {', '.join(result.files)}"
+    )
+
+
+@app.command()
+def infer(
+    model: Model,
+    picture: Annotated[Path, typer.Argument(metavar="IN", help="Picture to filter.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Picture to write.")],
+) -> None:
+    """Apply a model to a picture."""
+    from clapp.infer import infer as infer_picture
+
+    infer_picture(model, picture, out)
+    typer.echo(str(out))
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    images: Annotated[
+        str, typer.Argument(help="Picture, folder, or a packaged split such as photos:validation.")
+    ],
+    filter: Annotated[  # noqa: A002 - the option's name
+        str | None, typer.Option(help="Classical filter; default: the one the model learned.")
+    ] = None,
+    resize: Annotated[int, typer.Option(min=1, help="Shorter side in pixels.")] = 256,
+    crop: Annotated[int, typer.Option(min=1, help="Side of the central crop in pixels.")] = 224,
+    json: AsJson = False,
+) -> None:
+    """Compare a model with the classical filter: mean L2, L1, PSNR and SSIM over pictures."""
+    from clapp.evaluate import evaluate as evaluate_model
+    from clapp.files import parse_yaml
+
+    limit_threads()
+    spec = None if filter is None else parse_yaml(filter, "--filter")
+    result = evaluate_model(model, images, spec, resize, crop)
+    if json:
+        print_json(result.document())
+        return
+    typer.echo(
+        f"L2 {result.l2:.6f}  L1 {result.l1:.5f}  PSNR {result.psnr:.2f} dB  "
+        f"SSIM {result.ssim:.4f}  over {result.images} pictures"
+    )
+
+
+@app.command()
+def train(
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file; default: the packaged one.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; default: train.output_dir.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Train one configuration and write weights, configuration, curve and preview."""
+    from clapp.config import load_config
+    from clapp.single import train_to_folder
+
+    loaded = load_config(config, set_ or ())
+    limit_threads()
+    document = train_to_folder(loaded, out or Path(loaded.train.output_dir))
+    if json:
+        print_json(document)
+    else:
+        typer.echo(
+            f"{document['path']}: loss {document['loss']:.6f} after {document['iterations']} "
+            f"iterations and {document['seconds']:.1f} s ({document['stop_reason']})"
+        )
+
+
+@app.command()
+def dashboard(
+    study: StudyName,
+    results: Results = RESULTS,
+    storage: Storage = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free one.")] = 8080,
+) -> None:
+    """optuna-dashboard on this machine, with the pictures of every trial."""
+    from clapp.dashboard import serve
+
+    serve(study, results, storage, port)
+
+
+def limit_threads() -> None:
+    """One thread for OpenCV: its pool costs more than it brings on crops of this size."""
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+def main(**_: Any) -> NoReturn:
+    """Entry point of the `clapp` command."""
+    run_app(app)

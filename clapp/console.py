@@ -1,0 +1,51 @@
+"""What every command line shares: exit codes, logs on stderr, one JSON document on stdout."""
+
+import json
+import sys
+from typing import Any, NoReturn
+
+import typer
+
+from clapp.errors import UserError
+
+INTERRUPTED = 130
+
+
+def run_app(app: typer.Typer) -> NoReturn:
+    """Run a command line and exit: 0 done, 2 the user's mistake, 130 interrupted, 1 a defect."""
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    sys.exit(0)
+
+
+def fail(message: str) -> NoReturn:
+    """One line on stderr, exit code 2."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def log_to_stderr(level: str = "INFO") -> None:
+    """Send log messages to stderr as short lines; called by entry points, never on import."""
+    from loguru import logger
+
+    logger.remove()
+    logger.add(sys.stderr, level=level, format="<level>{message}</level>")
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document on stdout; NaN, which JSON does not have, becomes null."""
+    print(json.dumps(_finite(document), indent=2))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
+        return None
+    return value

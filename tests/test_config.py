@@ -1,0 +1,133 @@
+"""Configuration: the reference's file, overrides, and one-line errors."""
+
+from pathlib import Path
+
+import pytest
+
+from clapp.config import Layer, compose, defaults, flatten, load_config, merge, nest
+from clapp.errors import ConfigError, UserError
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def test_reference_default_file_loads_key_for_key() -> None:
+    config = load_config(GOLDEN / "reference-default.yaml")
+    assert config.train_data.name == "imagenet-1k"
+    assert config.train_data.buffer_delay == 0.1
+    assert config.valid_data.split == "validation"
+    assert config.num_resolutions == 2
+    assert config.train.batch_size == 256
+    assert config.train.min_lr == 1e-5
+    assert config.train.stop_loss_ema == 0.95
+    assert config.model.capacity == 8
+
+
+def test_packaged_model_is_the_reference_model() -> None:
+    reference = load_config(GOLDEN / "reference-default.yaml").model
+    assert load_config().model == reference
+
+
+def test_every_default_is_documented() -> None:
+    from clapp.files import PACKAGE
+
+    for line in (PACKAGE / "default.yaml").read_text().splitlines():
+        key, _, rest = line.partition(":")
+        # valid_data repeats the keys of train_data, explained there.
+        if rest.strip() and not line.startswith("#"):
+            documented = "#" in rest or key.strip() in defaults()["train_data"]
+            assert documented, line
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", ".001", "1.0e-3", "+1e-3"])
+def test_scientific_notation_is_a_number(text: str) -> None:
+    assert load_config(None, [f"train.learning_rate={text}"]).train.learning_rate == 0.001
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.capcity=3", "model.capcity: unknown key; did you mean capacity?"),
+        ("nonsense=1", "nonsense: unknown key; known: num_runs"),
+        ("model.kernel_size=4", "model.kernel_size: 4 is not allowed; allowed: 1, 3, 5 or 7"),
+        ("model.capacity=2.5", "model.capacity: 2.5 is not allowed; allowed: a whole number"),
+        ("model.capacity=0", "model.capacity: 0 is not allowed; allowed: at least 1"),
+        ("model.rezero=1", "model.rezero: 1 is not allowed; allowed: true or false"),
+        ("model=3", "model: 3 is not allowed; allowed: a section"),
+        ("train.learning_rate=fast", "'fast' is not allowed; allowed: a number"),
+        ("train.learning_rate=.inf", "allowed: a finite number"),
+        ("train.min_lr=1", "train: min_lr 1.0 exceeds learning_rate"),
+        ("train.min_iterations=9999", "min_iterations 9999 exceeds max_iterations"),
+        ("train_data.crop_size=999", "crop_size 999 does not fit into resize_base"),
+        ("train_data.target_filter=sobel_4", "sobel_4"),
+        ("valid_data.target_filter=random_41", "differs from train_data.target_filter"),
+        ("valid_data.split=train", "are the same pictures"),
+        ("train.batch_size", "key=value is expected"),
+        ("train.batch_size=[", "line 1"),
+    ],
+)
+def test_bad_override_is_one_line_that_names_it(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, [override])
+    text = str(caught.value)
+    assert text.startswith(f"--set {override}")
+    assert message in text
+    assert "\n" not in text
+
+
+def test_error_names_the_file_and_line_of_a_duplicate(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("train:\n  seed: 1\n  seed: 2\n")
+    with pytest.raises(ConfigError, match=r"twice\.yaml, line 3: duplicate key 'seed'"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the file is empty"),
+        ("- 1\n", "a mapping of keys is expected"),
+        ("model: {capacity: '8'}\n", r"model\.capacity: '8' is not allowed"),
+        ("model: {capacity: '8', num_layers: no}\n", r"\(and 1 more\)"),
+    ],
+)
+def test_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=rf"bad\.yaml: {message}|{message}") as caught:
+        load_config(path)
+    assert str(path) in str(caught.value)
+
+
+def test_missing_file() -> None:
+    with pytest.raises(UserError, match=r"nowhere\.yaml: cannot be read: No such file"):
+        load_config("nowhere.yaml")
+
+
+def test_the_layer_at_fault_is_named() -> None:
+    layers = [Layer("study.yaml", {"model": {"capacity": 0}}), Layer("space", {"model": {}})]
+    with pytest.raises(ConfigError, match=r"^study\.yaml: model\.capacity"):
+        compose(layers)
+
+
+def test_inline_filters_replace_each_other() -> None:
+    first = {"train_data": {"target_filter": {"kernel": [[1.0]], "normalize": "max"}}}
+    second = {"train_data": {"target_filter": {"kernel": [[2.0]]}}}
+    assert merge(first, second) == second
+
+
+def test_flatten_reverses_nest() -> None:
+    flat = {"train.seed": 1, "model.capacity": 2, "num_runs": 3}
+    assert flatten(nest(flat)) == flat
+
+
+def test_canonical_ignores_what_has_no_effect() -> None:
+    base = ["model.norm=none", "model.stem=8"]
+    first = load_config(None, [*base, "model.flip_conv_norm=true"]).model
+    second = load_config(None, ["model.norm=none", "model.flip_conv_norm=false"]).model
+    assert first.canonical() == second.canonical()
+    assert first.canonical() != load_config().model.canonical()
+
+
+def test_shared_weights_need_equal_widths() -> None:
+    with pytest.raises(ConfigError, match=r"stem \(1\) must equal capacity \(8\)"):
+        load_config({"model": {"shared_weights": True, "stem": 1}})
