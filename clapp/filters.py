@@ -1,0 +1,308 @@
+"""The classical filters that networks learn to stand in for.
+
+A filter maps an RGB picture, uint8 (H, W, 3), to one grey channel, uint8 (H, W). It is given as
+
+- a name of the registry below (`sobel_3`, ...),
+- `module:function`, any importable function with that signature, or
+- `{kernel: [[...]], normalize: none|max|clip}`, a linear filter written in the configuration.
+"""
+
+import importlib
+import random
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from clapp.errors import ConfigError, UserError
+
+FilterSpec = str | Mapping[str, Any]
+Picture = NDArray[np.uint8]
+Plane = NDArray[np.float32]
+FilterFunction = Callable[[Picture], Picture]
+
+_EPSILON = np.float32(1e-8)
+_REGISTRY: dict[str, FilterFunction] = {}
+# Pillow's `L` is (19595 R + 38470 G + 7471 B + 2^15) >> 16. Every product and partial sum has fewer
+# than 25 bits, so float32 holds them exactly and truncation equals the shift.
+_LUMA = np.array([[19595 / 65536, 38470 / 65536, 7471 / 65536, 0.5]], np.float32)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A resolved filter. It pickles as its specification, so other processes resolve it anew."""
+
+    name: str
+    spec: FilterSpec
+    function: FilterFunction = field(repr=False, compare=False)
+
+    def __call__(self, image: Picture) -> Picture:
+        """Filter uint8 (H, W, 3) to uint8 (H, W)."""
+        return self.function(image)
+
+    def __reduce__(self) -> tuple[Callable[[FilterSpec], "Filter"], tuple[FilterSpec]]:
+        return resolve, (self.spec,)
+
+
+def known_filters() -> list[str]:
+    """The names of the registry, sorted."""
+    return sorted(_REGISTRY)
+
+
+def resolve(spec: FilterSpec) -> Filter:
+    """The filter that `spec` stands for.
+
+    Raises:
+        ConfigError: an unknown name (the known ones are listed), a function that cannot be
+            imported, or a mapping that is not a kernel.
+    """
+    if isinstance(spec, Mapping):
+        return _inline(spec)
+    if not isinstance(spec, str):
+        raise ConfigError(f"a filter is a name or a mapping with a kernel, not {spec!r}")
+    if spec in _REGISTRY:
+        return Filter(spec, spec, _REGISTRY[spec])
+    if ":" in spec:
+        return Filter(spec, spec, _imported(spec))
+    nearest = get_close_matches(spec, _REGISTRY, n=1)
+    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    raise ConfigError(
+        f"unknown filter {spec!r}; {hint}known: {', '.join(known_filters())}, "
+        "module:function, or a mapping {kernel: [[...]], normalize: none|max|clip}"
+    )
+
+
+def apply_filter(spec: FilterSpec, image: Picture) -> Picture:
+    """Filter one picture.
+
+    Args:
+        spec: a name, `module:function`, or a mapping as in a configuration file.
+        image: uint8 (H, W, 3) in RGB order, or (H, W), which stands for three equal channels.
+
+    Returns:
+        uint8 (H, W).
+
+    Raises:
+        ConfigError: see `resolve`.
+        UserError: the picture has another type or shape.
+    """
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+        raise UserError(
+            "a picture is a uint8 array of shape (H, W, 3) or (H, W), "
+            f"not {image.dtype} {image.shape}"
+        )
+    if image.size == 0:
+        raise UserError(f"a picture needs at least one pixel, not {image.shape}")
+    if image.ndim == 2:
+        image = np.repeat(image[..., None], 3, axis=2)
+    return resolve(spec)(np.ascontiguousarray(image))
+
+
+def luma(image: Picture) -> Picture:
+    """ITU-R 601 luma, bit for bit as Pillow's mode `L`: uint8 (H, W, 3) -> uint8 (H, W)."""
+    return cv2.transform(image.astype(np.float32), _LUMA).astype(np.uint8)
+
+
+def register(name: str) -> Callable[[FilterFunction], FilterFunction]:
+    """Enter the decorated function into the registry."""
+
+    def enter(function: FilterFunction) -> FilterFunction:
+        _REGISTRY[name] = function
+        return function
+
+    return enter
+
+
+@register("sobel_3")
+def sobel_3(image: Picture) -> Picture:
+    """Gradient magnitude of the blurred grey picture, over its maximum (OpenCV's 3x3 Sobel)."""
+    return _sobel(image, 3)
+
+
+@register("sobel_canny_5")
+def sobel_canny_5(image: Picture) -> Picture:
+    """OpenCV's Canny (thresholds 50 and 150) of the 5x5 Sobel magnitude."""
+    return cast(Picture, cv2.Canny(_sobel(image, 5), 50, 150))
+
+
+@register("random_41")
+def random_41(image: Picture) -> Picture:
+    """One fixed random 3x3 kernel for each channel, all weights positive with sum one."""
+    response = _convolve(image, _KERNEL_41)
+    return (np.clip(response, 0, 1) * np.float32(255)).astype(np.uint8)
+
+
+@register("random2_51_15")
+def random2_51_15(image: Picture) -> Picture:
+    """Magnitude of two fixed random antisymmetric kernels, over its maximum."""
+    first, second = _convolve(image, _KERNEL_51), _convolve(image, _KERNEL_15)
+    magnitude = np.sqrt(first * first + second * second)
+    magnitude /= magnitude.max() + _EPSILON
+    return (magnitude * np.float32(255)).astype(np.uint8)
+
+
+def _sobel(image: Picture, size: int) -> Picture:
+    blurred = cv2.GaussianBlur(luma(image), (3, 3), 0)
+    dx = cv2.Sobel(blurred, cv2.CV_16S, 1, 0, ksize=size).astype(np.float32)
+    dy = cv2.Sobel(blurred, cv2.CV_16S, 0, 1, ksize=size).astype(np.float32)
+    dx *= dx
+    dy *= dy
+    dx += dy
+    return _over_maximum(np.sqrt(dx, out=dx))
+
+
+def _over_maximum(magnitude: Plane) -> Picture:
+    """Scale so that the maximum becomes 255, and truncate; changes its argument."""
+    scale = magnitude.max() + _EPSILON
+    magnitude *= np.float32(255)  # before the division: the reference rounds in this order
+    magnitude /= scale
+    return magnitude.astype(np.uint8)
+
+
+def _normalised(weights: list[float], generator: random.Random) -> NDArray[np.float32]:
+    """Shuffle 27 weights into (channel, row, column) and lay them out for `_correlate`."""
+    generator.shuffle(weights)
+    kernel = np.array(weights).reshape(3, 3, 3)
+    return _interleaved(kernel / np.abs(kernel).sum())
+
+
+def _positive_kernel(seed: int) -> NDArray[np.float32]:
+    generator = random.Random(seed)  # noqa: S311 - the seed is the filter's definition
+    return _normalised([generator.random() for _ in range(27)], generator)
+
+
+def _antisymmetric_kernel(seed: int) -> NDArray[np.float32]:
+    generator = random.Random(seed)  # noqa: S311
+    half = [generator.random() for _ in range(13)]
+    return _normalised([*half, 0.0, *(-weight for weight in half)], generator)
+
+
+def _interleaved(kernel: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(3, KH, KW) as (KH, 3 * KW): the order in which an RGB picture lies in memory."""
+    _, height, width = kernel.shape
+    return kernel.transpose(1, 2, 0).reshape(height, 3 * width).astype(np.float32)
+
+
+_KERNEL_41 = _positive_kernel(41)
+_KERNEL_51 = _antisymmetric_kernel(51)
+_KERNEL_15 = _antisymmetric_kernel(15)
+
+
+def _convolve(image: Picture, kernel: NDArray[np.float32]) -> Plane:
+    """Correlate RGB in [0, 1], zeros outside, with a 3x3x3 kernel laid out by `_interleaved`.
+
+    One pass over the interleaved rows keeps the channels in a single running sum. Summing three
+    rounded responses instead moves values across whole grey levels where the picture is white.
+    """
+    rows = image.astype(np.float32).reshape(len(image), -1)  # (H, 3 W)
+    rows /= np.float32(255)
+    response = cv2.filter2D(rows, -1, kernel, borderType=cv2.BORDER_CONSTANT)
+    return cast(Plane, response[:, 1::3])  # where the kernel is centred on the green of a pixel
+
+
+def _imported(spec: str) -> FilterFunction:
+    module_name, _, name = spec.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)  # last, so that nothing installed is shadowed
+    try:
+        function = getattr(importlib.import_module(module_name), name)
+    except AttributeError as error:
+        raise ConfigError(f"filter {spec!r}: {error}") from error
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"filter {spec!r} cannot be imported: {reason}") from error
+    if not callable(function):
+        raise ConfigError(f"filter {spec!r} is not a function")
+    return _checked(spec, function)
+
+
+def _checked(name: str, function: Callable[[Picture], Any]) -> FilterFunction:
+    """`function` with its result checked; a wrong one would be learned without complaint."""
+
+    def checked(image: Picture) -> Picture:
+        try:
+            result = function(image)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise UserError(f"filter {name!r} failed: {reason}") from error
+        height, width = image.shape[:2]
+        if not isinstance(result, np.ndarray):
+            raise UserError(f"filter {name!r} returned {type(result).__name__}, not an array")
+        if result.dtype != np.uint8 or result.shape != (height, width):
+            raise UserError(
+                f"filter {name!r} returned {result.dtype} {result.shape} "
+                f"for a picture of {image.shape}; uint8 ({height}, {width}) is expected"
+            )
+        return result
+
+    return checked
+
+
+def _inline(spec: Mapping[str, Any]) -> Filter:
+    """A kernel written in the configuration."""
+    unknown = [key for key in spec if key not in ("kernel", "normalize")]
+    if unknown:
+        raise ConfigError(f"filter: unknown key {unknown[0]!r}; known: kernel, normalize")
+    if "kernel" not in spec:
+        raise ConfigError("filter: the key kernel is required in a mapping")
+    kernel = _kernel(spec["kernel"])
+    mode = spec.get("normalize", "clip")
+    if not isinstance(mode, str) or mode not in _NORMALISERS:
+        raise ConfigError(f"filter: normalize {mode!r} is not allowed; allowed: none, max, clip")
+    finish = _NORMALISERS[mode]
+    height, width = kernel.shape[-2:]
+    name = f"kernel {height}x{width}"
+    return Filter(name, dict(spec), lambda image: finish(_correlate(image, kernel)))
+
+
+def _kernel(value: Any) -> NDArray[np.float32]:
+    """`value` as (KH, KW), or as (3, KH, KW) for a kernel with a plane for each channel."""
+    try:
+        kernel = np.array(value)
+    except ValueError as error:
+        raise ConfigError("filter: kernel must be rows of equal length") from error
+    if kernel.size == 0 or not (kernel.ndim == 2 or (kernel.ndim == 3 and len(kernel) == 3)):
+        raise ConfigError(
+            "filter: kernel must be a list of rows, or three such lists (red, green, blue), "
+            f"not of shape {kernel.shape}"
+        )
+    if kernel.dtype.kind not in "iuf" or not np.isfinite(kernel).all():
+        raise ConfigError("filter: kernel must hold finite numbers")
+    return kernel.astype(np.float32)
+
+
+def _correlate(image: Picture, kernel: NDArray[np.float32]) -> Plane:
+    """OpenCV's correlation, reflected border, of grey or of each channel, in float32 on [0, 255].
+
+    A kernel of even size is anchored right of and below its middle, as cv2.filter2D does.
+    """
+    if kernel.ndim == 2:
+        return cast(Plane, cv2.filter2D(luma(image), cv2.CV_32F, kernel))
+    responses = (
+        cv2.filter2D(np.ascontiguousarray(image[..., channel]), cv2.CV_32F, plane)
+        for channel, plane in enumerate(kernel)
+    )
+    return cast(Plane, sum(responses, np.float32(0)))
+
+
+def _clipped(response: Plane) -> Picture:
+    return np.clip(response, 0, 255).astype(np.uint8)
+
+
+_NORMALISERS: dict[str, Callable[[Plane], Picture]] = {
+    "none": lambda response: _clipped(np.abs(response)),
+    "max": lambda response: _over_maximum(np.abs(response)),
+    "clip": _clipped,
+}
+"""How a kernel's response becomes grey levels, all truncated towards zero.
+
+none: its magnitude as it is; clip: its positive part; both stop at 255. max: its magnitude, scaled
+so that the largest in the picture becomes 255.
+"""
