@@ -27,7 +27,7 @@ _HOMES = {
     "load_config": "clapp.config",
     "train": "clapp.train",
 }
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - names, resolved on first use
+__all__ = ["__version__", *_HOMES]  # resolved on first use
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ the defaults by `compose`, which names the layer at fault when the result is not
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, cast
 
 from pydantic import (
     BaseModel,
@@ -72,7 +72,10 @@ class DataConfig(Section):
         if value is not None:
             from clapp.filters import resolve  # cv2 is not needed to print --help
 
-            resolve(value)
+            try:
+                resolve(value)
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
         return value
 
     @model_validator(mode="after")
@@ -191,8 +194,7 @@ class Config(Section):
     @property
     def target_filter(self) -> FilterSpec:
         """The filter the network learns."""
-        assert self.train_data.target_filter is not None  # _consistent refuses null
-        return self.train_data.target_filter
+        return cast(FilterSpec, self.train_data.target_filter)  # _consistent refuses null
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -24,7 +24,7 @@ def run_app(app: typer.Typer) -> NoReturn:
 
 def fail(message: str) -> NoReturn:
     """One line on stderr, exit code 2."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
     sys.exit(2)
 
 
@@ -38,7 +38,7 @@ def log_to_stderr(level: str = "INFO") -> None:
 
 def print_json(document: Any) -> None:
     """Print one JSON document on stdout; NaN, which JSON does not have, becomes null."""
-    print(json.dumps(_finite(document), indent=2))
+    typer.echo(json.dumps(_finite(document), indent=2))
 
 
 def _finite(value: Any) -> Any:
