@@ -1,0 +1,233 @@
+"""The Pareto front of a study: which trained models no other model beats in every objective."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clapp.errors import UserError
+from clapp.files import write_text
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+    from rich.table import Table
+
+REFERENCE = "reference"
+_ALWAYS = ("loss", "params", "flops")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trial that trained to the end within the study's limits.
+
+    Attributes:
+        trial: its number in the study.
+        values: objective name -> value, all of them minimised.
+        params: parameters of the network.
+        flops: floating-point operations at 224x224, 2 per multiply-add.
+        loss: mean L2 over the validation set.
+        config: dotted key -> value, where the trial's configuration differs from the defaults.
+        baseline: name of the baseline of the study that the trial is, if any.
+    """
+
+    trial: int
+    values: dict[str, float]
+    params: int
+    flops: int
+    loss: float
+    config: dict[str, Any]
+    baseline: str | None = None
+
+    def document(self) -> dict[str, Any]:
+        """The candidate as `clapp front --json` prints it."""
+        others = {name: v for name, v in self.values.items() if name not in _ALWAYS}
+        return {
+            "trial": self.trial,
+            "loss": self.loss,
+            "params": self.params,
+            "flops": self.flops,
+            **others,
+            "config": self.config,
+        }
+
+
+def objectives(study: "Study") -> list[str]:
+    """The study's objective names.
+
+    Raises:
+        UserError: the study has none, so it was not made by CLAPP.
+    """
+    names = study.metric_names
+    if not names:
+        raise UserError(
+            f"study {study.study_name}: its objectives have no names; it was not made by CLAPP"
+        )
+    return list(names)
+
+
+def candidates(study: "Study") -> list[Candidate]:
+    """Every complete and feasible trial of `study`, in the order of the trials.
+
+    Raises:
+        UserError: see `objectives`.
+    """
+    from optuna.trial import TrialState
+
+    names = objectives(study)
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return [_candidate(t, names) for t in complete if all(v <= 0 for v in t.constraints.values())]
+
+
+def _candidate(trial: "FrozenTrial", names: list[str]) -> Candidate:
+    attributes = trial.user_attrs
+    return Candidate(
+        trial=trial.number,
+        values=dict(zip(names, trial.values, strict=True)),
+        params=attributes["params"],
+        flops=attributes["flops"],
+        loss=attributes["loss"],
+        config=attributes["config"],
+        baseline=attributes.get("baseline"),
+    )
+
+
+def front(found: Iterable[Candidate], names: Sequence[str]) -> list[Candidate]:
+    """The non-dominated candidates in the objectives `names`, sorted by params, then loss.
+
+    Of candidates with equal objectives the earliest trial stays.
+    """
+    ordered = sorted(found, key=lambda c: c.trial)
+    if not ordered:
+        return []
+    from moocore import is_nondominated  # type: ignore[import-untyped]
+
+    # keep_weakly=False (its default) keeps the first of equal points: the earliest trial.
+    keep = is_nondominated([[c.values[name] for name in names] for c in ordered])
+    return sorted(
+        (c for c, kept in zip(ordered, keep, strict=True) if kept),
+        key=lambda c: (c.params, c.loss, c.trial),
+    )
+
+
+def front_of(study: "Study") -> list[Candidate]:
+    """The front of `study`; see `front` and `candidates`."""
+    return front(candidates(study), objectives(study))
+
+
+def reference_of(study: "Study") -> Candidate | None:
+    """The hand-tuned reference trained in the same study, once it is finished."""
+    return next((c for c in candidates(study) if c.baseline == REFERENCE), None)
+
+
+def counts(study: "Study") -> dict[str, int]:
+    """Trials by what became of them: complete, pruned, skipped, failed, running.
+
+    Skipped trials (duplicates, over a limit) are those pruned before any training.
+    """
+    from optuna.trial import TrialState
+
+    number = dict.fromkeys(("complete", "pruned", "skipped", "failed", "running"), 0)
+    words = {
+        TrialState.COMPLETE: "complete",
+        TrialState.FAIL: "failed",
+        TrialState.RUNNING: "running",
+    }
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state is TrialState.PRUNED:
+            number["skipped" if "skipped" in trial.user_attrs else "pruned"] += 1
+        elif trial.state in words:
+            number[words[trial.state]] += 1
+    return number
+
+
+def front_document(study: "Study") -> dict[str, Any]:
+    """`clapp front --json`: the study's name, its counts and its front."""
+    return {
+        "study": study.study_name,
+        "counts": counts(study),
+        "front": [candidate.document() for candidate in front_of(study)],
+    }
+
+
+def write_front(folder: Path, study: "Study") -> None:
+    """Write `front.json` and `front.csv` (a column per configuration key) into `folder`."""
+    document = front_document(study)
+    write_text(folder / "front.json", json.dumps(document, indent=2) + "\n")
+    write_text(folder / "front.csv", _csv(document["front"]))
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    keys = sorted({key for row in rows for key in row["config"]})
+    numbers = [key for key in (rows[0] if rows else _ALWAYS) if key != "config"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*numbers, *keys])
+    for row in rows:
+        config = [row["config"].get(key, "") for key in keys]
+        writer.writerow([row[key] for key in numbers] + [_cell(value) for value in config])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Null is written as such: an empty cell means that the key has its default."""
+    return value if isinstance(value, str | int | float) else json.dumps(value)
+
+
+def front_table(found: Sequence[Candidate], reference: Candidate | None) -> "Table":
+    """`found` as a table; models at least as good as `reference` in loss, params and FLOPs are
+    marked.
+    """
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("trial", "loss", "params", "MFLOPs"):
+        table.add_column(heading, justify="right")
+    table.add_column("", no_wrap=True)
+    others = [name for name in (found[0].values if found else ()) if name not in _ALWAYS]
+    for name in others:
+        table.add_column(name, justify="right")
+    for one in found:
+        table.add_row(
+            str(one.trial),
+            f"{one.loss:.6f}",
+            f"{one.params:,}",
+            f"{one.flops / 1e6:.2f}",
+            _remark(one, reference),
+            *(f"{one.values[name]:.4g}" for name in others),
+        )
+    return table
+
+
+def _remark(one: Candidate, reference: Candidate | None) -> str:
+    if one.baseline is not None:
+        return one.baseline
+    return "beats the reference" if reference is not None and beats(one, reference) else ""
+
+
+def beats(one: Candidate, other: Candidate) -> bool:
+    """Whether `one` is no worse than `other` in loss, params and FLOPs, and better in one."""
+    ours, theirs = (one.loss, one.params, one.flops), (other.loss, other.params, other.flops)
+    return ours != theirs and all(a <= b for a, b in zip(ours, theirs, strict=True))
+
+
+def print_front(study: "Study") -> None:
+    """Print the front as a table on stdout, with the counts and the reference."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    found, reference = front_of(study), reference_of(study)
+    summary = ", ".join(f"{number} {word}" for word, number in counts(study).items() if number)
+    console.print(f"{study.study_name}: {summary or 'no trials yet'}")
+    if not found:
+        console.print("No finished trial yet, so there is no front.")
+        return
+    console.print(front_table(found, reference))
+    if reference is not None and reference not in found:
+        console.print(
+            f"reference (trial {reference.trial}): loss {reference.loss:.6f}, "
+            f"{reference.params:,} params, {reference.flops / 1e6:.2f} MFLOPs"
+        )
