@@ -1,0 +1,76 @@
+"""The command line of `optimize.py`: runs studies and nothing else."""
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from clapp.console import log_to_stderr, run_app
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(context_settings={"help_option_names": ["-h", "--help"]})
+def optimize(
+    study: Annotated[
+        str, typer.Option(metavar="NAME|PATH", help="A study by name, or a study file.")
+    ],
+    trials: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Trained trials in all, over every run of the study."),
+    ] = None,
+    timeout: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Time in all, over every run: 90s, 30m, 1h30m."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Worker processes; default: the cores.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, mps.")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Storage of the trials; default: RESULTS/STUDY/study.db."),
+    ] = None,
+    results: Annotated[Path, typer.Option(metavar="DIR", help="Folder of results.")] = Path(
+        "results"
+    ),
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of the study.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key; repeatable."),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start anew; the old study is kept under another name.")
+    ] = False,
+) -> None:
+    """Search for small networks that stand in for a filter; run again to go on.
+
+    Interrupting is safe: whatever is trained is saved, and the same command goes on from there.
+    """
+    from clapp.config import Layer
+    from clapp.study.plan import make_plan
+
+    log_to_stderr()
+    overrides = [
+        Layer(f"--{name} {value}", layer)
+        for name, value, layer in (
+            ("trials", trials, {"budget": {"trials": trials}}),
+            ("timeout", timeout, {"budget": {"timeout": timeout}}),
+            ("seed", seed, {"seed": seed}),
+        )
+        if value is not None
+    ]
+    plan = make_plan(study, set_ or (), overrides)
+    if device is not None:
+        plan.config({}, seed=0, device=device)  # refuses an unknown device before anything starts
+    from clapp.study.driver import Options, run_study
+
+    code = run_study(plan, Options(results, storage, workers, device, fresh))
+    raise typer.Exit(code)
+
+
+def main() -> NoReturn:
+    """Entry point of `optimize.py` and of the `clapp-optimize` command."""
+    run_app(app)

@@ -1,0 +1,1 @@
+"""Studies: Optuna is the engine, its storage the only coordination between processes."""

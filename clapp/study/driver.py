@@ -1,0 +1,266 @@
+"""The driver: prepares a study, starts workers, shows what goes on, ends it in order.
+
+It never imports torch, so that it answers at once; the trials are trained by its workers.
+"""
+
+import os
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import optuna
+
+from clapp.console import INTERRUPTED
+from clapp.errors import ClappError, UserError
+from clapp.front import counts, front_of, print_front, reference_of, write_front
+from clapp.study import prepare
+from clapp.study.crew import Crew
+from clapp.study.job import Job
+from clapp.study.live import Snapshot, View, make_view
+from clapp.study.plan import Plan
+from clapp.study.storage import default_url, is_sqlite, open_storage, redact, storage_errors
+from clapp.study.trials import enqueue_again, interrupt, trained
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+POLL_SECONDS = 1.0
+RECOVER_SECONDS = 3.0
+ELAPSED_SECONDS = 10.0
+DEADLINE_GRACE = 10.0
+"""A worker that ignores the end of the study's time this long is killed."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a study is run; none of it changes what the study is."""
+
+    results: Path
+    storage: str | None = None
+    workers: int | None = None
+    device: str | None = None
+    fresh: bool = False
+
+
+def run_study(plan: Plan, options: Options) -> int:
+    """Run `plan` until its budget is spent, or go on with it.
+
+    Returns:
+        The exit code: 0 finished, 130 interrupted with everything saved.
+
+    Raises:
+        UserError: it cannot be run as asked for.
+        ClappError: the trainings fail again and again.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder = options.results / plan.name
+    url = options.storage or default_url(folder)
+    prepare.make_folder(options.results)
+    if options.fresh:
+        prepare.set_aside(plan, folder, open_storage(url) if options.storage else None)
+    prepare.make_folder(folder)
+    with storage_errors(url):
+        storage = open_storage(url)
+        study = prepare.create_study(plan, storage)
+        prepare.recover(study, folder / prepare.LOCKS, local=is_sqlite(url))
+        enqueue_again(study, failed_baselines=True)
+    run = Run(plan, options, study, folder, url)
+    return run.go()
+
+
+class Run:
+    """One run of a study by this process and its workers."""
+
+    def __init__(
+        self, plan: Plan, options: Options, study: "Study", folder: Path, url: str
+    ) -> None:
+        self._plan, self._study, self._folder, self._url = plan, study, folder, url
+        self._workers = options.workers or _cores()
+        self._local = is_sqlite(url)
+        self._started = time.monotonic()
+        self._elapsed_before: float = study.user_attrs.get(prepare.ELAPSED, 0.0)
+        trials = study.get_trials(deepcopy=False)
+        self._trained_before = trained(trials)
+        self._finished = {trial.number for trial in trials if trial.state.is_finished()}
+        self._stopping = False
+        self._announcements = {
+            "ready": "first worker is ready",
+            "trial": "waiting for pictures",
+            "progress": "training has started",
+        }
+        self._reasons: list[str] = []
+        self._error: ClappError | None = None
+        self._snapshot: Snapshot | None = None
+        left = self._seconds_left()
+        job = Job(
+            name=plan.name,
+            document=plan.document(),
+            storage=url,
+            folder=str(folder),
+            device=options.device,
+            deadline=None if left is None else time.time() + left,
+            first=len(trials),
+            salt="" if self._local else f"{socket.gethostname()}-{os.getpid()}",
+        )
+        self._crew = Crew(job, folder / "logs")
+
+    def go(self) -> int:
+        """Run to the end; returns the exit code."""
+        total = self._plan.file.budget.trials
+        left = self._seconds_left()
+        if self._trained_before >= total or (left is not None and left <= 0):
+            return self._nothing_to_do(self._trained_before >= total)
+        view = make_view()
+        view.message(
+            f"{self._plan.name}: {self._trained_before} of {total} trials trained; "
+            f"storage {redact(self._url)}"
+        )
+        view.message(f"starting {self._workers} worker{'s' * (self._workers > 1)}")
+        before = {s: signal.signal(s, self._interrupted) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with view:
+                self._crew.start(self._workers)
+                self._follow(view)
+        finally:
+            self._end()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return self._conclude(view)
+
+    def _interrupted(self, _signal: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _follow(self, view: View) -> None:
+        """Show what happens until the workers have ended or somebody interrupts."""
+        next_poll = next_recovery = next_elapsed = 0.0
+        while not self._stopping and self._crew.alive():
+            self._listen(view, wait=0.1)
+            now = time.monotonic()
+            if now >= next_recovery:
+                next_recovery = now + RECOVER_SECONDS
+                self._recover(view)
+            if now >= next_poll:
+                next_poll = now + POLL_SECONDS
+                view.update(self._look())
+            if now >= next_elapsed:
+                next_elapsed = now + ELAPSED_SECONDS
+                self._save_elapsed()
+            left = self._seconds_left()
+            if left is not None and left < -DEADLINE_GRACE:
+                self._reasons.append("the study's time is over")
+                break
+        self._listen(view, wait=0.0)
+        view.update(self._look())
+
+    def _listen(self, view: View, wait: float) -> None:
+        for event in self._crew.events(wait):
+            if event["event"] in self._announcements:
+                view.message(self._announcements.pop(event["event"]))
+            elif event["event"] == "end":
+                self._reasons.append(event["reason"])
+            elif event["event"] == "error" and not self._stopping:
+                self._error = (UserError if event["user"] else ClappError)(event["text"])
+                if event["user"]:
+                    self._stopping = True  # every other worker would meet the same
+
+    def _recover(self, view: View) -> None:
+        for message in self._crew.replace_killed():
+            view.message(message)
+        prepare.recover(self._study, self._folder / prepare.LOCKS, local=self._local)
+
+    def _look(self) -> Snapshot:
+        trials = self._study.get_trials(deepcopy=False)
+        fresh = [t for t in trials if t.state.is_finished() and t.number not in self._finished]
+        self._finished.update(trial.number for trial in fresh)
+        if fresh:
+            self._crew.finished_a_trial()
+        old = self._snapshot
+        changed = old is None or bool(fresh)
+        self._snapshot = Snapshot(
+            study=self._plan.name,
+            total=self._plan.file.budget.trials,
+            trained=trained(trials),
+            trained_before=self._trained_before,
+            counts=counts(self._study),
+            front=front_of(self._study) if changed or old is None else old.front,
+            reference=reference_of(self._study) if changed or old is None else old.reference,
+            elapsed=time.monotonic() - self._started,
+            seconds_left=self._seconds_left(),
+            workers=[f"worker {w.index}: {w.status}" for w in self._crew.workers],
+            finished=fresh,
+        )
+        return self._snapshot
+
+    def _elapsed(self) -> float:
+        return self._elapsed_before + time.monotonic() - self._started
+
+    def _seconds_left(self) -> float | None:
+        timeout = self._plan.file.budget.timeout
+        return None if timeout is None else timeout - self._elapsed()
+
+    def _save_elapsed(self) -> None:
+        self._study.set_user_attr(prepare.ELAPSED, round(self._elapsed(), 1))
+
+    def _end(self) -> None:
+        """Stop what still runs; a trial that was under way is run again next time."""
+        self._crew.stop()
+        ours = {worker.name for worker in self._crew.workers}
+        for trial in prepare.running(self._study):
+            if trial.user_attrs.get("worker") in ours:
+                interrupt(self._study, trial, "stopped by the user")
+        enqueue_again(self._study)
+        self._save_elapsed()
+        write_front(self._folder, self._study)
+
+    def _conclude(self, view: View) -> int:
+        """Say how it ended."""
+        if isinstance(self._error, UserError):
+            raise self._error
+        print_front(self._study)
+        done = trained(self._study.get_trials(deepcopy=False))
+        total = self._plan.file.budget.trials
+        if self._stopping:
+            view.message(
+                f"interrupted after {done} of {total} trials; everything is saved in "
+                f"{self._folder}. The same command goes on."
+            )
+            return INTERRUPTED
+        if done < total:
+            if not self._reasons:
+                raise self._error or ClappError(f"the workers died; see {self._folder / 'logs'}")
+            view.message(f"ended after {done} of {total} trials: {self._reasons[0]}")
+        if done:
+            self._say_what_next(view)
+        return 0
+
+    def _say_what_next(self, view: View) -> None:
+        name = self._plan.name
+        view.message(f"{self._folder / 'front.json'}, {self._folder / 'front.csv'}")
+        view.message(f"next: clapp export {name} --pick knee\n      clapp dashboard {name}")
+
+    def _nothing_to_do(self, by_trials: bool) -> int:
+        view = make_view()
+        budget = self._plan.file.budget
+        spent = (
+            f"all {budget.trials} trials are trained"
+            if by_trials
+            else f"its time of {budget.timeout:g} s is spent"
+        )
+        view.message(
+            f"study {self._plan.name} is finished: {spent}; raise --trials or --timeout to go on"
+        )
+        write_front(self._folder, self._study)
+        print_front(self._study)
+        self._say_what_next(view)
+        return 0
+
+
+def _cores() -> int:
+    """The cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,138 @@
+"""Study files: what a user writes to describe a search, and where such files are found."""
+
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, field_validator
+
+from clapp.config import Layer, Section, merge, validate
+from clapp.errors import UserError
+from clapp.files import data_dir, read_mapping
+from clapp.study.sampler import known_pruners, known_samplers
+
+Objective = Literal["loss", "params", "flops", "latency", "memory"]
+OBJECTIVES: tuple[str, ...] = get_args(Objective)
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+|\d+(?:\.\d+)?")
+_PART = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
+
+
+def seconds(value: Any) -> float:
+    """A duration in seconds, from a number or text such as `90s`, `30m` or `1h30m`.
+
+    Raises:
+        ValueError: not a duration, or not above zero.
+    """
+    total = 0.0
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        total = float(value)
+    elif isinstance(value, str) and _DURATION.fullmatch(value):
+        total = sum(float(number) * _UNITS[unit or "s"] for number, unit in _PART.findall(value))
+    if not 0 < total < float("inf"):
+        raise ValueError(
+            f"{value!r} is not a duration; allowed: seconds above zero, or 90s, 30m, 1h30m"
+        )
+    return total
+
+
+def _reference() -> dict[str, dict[str, Any]]:
+    return {"reference": {}}
+
+
+class Budget(Section):
+    """When a study is finished: totals over all runs of it."""
+
+    trials: PositiveInt = 60
+    """Trained trials, to the end or stopped early; skipped and failed ones do not count."""
+    timeout: Annotated[float, BeforeValidator(seconds)] | None = None
+    """Time in which the study was being worked on; null: no limit."""
+
+
+class StudyFile(Section):
+    """A study as written; every key has a default."""
+
+    description: str = ""
+    search_space: str | dict[str, Any] = "filternet"
+    """Name of a packaged search space, path of a file, or the space itself."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Laid over the packaged defaults for every trial; nested or dotted keys."""
+    objectives: Annotated[list[Objective], Field(min_length=1)] = Field(
+        default_factory=lambda: list[Objective](("loss", "params", "flops"))
+    )
+    limits: dict[Objective, PositiveFloat] = Field(default_factory=dict)
+    """Largest value allowed; those known before a training are checked before it."""
+    sampler: str = "tpe"
+    pruner: str = "none"
+    budget: Budget = Budget()
+    baselines: dict[str, dict[str, Any]] = Field(default_factory=_reference)
+    """Named configurations tried first, each laid over `config`."""
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("objectives")
+    @classmethod
+    def _distinct_with_loss(cls, value: list[str]) -> list[str]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"{value} names an objective twice")
+        if "loss" not in value:
+            raise ValueError(f"{value} lacks loss, without which nothing would be learnt")
+        return value
+
+    @field_validator("sampler")
+    @classmethod
+    def _known_sampler(cls, value: str) -> str:
+        return _known(value, known_samplers())
+
+    @field_validator("pruner")
+    @classmethod
+    def _known_pruner(cls, value: str) -> str:
+        return _known(value, known_pruners())
+
+
+def _known(value: str, names: list[str]) -> str:
+    if value not in names:
+        raise ValueError(f"{value!r} is not allowed; allowed: {', '.join(names)}")
+    return value
+
+
+def find_file(name_or_path: str, folder: str, kind: str) -> Path:
+    """The YAML file of a study or search space: a path, or a name in ./FOLDER or the package's.
+
+    Raises:
+        UserError: there is none; the message lists the known names.
+    """
+    if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise UserError(f"{path}: no such {kind} file")
+        return path
+    folders = [Path(folder), data_dir(folder)]
+    for place in folders:
+        if (place / f"{name_or_path}.yaml").is_file():
+            return place / f"{name_or_path}.yaml"
+    known = sorted({path.stem for place in folders for path in place.glob("*.yaml")})
+    nearest = get_close_matches(name_or_path, known, n=1)
+    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    raise UserError(f"no {kind} named {name_or_path!r}; {hint}known: {', '.join(known)}")
+
+
+def find_study(name_or_path: str) -> Path:
+    """The file of a study; see `find_file`."""
+    return find_file(name_or_path, "studies", "study")
+
+
+def load_study(name_or_path: str, *overrides: Layer) -> StudyFile:
+    """Read and validate a study file; `overrides` are laid over its values.
+
+    Raises:
+        UserError: no such study, or it cannot be read.
+        ConfigError: an unknown, duplicate, mistyped or out-of-range key.
+    """
+    path = find_study(name_or_path)
+    layers = [Layer(str(path), read_mapping(path)), *overrides]
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = merge(merged, layer.values)
+    return validate(StudyFile, merged, layers)

@@ -1,0 +1,231 @@
+"""One trial: draw a configuration, decide whether to train it, train, keep what came out."""
+
+import json
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from loguru import logger
+from optuna.exceptions import TrialPruned
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from clapp.config import Config
+from clapp.cost import cost, measure
+from clapp.errors import ConfigError, FeederError, UserError
+from clapp.study.job import Job
+from clapp.study.keep import keep
+from clapp.study.plan import Plan, differences
+from clapp.study.sampler import derived_seed
+from clapp.study.stop import Stop
+from clapp.study.trials import INTERRUPTED, SURPLUS, is_trained
+
+if TYPE_CHECKING:
+    from clapp.train import Progress, TrainResult
+
+Train = Callable[[Config, "Callable[[Progress], bool]"], "TrainResult"]
+Emit = Callable[..., None]
+
+
+class TrialError(Exception):
+    """A trial that failed; the study goes on."""
+
+
+class Objective:
+    """Optuna's objective function for the trials of one worker."""
+
+    def __init__(self, plan: Plan, job: Job, train: Train, emit: Emit, stop: Stop) -> None:
+        self._plan, self._job, self._train = plan, job, train
+        self._emit, self._stop = emit, stop
+
+    def __call__(self, trial: Trial) -> list[float]:
+        """Run `trial`; its objectives in the order of the study file.
+
+        Raises:
+            TrialPruned: skipped; the user attribute `skipped` says why.
+            TrialError: failed or interrupted; the user attribute `failed` says why.
+            UserError, FeederError: nothing else can be trained either.
+        """
+        trial.set_user_attr("worker", self._job.worker)
+        self._within_budget(trial)
+        config = self._configure(trial)
+        self._not_twice(trial, config)
+        values = self._known_before(trial, config)
+        result = self._trained(trial, config)
+        values["loss"] = result.loss
+        for name, value in (
+            ("stop_reason", result.stop_reason),
+            ("iterations", result.iterations),
+            ("seconds", round(result.seconds, 3)),
+            ("loss", result.loss),
+        ):
+            trial.set_user_attr(name, value)
+        if "loss" in self._plan.file.limits:
+            self._constrain(trial, {"loss": result.loss})
+        keep(trial, Path(self._job.folder), config, result, values)
+        return [values[name] for name in self._plan.file.objectives]
+
+    def _within_budget(self, trial: Trial) -> None:
+        """Make the total exact without a lock.
+
+        Workers that asked at the same time all see the trials with smaller numbers, so only as
+        many of them as the budget has room for go on.
+        """
+        earlier = (t for t in self._trials(trial) if t.number < trial.number)
+        ahead = sum(is_trained(t) or t.state == TrialState.RUNNING for t in earlier)
+        if ahead >= self._plan.file.budget.trials:
+            self._skip(trial, SURPLUS)
+
+    def _configure(self, trial: Trial) -> Config:
+        baseline = trial.user_attrs.get("baseline")
+        if baseline is None:
+            changes: dict[str, Any] = self._plan.space.suggest(trial, self._plan.base)
+        else:
+            changes = self._plan.baseline(baseline)
+            for key in self._plan.baseline_parameters(baseline):
+                self._plan.space.parameters[key].suggest(trial, key)  # enqueued, so no draw
+        seed = derived_seed(self._plan.file.seed, "trial", trial.number)
+        try:
+            config = self._plan.config(changes, seed, self._job.device)
+        except ConfigError as error:
+            self._skip(trial, f"invalid: {error}")
+        trial.set_user_attr("config", differences(config))
+        return config
+
+    def _not_twice(self, trial: Trial, config: Config) -> None:
+        key = identity(config)
+        trial.set_user_attr("key", key)
+        original = self._same(trial, key)
+        if original is not None:
+            trial.set_user_attr("duplicate_of", original)
+            self._skip(trial, "duplicate")
+
+    def _same(self, trial: Trial, key: str) -> int | None:
+        """The number of another trial of the same configuration, trained or being trained."""
+        for other in self._trials(trial):
+            if other.number == trial.number or other.user_attrs.get("key") != key:
+                continue
+            earlier = other.state == TrialState.RUNNING and other.number < trial.number
+            if earlier or is_trained(other):
+                return other.number
+        return None
+
+    def _known_before(self, trial: Trial, config: Config) -> dict[str, float]:
+        """The objectives that need no training, checked against the study's limits."""
+        file = self._plan.file
+        params, flops = cost(config.model)
+        values: dict[str, float] = {"params": params, "flops": flops}
+        trial.set_user_attr("params", params)
+        trial.set_user_attr("flops", flops)
+        self._constrain(trial, values)
+        if {"latency", "memory"} & {*file.objectives, *file.limits}:
+            measured = measure(config.model)
+            timed = {"latency": measured.latency_ms, "memory": float(measured.memory_bytes)}
+            self._constrain(trial, timed)
+            values |= timed
+        return values
+
+    def _constrain(self, trial: Trial, values: dict[str, float]) -> None:
+        """Tell Optuna how far values are over their limits; a trial yet to be trained is skipped.
+
+        Violations are relative, since Optuna adds those of different limits.
+        """
+        over = {
+            name: values[name] / limit - 1
+            for name, limit in self._plan.file.limits.items()
+            if name in values
+        }
+        if not over:
+            return
+        for name, violation in over.items():
+            trial.set_constraint(name, violation)
+        self._show_constraints(trial)
+        worst = max(over, key=lambda name: over[name])
+        if over[worst] > 0 and worst != "loss":
+            limit = self._plan.file.limits[worst]
+            self._skip(trial, f"limit: {worst} {values[worst]:g} exceeds {limit:g}")
+
+    def _show_constraints(self, trial: Trial) -> None:
+        # The dashboard reads only this older form.
+        storage = trial.storage
+        found = list(storage.get_trial(trial._trial_id).constraints.values())
+        storage.set_trial_system_attr(trial._trial_id, "constraints", found)
+
+    def _trained(self, trial: Trial, config: Config) -> "TrainResult":
+        self._emit("trial", number=trial.number)
+        ended: list[str] = []
+        progress = self._report(trial, ended)
+        try:
+            with self._stop.interrupts():
+                result = self._train(config, progress)
+        except KeyboardInterrupt:
+            ended.append(f"{INTERRUPTED}: stopped by the user")
+        except (UserError, FeederError) as error:
+            trial.set_user_attr("failed", _one_line(error))
+            raise
+        except Exception as error:
+            self._fail(trial, _one_line(error), error)
+        if ended and ended[0] == "duplicate":
+            self._skip(trial, "duplicate")
+        if ended:
+            self._fail(trial, ended[0])
+        if result.stop_reason == "nan" or result.loss != result.loss:
+            self._fail(trial, f"nan after {result.iterations} iterations")
+        return result
+
+    def _report(self, trial: Trial, ended: list[str]) -> "Callable[[Progress], bool]":
+        """The callback of the training: tells the driver, and ends what must not go on."""
+        checked = False
+
+        def report(progress: "Progress") -> bool:
+            nonlocal checked
+            self._emit("progress", number=trial.number, step=progress.step, l2=progress.l2)
+            deadline = self._job.deadline
+            if self._stop.requested:
+                ended.append(f"{INTERRUPTED}: stopped by the user")
+            elif deadline is not None and time.time() >= deadline:
+                ended.append(f"{INTERRUPTED}: the study's time is over")
+            elif not checked:
+                # Of two workers that started the same configuration in the same instant, one
+                # could not see the other at first.
+                original = self._same(trial, trial.user_attrs["key"])
+                if original is not None:
+                    trial.set_user_attr("duplicate_of", original)
+                    ended.append("duplicate")
+            checked = True
+            return bool(ended)
+
+        return report
+
+    def _trials(self, trial: Trial) -> list[FrozenTrial]:
+        return trial.study.get_trials(deepcopy=False)
+
+    def _skip(self, trial: Trial, reason: str) -> NoReturn:
+        trial.set_user_attr("skipped", reason)
+        raise TrialPruned(f"skipped: {reason}")
+
+    def _fail(self, trial: Trial, reason: str, cause: Exception | None = None) -> NoReturn:
+        trial.set_user_attr("failed", reason)
+        if cause is not None:
+            logger.opt(exception=cause).error(f"trial {trial.number} failed")
+        raise TrialError(reason) from cause
+
+
+def identity(config: Config) -> str:
+    """A hash that is equal exactly for configurations that train the same network the same way."""
+    document = config.model_dump(mode="json") | {
+        "model": config.model.canonical().model_dump(mode="json")
+    }
+    for name in ("num_runs", "num_parallel_runs", "experiment_name"):
+        del document[name]
+    for name in ("seed", "device", "num_workers", "output_dir", "output_log_interval"):
+        del document["train"][name]
+    for section in ("train_data", "valid_data"):
+        del document[section]["token"]
+    return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:300]

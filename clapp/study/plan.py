@@ -1,0 +1,155 @@
+"""A plan: a study file with everything it refers to resolved and checked, ready to be run."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from clapp.config import Config, Layer, compose, defaults, flatten, merge, nest, override_layer
+from clapp.errors import ConfigError
+from clapp.study.files import StudyFile, find_study, load_study
+from clapp.study.space import RESERVED, Space, load_space, refusal
+
+# Successes must not stop a trial: every good network would then tie at the threshold.
+ENGINE = Layer("the study engine", {"train": {"stop_l2_loss": None}})
+CHANGEABLE = ("description", "budget", "sampler", "pruner", "limits")
+"""Keys of a study file that may change between runs of the same study."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a study is."""
+
+    name: str
+    file: StudyFile
+    layers: list[Layer]
+    space: Space
+    base: dict[str, Any]
+    """The configuration under all trials, as dotted keys."""
+
+    def config(self, changes: Mapping[str, Any], seed: int, device: str | None) -> Config:
+        """The configuration of one trial: `changes` are dotted keys laid over the study's.
+
+        Raises:
+            ConfigError: the combination is impossible.
+        """
+        engine: dict[str, Any] = {"train.seed": seed}
+        if device is not None:
+            engine["train.device"] = device
+        return compose([*self.layers, Layer("trial", nest(changes)), Layer("", nest(engine))])
+
+    def baseline(self, name: str) -> dict[str, Any]:
+        """The dotted keys by which a baseline differs from the study's configuration."""
+        return _dotted(self.file.baselines[name], f"baselines.{name}")
+
+    def baseline_parameters(self, name: str) -> dict[str, Any]:
+        """The baseline as far as the search space can express it."""
+        return self.space.represent({**self.base, **self.baseline(name)})
+
+    def document(self) -> dict[str, Any]:
+        """The resolved study file; `plan_from` reads it back in another process."""
+        return self.file.model_dump(mode="json")
+
+    def definition(self) -> dict[str, Any]:
+        """The document without secrets, for the storage."""
+        document = self.document()
+        return document | {"config": nest(without_secrets(flatten(document["config"])))}
+
+
+def make_plan(name_or_path: str, sets: Iterable[str] = (), overrides: Iterable[Layer] = ()) -> Plan:
+    """Read and check a study with everything it names.
+
+    Args:
+        sets: `key=value` texts laid over its `config`.
+        overrides: laid over the file itself, such as a budget given as an option.
+
+    Raises:
+        UserError: a file that does not exist or cannot be read.
+        ConfigError: anything in them that cannot be run as written.
+    """
+    path = find_study(name_or_path)
+    file = load_study(name_or_path, *overrides)
+    where = f"{path}: config"
+    layers = [Layer(where, nest(_dotted(file.config, where)))]
+    layers += [override_layer(text) for text in sets]
+    for layer in layers:
+        _refuse_reserved(layer)
+    return _resolve(path.stem, file, str(path), layers)
+
+
+def plan_from(name: str, document: Mapping[str, Any]) -> Plan:
+    """The plan whose `document()` this is."""
+    file = StudyFile.model_validate(document)
+    origin = f"study {name}"
+    return _resolve(name, file, origin, [Layer(f"{origin}: config", file.config)])
+
+
+def _resolve(name: str, file: StudyFile, origin: str, layers: list[Layer]) -> Plan:
+    layers = [ENGINE, *layers]
+    base = flatten(compose(layers).model_dump())
+    space = load_space(file.search_space, f"{origin}: search_space", layers)
+    written: dict[str, Any] = {}
+    for layer in layers[1:]:
+        written = merge(written, layer.values)
+    resolved = file.model_copy(update={"search_space": space.document(), "config": written})
+    plan = Plan(name, resolved, layers, space, base)
+    for baseline in file.baselines:
+        _check_baseline(plan, origin, baseline)
+    return plan
+
+
+def _check_baseline(plan: Plan, origin: str, name: str) -> None:
+    changes = _dotted(plan.file.baselines[name], f"{origin}: baselines.{name}")
+    for key in changes:
+        reason = refusal(key)
+        if reason:
+            raise ConfigError(f"{origin}: baselines.{name}.{key}: cannot be set here: {reason}")
+    compose([*plan.layers, Layer(f"{origin}: baselines.{name}", nest(changes))])
+
+
+def _refuse_reserved(layer: Layer) -> None:
+    for key, value in flatten(layer.values).items():
+        harmless = key == "train.stop_l2_loss" and value is None
+        if key in RESERVED and not harmless:
+            raise ConfigError(f"{layer.origin}: {key}: cannot be set here: {RESERVED[key]}")
+
+
+def _dotted(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """Nested or dotted keys as dotted ones; the same key written both ways is refused."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        for dotted, inner in flatten({key: value}).items():
+            if dotted in flat:
+                raise ConfigError(f"{origin}: duplicate key {dotted!r}")
+            flat[dotted] = inner
+    return flat
+
+
+def without_secrets(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted configuration keys without access tokens."""
+    return {key: value for key, value in flat.items() if not key.endswith(".token")}
+
+
+def differences(config: Config) -> dict[str, Any]:
+    """The dotted keys in which a configuration differs from the packaged defaults."""
+    packaged = flatten(defaults())
+    flat = without_secrets(flatten(config.model_dump()))
+    return {key: value for key, value in flat.items() if value != packaged.get(key)}
+
+
+def first_difference(old: Any, new: Any, path: str = "") -> str | None:
+    """The path of the first key in which two definitions differ, or None.
+
+    Keys that may change between runs are passed over.
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            if not path and key in CHANGEABLE:
+                continue
+            where = f"{path}.{key}" if path else key
+            if key not in old or key not in new:
+                return where
+            found = first_difference(old[key], new[key], where)
+            if found:
+                return found
+        return None
+    return None if old == new else path

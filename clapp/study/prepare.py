@@ -1,0 +1,141 @@
+"""A study before its workers start: created or found again, checked, set aside on request."""
+
+import warnings
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optuna
+from loguru import logger
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from clapp.errors import UserError
+from clapp.study import liveness
+from clapp.study.plan import Plan, first_difference
+from clapp.study.trials import enqueue_again, interrupt
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+DEFINITION = "definition"
+ELAPSED = "elapsed"
+LOCKS = "locks"
+
+
+def make_folder(folder: Path) -> None:
+    """Create a study's results folder and see that it can be written to.
+
+    Raises:
+        UserError: it cannot.
+    """
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: results cannot be written: {error.strerror}") from error
+
+
+def create_study(plan: Plan, storage: BaseStorage) -> "Study":
+    """The study of `plan`, new with its baselines enqueued, or as it was left.
+
+    Raises:
+        UserError: it was started with another definition.
+    """
+    directions = [StudyDirection.MINIMIZE] * len(plan.file.objectives)
+    try:
+        study = optuna.create_study(
+            storage=storage, study_name=plan.name, directions=directions, load_if_exists=False
+        )
+    except DuplicatedStudyError:
+        study = optuna.load_study(study_name=plan.name, storage=storage)
+        _check_definition(plan, study)
+    study.set_user_attr(DEFINITION, plan.definition())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(list(plan.file.objectives))
+    _enqueue_baselines(plan, study)
+    return study
+
+
+def _check_definition(plan: Plan, study: "Study") -> None:
+    old = study.user_attrs.get(DEFINITION)
+    if old is None and not study.get_trials(deepcopy=False):
+        return  # killed while it was being created
+    if old is None:
+        raise UserError(f"the storage holds a study named {plan.name!r} that CLAPP did not make")
+    changed = first_difference(old, plan.definition())
+    if changed:
+        raise UserError(
+            f"study {plan.name}: {changed} is not what the study was started with; undo the "
+            "change, start anew with --fresh (the old one is kept), or copy the file to a new name"
+        )
+
+
+def _enqueue_baselines(plan: Plan, study: "Study") -> None:
+    there = {trial.user_attrs.get("baseline") for trial in study.get_trials(deepcopy=False)}
+    for name in plan.file.baselines:
+        if name not in there:
+            study.enqueue_trial(plan.baseline_parameters(name), user_attrs={"baseline": name})
+
+
+def recover(study: "Study", locks: Path, *, local: bool) -> None:
+    """Fail the running trials whose workers are dead, and enqueue what was lost.
+
+    Args:
+        locks: where workers of this results folder show that they live.
+        local: all workers of the study use this folder, so one unknown to it is dead.
+    """
+    for trial in running(study):
+        if _is_stale(trial, locks, local) and interrupt(study, trial, "its worker was killed"):
+            logger.warning(f"trial {trial.number}: its worker was killed")
+            liveness.forget(locks, str(trial.user_attrs.get("worker")))
+    enqueue_again(study)
+
+
+def running(study: "Study") -> "list[FrozenTrial]":
+    """The trials that are being trained, as the storage knows them."""
+    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+
+
+def _is_stale(trial: "FrozenTrial", locks: Path, local: bool) -> bool:
+    worker = trial.user_attrs.get("worker")
+    if worker is None:
+        # Either just asked for, or its worker died before it could say who it is.
+        started = trial.datetime_start
+        return local and started is not None and (datetime.now() - started).total_seconds() > 10
+    if not local and not liveness.is_known(locks, worker):
+        return False  # of another machine: its heartbeat decides
+    return not liveness.is_alive(locks, worker)
+
+
+def set_aside(plan: Plan, folder: Path, storage: BaseStorage | None) -> None:
+    """Keep the study under a name with the time, so that a new one can take its place.
+
+    Args:
+        storage: the storage that holds it; None where that is a file in `folder`.
+
+    Raises:
+        UserError: it is being run.
+    """
+    if liveness.any_alive(folder / LOCKS):
+        raise UserError(f"study {plan.name}: it is being run now; stop it before --fresh")
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    kept = f"{plan.name}.{stamp}"
+    if storage is not None and plan.name in optuna.get_all_study_names(storage):
+        optuna.copy_study(
+            from_study_name=plan.name,
+            from_storage=storage,
+            to_storage=storage,
+            to_study_name=kept,
+        )
+        optuna.delete_study(study_name=plan.name, storage=storage)
+        logger.info(f"the old study is kept as {kept} in the same storage")
+    if folder.is_dir():
+        folder.rename(folder.with_name(kept))
+        logger.info(f"the old results are kept in {folder.with_name(kept)}")

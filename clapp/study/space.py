@@ -1,0 +1,175 @@
+"""Search spaces: dotted configuration keys and the values to try, checked before anything runs."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING, Any
+
+from pydantic import create_model
+
+from clapp.config import Layer, Section, compose, defaults, flatten, nest, validate
+from clapp.errors import ConfigError
+from clapp.files import read_mapping
+from clapp.study.files import find_file
+from clapp.study.parameters import KINDS, Parameter, Scalar
+
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
+
+RESERVED = {
+    "train.stop_l2_loss": "a search never stops at success: every good network would tie there",
+    "train.seed": "it is derived from the study's `seed` and the trial's number",
+}
+"""Keys that neither a study nor its space may set, with the reason."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """A valid search space, in an order in which every key follows those it depends on."""
+
+    origin: str
+    parameters: Mapping[str, Parameter]
+
+    def suggest(self, trial: "BaseTrial", base: Mapping[str, Any]) -> dict[str, Scalar]:
+        """Draw the keys that apply; `base` holds the dotted values of the others."""
+        values = dict(base)
+        drawn: dict[str, Scalar] = {}
+        for key, parameter in self.parameters.items():
+            if _applies(parameter, values):
+                drawn[key] = values[key] = parameter.suggest(trial, key)
+        return drawn
+
+    def represent(self, values: Mapping[str, Any]) -> dict[str, Scalar]:
+        """The parameters that a configuration, as dotted values, would have had as a trial.
+
+        A value outside of the space is left out: Optuna would use it with no more than a warning.
+        """
+        return {
+            key: values[key]
+            for key, parameter in self.parameters.items()
+            if _applies(parameter, values) and parameter.contains(values[key])
+        }
+
+    def document(self) -> dict[str, Any]:
+        """The space as it could be written in a file."""
+        return {
+            key: parameter.model_dump(exclude_defaults=True)
+            for key, parameter in self.parameters.items()
+        }
+
+
+def load_space(spec: str | Mapping[str, Any], inline_origin: str, base: Iterable[Layer]) -> Space:
+    """The space a study names or holds.
+
+    Args:
+        spec: name, path, or the mapping itself.
+        inline_origin: what to call the mapping in an error.
+        base: the study's configuration; every value of the space must be possible on top of it.
+
+    Raises:
+        UserError: no such file.
+        ConfigError: an unknown key, an impossible value, a circular condition.
+    """
+    if isinstance(spec, str):
+        path = find_file(spec, "search_spaces", "search space")
+        origin, raw = str(path), read_mapping(path)
+    else:
+        origin, raw = inline_origin, dict(spec)
+    if not raw:
+        raise ConfigError(f"{origin}: the search space is empty; a mapping of keys is expected")
+    space = Space(origin, _ordered(origin, _parse(origin, raw)))
+    _check_values(space, list(base))
+    return space
+
+
+def _parse(origin: str, raw: dict[str, Any]) -> dict[str, Parameter]:
+    searchable = [key for key in flatten(defaults()) if refusal(key) is None]
+    for key, entry in raw.items():
+        reason = refusal(str(key))
+        if reason:
+            raise ConfigError(f"{origin}: {key}: cannot be searched: {reason}")
+        if key not in searchable:
+            nearest = get_close_matches(str(key), searchable, n=1)
+            hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(searchable)}"
+            raise ConfigError(f"{origin}: {key}: no such configuration key; {hint}")
+        _check_kind(origin, key, entry)
+    # One model with a field a key: its errors then carry the whole dotted path.
+    fields: dict[str, Any] = {key: (KINDS[entry["type"]], ...) for key, entry in raw.items()}
+    model = create_model("SearchSpace", __base__=Section, **fields)
+    parsed = validate(model, raw, [Layer(origin, raw)])
+    return {key: getattr(parsed, key) for key in raw}
+
+
+def refusal(key: str) -> str | None:
+    """Why a study's trials may not differ in `key`, or None."""
+    if key.startswith("valid_data.") or key == "train_data.target_filter":
+        return "losses of different trials would not be comparable"
+    if key == "train.device":
+        return "it does not change what is trained"
+    return RESERVED.get(key)
+
+
+def _check_kind(origin: str, key: str, entry: Any) -> None:
+    kinds = ", ".join(KINDS)
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{origin}: {key}: {entry!r} is not allowed; allowed: a mapping of keys")
+    if "type" not in entry:
+        raise ConfigError(f"{origin}: {key}.type: this key is required; allowed: {kinds}")
+    if not isinstance(entry["type"], str) or entry["type"] not in KINDS:
+        raise ConfigError(
+            f"{origin}: {key}.type: {entry['type']!r} is not allowed; allowed: {kinds}"
+        )
+
+
+def _ordered(origin: str, parameters: dict[str, Parameter]) -> dict[str, Parameter]:
+    for key, parameter in parameters.items():
+        for other, allowed in parameter.when.items():
+            _check_condition(f"{origin}: {key}.when.{other}", other, allowed, parameters)
+    graph = {key: list(parameter.when) for key, parameter in parameters.items()}
+    try:
+        order = list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        circle = " -> ".join(reversed(error.args[1]))
+        raise ConfigError(f"{origin}: circular `when` conditions: {circle}") from error
+    return {key: parameters[key] for key in order}
+
+
+def _check_condition(
+    where: str, other: str, allowed: Any, parameters: Mapping[str, Parameter]
+) -> None:
+    if other not in parameters:
+        raise ConfigError(
+            f"{where}: not a key of this space; allowed: {', '.join(parameters) or 'none'}"
+        )
+    values = _as_list(allowed)
+    if not values:
+        raise ConfigError(f"{where}: an empty list of values can never hold")
+    for value in values:
+        if not parameters[other].contains(value):
+            raise ConfigError(f"{where}: {value!r} is not a value that {other} can take")
+
+
+def _check_values(space: Space, base: list[Layer]) -> None:
+    for key, parameter in space.parameters.items():
+        conditions = _conditions(key, space.parameters)
+        for label, value in parameter.samples().items():
+            values = nest({**conditions, key: value})
+            compose([*base, Layer(f"{space.origin}: {key}.{label}", values)])
+
+
+def _conditions(key: str, parameters: Mapping[str, Parameter]) -> dict[str, Scalar]:
+    """Values under which `key` applies: the first allowed one of each key it depends on."""
+    found: dict[str, Scalar] = {}
+    for other, allowed in parameters[key].when.items():
+        found |= _conditions(other, parameters)
+        found[other] = _as_list(allowed)[0]
+    return found
+
+
+def _applies(parameter: Parameter, values: Mapping[str, Any]) -> bool:
+    return all(values[key] in _as_list(allowed) for key, allowed in parameter.when.items())
+
+
+def _as_list(allowed: Any) -> list[Any]:
+    return allowed if isinstance(allowed, list) else [allowed]

@@ -1,0 +1,148 @@
+"""Where trials are kept: SQLite beside the results by default, else any SQLAlchemy URL."""
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+import sqlalchemy
+from filelock import FileLock
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from clapp.errors import UserError
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+BUSY_SECONDS = 60
+HEARTBEAT_SECONDS = 15
+GRACE_SECONDS = 60
+
+
+def redact(text: str) -> str:
+    """`text` (a URL, or a message that holds one) with its passwords replaced by ***."""
+    text = re.sub(r"(?<=://)([^/@\s:]*):[^\s]*@", r"\1:***@", text)
+    return re.sub(r"(password=)[^&\s]+", r"\1***", text, flags=re.IGNORECASE)
+
+
+def default_url(folder: Path) -> str:
+    """The SQLite database in a study's results folder."""
+    return f"sqlite:///{(folder / 'study.db').resolve()}"
+
+
+def is_sqlite(url: str) -> bool:
+    """Whether the storage is a file, and so its workers run where its locks are seen."""
+    return url.startswith("sqlite")
+
+
+def open_storage(url: str, *, create: bool = True) -> BaseStorage:
+    """Open the storage at `url`, with what several processes writing to it at once need.
+
+    Args:
+        create: make the tables where they are missing. Workers pass False: the driver did.
+
+    Raises:
+        UserError: malformed, unreachable, or not writable; passwords are not repeated.
+    """
+    with storage_errors(url):
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            return _open_sqlite(url, parsed, create)
+        kwargs: dict[str, Any] = {}
+        if parsed.get_backend_name() == "postgresql":
+            kwargs = {"pool_size": 1, "max_overflow": 2, "pool_pre_ping": True}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeat_interval
+            return RDBStorage(
+                url,
+                kwargs,
+                skip_compatibility_check=not create,
+                skip_table_creation=not create,
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=GRACE_SECONDS,
+            )
+
+
+def _open_sqlite(url: str, parsed: URL, create: bool) -> BaseStorage:
+    if parsed.database in (None, "", ":memory:"):
+        raise UserError(f"--storage {url}: a database in memory cannot be shared; name a file")
+    path = Path(str(parsed.database))
+    kwargs = {"connect_args": {"timeout": BUSY_SECONDS}}
+    if not create:
+        storage = RDBStorage(url, kwargs, skip_compatibility_check=True, skip_table_creation=True)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Processes that start together on a fresh file would each create the tables.
+        with FileLock(path.with_name(f".{path.name}.lock"), timeout=BUSY_SECONDS):
+            storage = RDBStorage(url, kwargs)
+    _lock_before_reading(storage)
+    return storage
+
+
+def _lock_before_reading(storage: RDBStorage) -> None:
+    """Take the write lock at the start of every transaction.
+
+    By default SQLite takes it at the first write, when what was read may be out of date: two
+    workers then run the same enqueued trial. Attached only now, for it would hang the creation.
+    """
+
+    def connected(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+
+    def begun(connection: sqlalchemy.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    sqlalchemy.event.listen(storage.engine, "connect", connected)
+    sqlalchemy.event.listen(storage.engine, "begin", begun)
+    storage.engine.dispose()
+
+
+@contextmanager
+def storage_errors(url: str) -> Iterator[None]:
+    """Turn what a storage raises into one line without passwords."""
+    shown = redact(url)
+    try:
+        yield
+    except ArgumentError as error:
+        raise UserError(
+            f"--storage {shown}: not a database URL; expected is one such as "
+            "sqlite:///study.db or postgresql://user@host/name"
+        ) from error
+    except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
+        raise UserError(
+            f"--storage {shown}: the driver of this database is not installed ({error})"
+        ) from error
+    except (OSError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        cause = error.__cause__ or error
+        reason = redact(str(getattr(cause, "orig", None) or cause)).splitlines()[0]
+        raise UserError(f"storage {shown}: cannot be used: {reason}") from error
+
+
+def load_existing(study: str, results: Path, storage: str | None = None) -> "Study":
+    """The Optuna study behind `study`, by name or path of its file.
+
+    Args:
+        results: the folder that holds a folder for each study.
+        storage: its URL; None: the SQLite database in that folder.
+
+    Raises:
+        UserError: there is no such study there, or the storage cannot be used.
+    """
+    name = Path(study).stem if study.endswith((".yaml", ".yml")) else study
+    url = storage or default_url(results / name)
+    start = f"start it with `python optimize.py --study {study}`"
+    database = make_url(url).database if is_sqlite(url) else None
+    if database and not Path(database).is_file():
+        raise UserError(f"no study named {name!r} in {results}; {start}")
+    with storage_errors(url):
+        opened = open_storage(url)
+        try:
+            return optuna.load_study(study_name=name, storage=opened)
+        except KeyError as error:
+            raise UserError(f"no study named {name!r} in {redact(url)}; {start}") from error

@@ -1,0 +1,191 @@
+"""A worker process: trains trials of one study until its budget is spent.
+
+Started as `python -m clapp.study.worker` with a `Job` as one line of JSON on standard input, which
+stays open: its end means that the driver died. Events go to standard output as lines of JSON, and
+everything else, including what libraries print, to standard error, which is the worker's log.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from clapp.errors import ClappError, UserError
+from clapp.study.job import Job
+from clapp.study.stop import Stop
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+    from clapp.study.objective import Objective, Train
+
+FAILURES_IN_A_ROW = 5
+SKIPS_IN_A_ROW = 200
+POLL_SECONDS = 0.3
+PROGRESS_SECONDS = 0.5
+
+
+class Events:
+    """Lines of JSON to the driver; progress is thinned out."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._next_progress = 0.0
+
+    def __call__(self, event: str, **data: Any) -> None:
+        """Send one event."""
+        now = time.monotonic()
+        if event == "progress":
+            if now < self._next_progress:
+                return
+            self._next_progress = now + PROGRESS_SECONDS
+        try:
+            self._stream.write(json.dumps({"event": event, **data}) + "\n")
+            self._stream.flush()
+        except BrokenPipeError:
+            pass  # the driver died; `Stop` ends this worker
+
+
+def work(study: "Study", objective: "Objective", job: Job, total: int, stop: Stop) -> str:
+    """Run trials until there is a reason to end, which is returned.
+
+    Raises:
+        UserError, FeederError: nothing can be trained.
+    """
+    from optuna.trial import TrialState
+
+    from clapp.study.trials import count, is_failed, skips_in_a_row, trained
+
+    failures = 0
+    while True:
+        if stop.requested:
+            return "stopped"
+        if job.deadline is not None and time.time() >= job.deadline:
+            return "the study's time is over"
+        trials = study.get_trials(deepcopy=False)
+        done = trained(trials)
+        if done >= total:
+            return "the budget is spent"
+        if skips_in_a_row(trials, job.first) >= SKIPS_IN_A_ROW:
+            return (
+                f"{SKIPS_IN_A_ROW} trials in a row were skipped (duplicates, over a limit or "
+                "impossible): the search space seems to be exhausted"
+            )
+        if done + count(trials, TrialState.RUNNING) >= total:
+            _wait_for_others(study)  # one of those running may yet fail
+            continue
+        number = _run_one(study, objective)
+        last = study.get_trials(deepcopy=False)[number]
+        failures = failures + 1 if is_failed(last) else 0
+        if failures == FAILURES_IN_A_ROW:
+            raise ClappError(
+                f"{failures} trials in a row failed, the last with: {last.user_attrs['failed']}"
+            )
+
+
+def _run_one(study: "Study", objective: "Objective") -> int:
+    """Run one trial and return its number."""
+    from clapp.study.objective import TrialError
+
+    numbers: list[int] = []
+
+    def called(trial: Any) -> list[float]:
+        numbers.append(trial.number)
+        return objective(trial)
+
+    try:
+        study.optimize(called, n_trials=1, catch=(TrialError,))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        if not numbers or not study.get_trials(deepcopy=False)[numbers[0]].state.is_finished():
+            raise
+        # Somebody failed this trial in the belief that this worker was dead.
+        from loguru import logger
+
+        logger.warning(f"trial {numbers[0]} was finished by another process: {error}")
+    return numbers[0]
+
+
+def _wait_for_others(study: "Study") -> None:
+    import warnings
+
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        optuna.storages.fail_stale_trials(study)
+    time.sleep(POLL_SECONDS)
+
+
+def run(job: Job, emit: Events, stop: Stop, train: "Train | None" = None) -> str:
+    """Do a job; returns why it ended.
+
+    Args:
+        train: used instead of `clapp.train.train`.
+
+    Raises:
+        UserError, FeederError: nothing can be trained.
+    """
+    import optuna
+
+    from clapp.study import liveness
+    from clapp.study.objective import Objective
+    from clapp.study.plan import plan_from
+    from clapp.study.prepare import LOCKS
+    from clapp.study.sampler import PRUNERS, make_sampler
+    from clapp.study.storage import open_storage
+
+    if train is None:
+        from clapp.train import train as real_train
+
+        train = real_train
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    plan = plan_from(job.name, job.document)
+    with liveness.alive(Path(job.folder) / LOCKS, job.worker):
+        storage = open_storage(job.storage, create=False)
+        study = optuna.load_study(
+            study_name=plan.name,
+            storage=storage,
+            sampler=make_sampler(
+                plan.file.sampler, plan.file.seed, "sampler", job.index, job.first, job.salt
+            ),
+            pruner=PRUNERS[plan.file.pruner](),
+        )
+        emit("ready")
+        objective = Objective(plan, job, train, emit, stop)
+        return work(study, objective, job, plan.file.budget.trials, stop)
+
+
+def _use_one_thread() -> None:
+    import cv2
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def main() -> int:
+    """Entry point: 0 ended in order, 1 a defect, 2 the user's mistake."""
+    # Keep the channel to the driver to ourselves: a library that prints must not garble it.
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    emit, stop = Events(channel), Stop()
+    text = sys.stdin.readline()
+    stop.install()
+    from loguru import logger
+
+    logger.remove()
+    logger.add(sys.stderr, format="{time:YYYY-MM-DD HH:mm:ss} {level} {message}", diagnose=False)
+    _use_one_thread()
+    try:
+        emit("end", reason=run(Job(**json.loads(text)), emit, stop))
+    except (ClappError, KeyboardInterrupt) as error:
+        user = isinstance(error, UserError)
+        emit("error", text=str(error), user=user)
+        return 2 if user else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
