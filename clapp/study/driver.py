@@ -203,7 +203,8 @@ class Run:
         return None if timeout is None else timeout - self._elapsed()
 
     def _save_elapsed(self) -> None:
-        self._study.set_user_attr(prepare.ELAPSED, round(self._elapsed(), 1))
+        known = self._study.user_attrs.get(prepare.ELAPSED, 0.0)  # another driver may be ahead
+        self._study.set_user_attr(prepare.ELAPSED, max(known, round(self._elapsed(), 1)))
 
     def _end(self) -> None:
         """Stop what still runs; a trial that was under way is run again next time."""

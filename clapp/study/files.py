@@ -3,7 +3,7 @@
 import re
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, field_validator
 
@@ -13,7 +13,6 @@ from clapp.files import data_dir, read_mapping
 from clapp.study.sampler import known_pruners, known_samplers
 
 Objective = Literal["loss", "params", "flops", "latency", "memory"]
-OBJECTIVES: tuple[str, ...] = get_args(Objective)
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+|\d+(?:\.\d+)?")
@@ -51,6 +50,20 @@ class Budget(Section):
     """Time in which the study was being worked on; null: no limit."""
 
 
+class Limits(Section):
+    """Largest values allowed; those known before a training are checked before it."""
+
+    loss: PositiveFloat | None = None
+    params: PositiveFloat | None = None
+    flops: PositiveFloat | None = None
+    latency: PositiveFloat | None = None
+    memory: PositiveFloat | None = None
+
+    def given(self) -> dict[str, float]:
+        """The limits that are set, by objective."""
+        return self.model_dump(exclude_none=True)
+
+
 class StudyFile(Section):
     """A study as written; every key has a default."""
 
@@ -62,8 +75,7 @@ class StudyFile(Section):
     objectives: Annotated[list[Objective], Field(min_length=1)] = Field(
         default_factory=lambda: list[Objective](("loss", "params", "flops"))
     )
-    limits: dict[Objective, PositiveFloat] = Field(default_factory=dict)
-    """Largest value allowed; those known before a training are checked before it."""
+    limits: Limits = Limits()
     sampler: str = "tpe"
     pruner: str = "none"
     budget: Budget = Budget()
@@ -78,6 +90,16 @@ class StudyFile(Section):
             raise ValueError(f"{value} names an objective twice")
         if "loss" not in value:
             raise ValueError(f"{value} lacks loss, without which nothing would be learnt")
+        return value
+
+    @field_validator("baselines", mode="before")
+    @classmethod
+    def _mappings(cls, value: Any) -> Any:
+        for name, changes in value.items() if isinstance(value, dict) else ():
+            if not isinstance(changes, dict):
+                raise ValueError(
+                    f"{name}: {changes!r} is not allowed; allowed: a mapping of keys, {{}} for none"
+                )
         return value
 
     @field_validator("sampler")

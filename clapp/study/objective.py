@@ -38,6 +38,7 @@ class Objective:
     def __init__(self, plan: Plan, job: Job, train: Train, emit: Emit, stop: Stop) -> None:
         self._plan, self._job, self._train = plan, job, train
         self._emit, self._stop = emit, stop
+        self._limits = plan.file.limits.given()
 
     def __call__(self, trial: Trial) -> list[float]:
         """Run `trial`; its objectives in the order of the study file.
@@ -61,7 +62,7 @@ class Objective:
             ("loss", result.loss),
         ):
             trial.set_user_attr(name, value)
-        if "loss" in self._plan.file.limits:
+        if "loss" in self._limits:
             self._constrain(trial, {"loss": result.loss})
         keep(trial, Path(self._job.folder), config, result, values)
         return [values[name] for name in self._plan.file.objectives]
@@ -119,7 +120,7 @@ class Objective:
         trial.set_user_attr("params", params)
         trial.set_user_attr("flops", flops)
         self._constrain(trial, values)
-        if {"latency", "memory"} & {*file.objectives, *file.limits}:
+        if {"latency", "memory"} & {*file.objectives, *self._limits}:
             measured = measure(config.model)
             timed = {"latency": measured.latency_ms, "memory": float(measured.memory_bytes)}
             self._constrain(trial, timed)
@@ -132,9 +133,7 @@ class Objective:
         Violations are relative, since Optuna adds those of different limits.
         """
         over = {
-            name: values[name] / limit - 1
-            for name, limit in self._plan.file.limits.items()
-            if name in values
+            name: values[name] / limit - 1 for name, limit in self._limits.items() if name in values
         }
         if not over:
             return
@@ -143,7 +142,7 @@ class Objective:
         self._show_constraints(trial)
         worst = max(over, key=lambda name: over[name])
         if over[worst] > 0 and worst != "loss":
-            limit = self._plan.file.limits[worst]
+            limit = self._limits[worst]
             self._skip(trial, f"limit: {worst} {values[worst]:g} exceeds {limit:g}")
 
     def _show_constraints(self, trial: Trial) -> None:

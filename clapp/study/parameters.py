@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 
@@ -123,11 +123,13 @@ class CategoricalParameter(Parameter):
     """One of `choices`, which may hold null."""
 
     type: Literal["categorical"]
-    choices: Annotated[list[Scalar], Field(min_length=1)]
+    choices: list[Scalar]
 
     @field_validator("choices")
     @classmethod
     def _distinct(cls, value: list[Scalar]) -> list[Scalar]:
+        if not value:
+            raise ValueError("[] is not allowed; allowed: a list of at least one value")
         # Optuna looks a value up by ==, for which 1, 1.0 and true are the same choice.
         if len(set(value)) < len(value):
             raise ValueError(f"{value} holds a value twice (1, 1.0 and true are equal)")

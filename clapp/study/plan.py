@@ -32,10 +32,10 @@ class Plan:
         Raises:
             ConfigError: the combination is impossible.
         """
-        engine: dict[str, Any] = {"train.seed": seed}
+        layers = [*self.layers, Layer("trial", nest(changes)), Layer("seed", _train(seed=seed))]
         if device is not None:
-            engine["train.device"] = device
-        return compose([*self.layers, Layer("trial", nest(changes)), Layer("", nest(engine))])
+            layers.append(Layer(f"--device {device}", _train(device=device)))
+        return compose(layers)
 
     def baseline(self, name: str) -> dict[str, Any]:
         """The dotted keys by which a baseline differs from the study's configuration."""
@@ -53,6 +53,10 @@ class Plan:
         """The document without secrets, for the storage."""
         document = self.document()
         return document | {"config": nest(without_secrets(flatten(document["config"])))}
+
+
+def _train(**values: Any) -> dict[str, Any]:
+    return {"train": values}
 
 
 def make_plan(name_or_path: str, sets: Iterable[str] = (), overrides: Iterable[Layer] = ()) -> Plan:

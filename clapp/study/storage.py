@@ -13,7 +13,7 @@ from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from clapp.errors import UserError
 
@@ -27,7 +27,7 @@ GRACE_SECONDS = 60
 
 def redact(text: str) -> str:
     """`text` (a URL, or a message that holds one) with its passwords replaced by ***."""
-    text = re.sub(r"(?<=://)([^/@\s:]*):[^\s]*@", r"\1:***@", text)
+    text = re.sub(r":(?!//)[^\s]*@", ":***@", text)
     return re.sub(r"(password=)[^&\s]+", r"\1***", text, flags=re.IGNORECASE)
 
 
@@ -109,14 +109,13 @@ def storage_errors(url: str) -> Iterator[None]:
     shown = redact(url)
     try:
         yield
+    except (ImportError, NoSuchModuleError) as error:
+        reason = str(error.__cause__ or error)
+        raise UserError(f"--storage {shown}: its driver is not installed: {reason}") from error
     except ArgumentError as error:
         raise UserError(
             f"--storage {shown}: not a database URL; expected is one such as "
             "sqlite:///study.db or postgresql://user@host/name"
-        ) from error
-    except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
-        raise UserError(
-            f"--storage {shown}: the driver of this database is not installed ({error})"
         ) from error
     except (OSError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         cause = error.__cause__ or error
