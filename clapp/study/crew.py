@@ -33,6 +33,7 @@ class Worker:
     trial: int | None = None
     ended: bool = False
     """It said why it ended, so its end is in order."""
+    listener: threading.Thread = field(default_factory=threading.Thread)
 
 
 @dataclass
@@ -74,12 +75,16 @@ class Crew:
             _pipe(process.stdin).flush()
         except BrokenPipeError:
             pass  # already dead; `replace_killed` sees it
-        threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
+        worker.listener = threading.Thread(target=self._listen, args=(worker,), daemon=True)
+        worker.listener.start()
         return worker
 
     def _listen(self, worker: Worker) -> None:
         for line in _pipe(worker.process.stdout):
-            self._events.put((worker, json.loads(line)))
+            if line.endswith("\n"):  # else it was killed while it wrote
+                event = json.loads(line)
+                worker.ended |= event["event"] in ("end", "error")
+                self._events.put((worker, event))
 
     def events(self, wait: float) -> Iterator[dict[str, Any]]:
         """What the workers said since the last call; waits up to `wait` seconds for the first."""
@@ -105,12 +110,15 @@ class Crew:
                 if event["l2"] is not None:
                     worker.status += f", validation L2 {event['l2']:.5f}"
             case "end" | "error":
-                worker.ended = True
                 worker.status = "ended"
 
     def alive(self) -> bool:
         """Whether any worker still runs."""
         return any(worker.process.poll() is None for worker in self.workers)
+
+    def at_work(self) -> bool:
+        """Whether any worker still runs, or died without a word and may be replaced."""
+        return any(w.process.poll() is None or not w.ended for w in self.workers)
 
     def finished_a_trial(self) -> None:
         """Forget earlier deaths: the study gets on."""
@@ -121,7 +129,7 @@ class Crew:
         messages = []
         for position, worker in enumerate(self.workers):
             code = worker.process.poll()
-            if code is None or worker.ended:
+            if code is None or worker.listener.is_alive() or worker.ended:
                 continue
             worker.ended, worker.status = True, "killed"
             self._crashes += 1

@@ -81,6 +81,7 @@ class Run:
         self._plan, self._study, self._folder, self._url = plan, study, folder, url
         self._workers = options.workers or _cores()
         self._local = is_sqlite(url)
+        self._locks = folder / prepare.LOCKS
         self._started = time.monotonic()
         self._elapsed_before: float = study.user_attrs.get(prepare.ELAPSED, 0.0)
         trials = study.get_trials(deepcopy=False)
@@ -137,12 +138,14 @@ class Run:
     def _follow(self, view: View) -> None:
         """Show what happens until the workers have ended or somebody interrupts."""
         next_poll = next_recovery = next_elapsed = 0.0
-        while not self._stopping and self._crew.alive():
+        while not self._stopping and self._crew.at_work():
             self._listen(view, wait=0.1)
+            for message in self._crew.replace_killed():
+                view.message(message)
             now = time.monotonic()
             if now >= next_recovery:
                 next_recovery = now + RECOVER_SECONDS
-                self._recover(view)
+                prepare.recover(self._study, self._locks, local=self._local)
             if now >= next_poll:
                 next_poll = now + POLL_SECONDS
                 view.update(self._look())
@@ -166,11 +169,6 @@ class Run:
                 self._error = (UserError if event["user"] else ClappError)(event["text"])
                 if event["user"]:
                     self._stopping = True  # every other worker would meet the same
-
-    def _recover(self, view: View) -> None:
-        for message in self._crew.replace_killed():
-            view.message(message)
-        prepare.recover(self._study, self._folder / prepare.LOCKS, local=self._local)
 
     def _look(self) -> Snapshot:
         trials = self._study.get_trials(deepcopy=False)

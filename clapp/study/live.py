@@ -47,7 +47,7 @@ class Snapshot:
         if self.trained == self.trained_before:
             return self.seconds_left
         by_rate = (self.total - self.trained) * 60 / self.per_minute
-        return by_rate if self.seconds_left is None else min(by_rate, self.seconds_left)
+        return by_rate if self.seconds_left is None else min(by_rate, max(self.seconds_left, 0.0))
 
     def beating(self) -> int | None:
         """How many models of the front beat the reference; None before that is trained."""

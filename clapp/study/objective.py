@@ -146,9 +146,10 @@ class Objective:
             self._skip(trial, f"limit: {worst} {values[worst]:g} exceeds {limit:g}")
 
     def _show_constraints(self, trial: Trial) -> None:
-        # The dashboard reads only this older form.
+        # The dashboard reads only this older form, in which constraints have no names.
         storage = trial.storage
-        found = list(storage.get_trial(trial._trial_id).constraints.values())
+        named = storage.get_trial(trial._trial_id).constraints.items()
+        found = [violation for name, violation in named if name in self._limits]
         storage.set_trial_system_attr(trial._trial_id, "constraints", found)
 
     def _trained(self, trial: Trial, config: Config) -> "TrainResult":

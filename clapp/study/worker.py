@@ -140,7 +140,7 @@ def run(job: Job, emit: Events, stop: Stop, train: "Train | None" = None) -> str
         from clapp.train import train as real_train
 
         train = real_train
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # failed trials are logged by us
     plan = plan_from(job.name, job.document)
     with liveness.alive(Path(job.folder) / LOCKS, job.worker):
         storage = open_storage(job.storage, create=False)

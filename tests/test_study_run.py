@@ -1,0 +1,209 @@
+"""`optimize.py` as a person runs it: real processes, real trainings, interrupted and killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from clapp.study.storage import load_existing
+from clapp.study.trials import trained
+
+ROOT = Path(__file__).parents[1]
+STUDY = """
+search_space:
+  model.capacity: {type: int, low: 1, high: 6}
+  model.activation: {type: categorical, choices: [abs, gelu, square]}
+  train.learning_rate: {type: float, low: 0.002, high: 0.02, log: true}
+config:
+  train_data: {resize_base: 64, crop_size: 32, min_buffer: 4}
+  valid_data: {resize_base: 64, crop_size: 48, num_images: 2}
+  train: {batch_size: 2, min_iterations: 1, max_iterations: %d, validation_interval: 20}
+budget: {trials: %d}
+"""
+
+
+class Desk:
+    """A folder with a study, and the command that runs it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.results = folder / "results"
+
+    def write(self, iterations: int, trials: int) -> None:
+        (self.folder / "mine.yaml").write_text(STUDY % (iterations, trials))
+
+    def start(self, *options: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "optimize.py"), "--study", "mine.yaml", *options],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # a process group of its own, as from a terminal
+        )
+
+    def run(self, *options: str) -> tuple[int, str]:
+        process = self.start(*options)
+        output, _ = process.communicate(timeout=120)
+        return process.returncode, output
+
+    def trials(self) -> list[FrozenTrial]:
+        return load_existing("mine", self.results).get_trials(deepcopy=False)
+
+    def wait_for(self, number: int, process: "subprocess.Popen[str]") -> None:
+        """Wait until `number` trials are trained and another one is under way."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.1)
+            if not (self.results / "mine" / "front.json").parent.is_dir():
+                continue
+            try:
+                found = self.trials()
+            except Exception:  # the study is just being created
+                continue
+            if trained(found) >= number and any(t.state == TrialState.RUNNING for t in found):
+                return
+        process.kill()
+        pytest.fail(f"no {number} trials: {process.communicate()[0]}")
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    yield
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def test_two_workers_reach_the_total_and_a_finished_study_says_so(desk: Desk) -> None:
+    desk.write(iterations=20, trials=6)
+    code, output = desk.run("--workers", "2")
+    assert code == 0, output
+    assert trained(desk.trials()) == 6
+    assert {trial.user_attrs["worker"].split("-")[-2] for trial in desk.trials()} <= {"0", "1"}
+    assert "\x1b" not in output
+    assert "trial 0 (reference): loss 0." in output
+    assert "clapp export mine --pick knee" in output
+    document = json.loads((desk.results / "mine" / "front.json").read_text())
+    assert document["counts"]["complete"] == 6
+    kept = desk.results / "mine" / "trials" / "00000"
+    assert {"model.safetensors", "config.yaml", "curve.json", "preview.png"} <= {
+        path.name for path in kept.iterdir()
+    }
+    assert len(list((desk.results / "mine" / "artifacts").iterdir())) == 6
+
+    code, output = desk.run()
+    assert code == 0
+    assert "study mine is finished: all 6 trials are trained" in output
+    assert trained(desk.trials()) == 6
+
+    code, output = desk.run("--fresh", "--trials", "1", "--workers", "1")
+    assert code == 0, output
+    assert trained(desk.trials()) == 1
+    (old,) = [path for path in desk.results.iterdir() if path.name != "mine"]
+    kept_study = optuna.load_study(study_name="mine", storage=f"sqlite:///{old / 'study.db'}")
+    assert trained(kept_study.get_trials()) == 6
+
+    code, output = desk.run("--seed", "5")
+    assert (code, output.count("\n")) == (2, 1)
+    assert output.startswith("error: study mine: seed is not what the study was started with")
+
+
+@pytest.mark.parametrize("blow", ["ctrl-c", "kill -9"])
+def test_interrupted_or_killed_it_goes_on_to_the_exact_total(desk: Desk, blow: str) -> None:
+    desk.write(iterations=400, trials=5)
+    process = desk.start("--workers", "2")
+    desk.wait_for(1, process)
+    start = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT if blow == "ctrl-c" else signal.SIGKILL)
+    output, _ = process.communicate(timeout=20)
+    if blow == "ctrl-c":
+        assert process.returncode == 130, output
+        assert time.monotonic() - start < 5
+        assert "everything is saved" in output
+        assert not [t for t in desk.trials() if t.state == TrialState.RUNNING]
+        assert (desk.results / "mine" / "front.csv").is_file()
+    under_way = [t for t in desk.trials() if t.state in (TrialState.RUNNING, TrialState.FAIL)]
+    assert under_way
+
+    code, output = desk.run("--workers", "2")
+    assert code == 0, output
+    found = desk.trials()
+    assert trained(found) == 5
+    assert not [t for t in found if t.state == TrialState.RUNNING]
+    retried = {trial.user_attrs.get("retry_of") for trial in found}
+    for trial in under_way:
+        assert trial.number in retried or trial.state == TrialState.COMPLETE
+
+
+def test_workers_end_with_their_driver_and_keep_the_url_to_themselves(desk: Desk) -> None:
+    desk.write(iterations=4000, trials=5)
+    process = desk.start("--workers", "1")
+    desk.wait_for(0, process)
+    workers = [pid for pid in _children(process.pid) if "clapp.study.worker" in _command(pid)]
+    assert len(workers) == 1
+    assert "study.db" not in _command(workers[0])
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and "clapp.study.worker" in _command(workers[0]):
+        time.sleep(0.05)
+    assert "clapp.study.worker" not in _command(workers[0])
+
+
+def test_a_killed_worker_is_replaced(desk: Desk) -> None:
+    desk.write(iterations=400, trials=2)
+    process = desk.start("--workers", "1")
+    desk.wait_for(0, process)
+    (worker,) = [pid for pid in _children(process.pid) if "clapp.study.worker" in _command(pid)]
+    os.kill(worker, signal.SIGKILL)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert "worker 0 was killed by signal 9; see " in output
+    assert trained(desk.trials()) == 2
+    assert [t.user_attrs["retry_of"] for t in desk.trials() if "retry_of" in t.user_attrs] == [0]
+
+
+def test_a_mistake_met_by_the_workers_is_one_line(desk: Desk) -> None:
+    desk.write(iterations=20, trials=2)
+    code, output = desk.run("--workers", "1", "--set", "train_data.name=folder:/no/such/folder")
+    assert code == 2
+    assert "/no/such/folder" in output
+    assert output.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in output
+
+
+def test_results_that_cannot_be_written(desk: Desk) -> None:
+    desk.write(iterations=20, trials=2)
+    desk.results.write_text("a file")
+    code, output = desk.run()
+    assert (code, output) == (2, "error: results: results cannot be written: File exists\n")
+
+
+def test_help_is_instant() -> None:
+    code = "import sys, clapp.optimize; sys.exit('torch' in sys.modules or 'optuna' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def _children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in text.split()]
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

@@ -1,0 +1,136 @@
+"""Search spaces: errors in one line, order and conditions, every draw a valid configuration."""
+
+from typing import Any
+
+import optuna
+import pytest
+
+from clapp.config import Layer, compose, flatten, nest
+from clapp.errors import ConfigError
+from clapp.files import data_dir
+from clapp.study.plan import ENGINE
+from clapp.study.space import Space, load_space
+
+BASE = flatten(compose([ENGINE]).model_dump())
+CAPACITY = {"type": "int", "low": 1, "high": 8}
+NORM = {"type": "categorical", "choices": ["group", "none"]}
+
+
+def space(spec: Any) -> Space:
+    return load_space(spec, "here", [ENGINE])
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({}, "the search space is empty"),
+        ({"model.capacty": CAPACITY}, "no such configuration key; did you mean model.capacity?"),
+        ({"model": CAPACITY}, "here: model: no such configuration key"),
+        ({"model.capacity": 3}, "here: model.capacity: 3 is not allowed"),
+        ({"model.capacity": {"low": 1}}, "model.capacity.type: this key is required"),
+        ({"model.capacity": CAPACITY | {"type": "integer"}}, "allowed: int, float, categorical"),
+        ({"model.capacity": {"type": "int", "low": 1}}, "model.capacity.high: this key is"),
+        ({"model.capacity": CAPACITY | {"stp": 2}}, "model.capacity.stp: unknown key; did you"),
+        ({"model.capacity": CAPACITY | {"low": 9}}, "model.capacity.high: 8 is not allowed"),
+        ({"model.capacity": CAPACITY | {"low": 0}}, "model.capacity.low: model.capacity: 0 is"),
+        ({"model.capacity": CAPACITY | {"low": 1.5}}, "allowed: a whole number"),
+        ({"model.capacity": CAPACITY | {"step": 2}}, "do not reach high 8"),
+        ({"model.capacity": CAPACITY | {"step": 7, "log": True}}, "not allowed together with step"),
+        ({"model.kernel_size": CAPACITY}, "model.kernel_size.high: model.kernel_size: 8 is not"),
+        (
+            {"train.learning_rate": {"type": "float", "low": 0, "high": 1, "log": True}},
+            "train.learning_rate.log: true needs low above 0",
+        ),
+        ({"model.norm": NORM | {"choices": []}}, "model.norm.choices: [] is not allowed"),
+        ({"model.norm": NORM | {"choices": ["none", "none"]}}, "holds a value twice"),
+        (
+            {"model.norm": NORM | {"choices": ["batch"]}},
+            "model.norm.choices[0]: model.norm: 'batch'",
+        ),
+        ({"model.norm": NORM | {"when": {"model.capacity": 1}}}, "not a key of this space"),
+        (
+            {"model.capacity": CAPACITY, "model.norm": NORM | {"when": {"model.capacity": 9}}},
+            "model.norm.when.model.capacity: 9 is not a value that model.capacity can take",
+        ),
+        (
+            {
+                "model.capacity": CAPACITY | {"when": {"model.norm": "none"}},
+                "model.norm": NORM | {"when": {"model.capacity": 3}},
+            },
+            "circular `when` conditions: ",
+        ),
+        ({"valid_data.crop_size": CAPACITY}, "losses of different trials would not be comparable"),
+        ({"train.seed": CAPACITY}, "cannot be searched"),
+        ({"train.stop_l2_loss": CAPACITY}, "never stops at success"),
+    ],
+)
+def test_errors_name_the_place(spec: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        space(spec)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_value_possible_only_under_its_condition_is_accepted() -> None:
+    stem = {"type": "categorical", "choices": [None, 2], "when": {"model.shared_weights": False}}
+    shared = {"type": "categorical", "choices": [True, False]}
+    found = space({"model.stem": stem, "model.shared_weights": shared})
+    assert list(found.parameters) == ["model.shared_weights", "model.stem"]
+    with pytest.raises(ConfigError, match="must equal capacity"):
+        load_space(
+            {"model.stem": stem | {"when": {}}},
+            "here",
+            [ENGINE, Layer("base", {"model": {"shared_weights": True}})],
+        )
+
+
+def test_conditions_look_at_the_base_where_a_key_was_not_drawn() -> None:
+    found = space(
+        {
+            "model.num_layers": {"type": "int", "low": 1, "high": 2},
+            "model.shared_weights": {
+                "type": "categorical",
+                "choices": [False, True],
+                "when": {"model.num_layers": 2},
+            },
+            "model.stem": {
+                "type": "categorical",
+                "choices": [1, 2],
+                "when": {"model.shared_weights": False},
+            },
+        }
+    )
+    one = optuna.trial.FixedTrial({"model.num_layers": 1, "model.stem": 2})
+    assert found.suggest(one, BASE) == {"model.num_layers": 1, "model.stem": 2}
+    shared = optuna.trial.FixedTrial({"model.num_layers": 2, "model.shared_weights": True})
+    assert found.suggest(shared, BASE) == {"model.num_layers": 2, "model.shared_weights": True}
+
+
+def test_represent_leaves_out_what_the_space_cannot_hold() -> None:
+    found = space(
+        {
+            "model.capacity": {"type": "int", "low": 1, "high": 4},
+            "train.learning_rate": {"type": "float", "low": 0.001, "high": 0.1},
+            "model.norm": NORM,
+            "model.flip_conv_norm": {
+                "type": "categorical",
+                "choices": [True, False],
+                "when": {"model.norm": "group"},
+            },
+        }
+    )
+    assert found.represent({**BASE, "model.norm": "none"}) == {
+        "train.learning_rate": 0.003,
+        "model.norm": "none",
+    }
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in data_dir("search_spaces").glob("*.yaml")))
+def test_every_draw_of_a_packaged_space_is_a_valid_configuration(name: str) -> None:
+    found = space(name)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    for _ in range(300):
+        drawn = found.suggest(study.ask(), BASE)
+        compose([ENGINE, Layer("drawn", nest(drawn))])
+    again = load_space(found.document(), "again", [ENGINE])
+    assert again.parameters == found.parameters

@@ -1,0 +1,364 @@
+"""Trials in this process with a stand-in for the training: what is trained, skipped, failed."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from clapp.config import Config
+from clapp.errors import ClappError, UserError
+from clapp.study import prepare, trials
+from clapp.study.job import Job
+from clapp.study.objective import identity
+from clapp.study.plan import Plan, make_plan
+from clapp.study.sampler import derived_seed, known_samplers, make_sampler
+from clapp.study.stop import Stop
+from clapp.study.storage import default_url, load_existing, open_storage, redact
+from clapp.study.worker import run
+
+SPACE = """
+search_space:
+  model.capacity: {type: int, low: 1, high: 40}
+  train.learning_rate: {type: float, low: 0.001, high: 0.01, log: true}
+"""
+
+
+def result(loss: float = 0.5, reason: str = "iterations") -> Any:
+    return SimpleNamespace(loss=loss, stop_reason=reason, iterations=10, seconds=0.1)
+
+
+def train(config: Config, report: Callable[[Any], bool]) -> Any:
+    report(SimpleNamespace(step=5, l2=0.1))
+    return result(1 / config.model.capacity)
+
+
+class Bench:
+    """A study in a temporary folder, and workers in this process."""
+
+    def __init__(self, folder: Path, text: str, space: str = SPACE) -> None:
+        path = folder / "mine.yaml"
+        path.write_text(f"{space}\n{text}")
+        self.plan: Plan = make_plan(str(path))
+        self.folder = folder / "mine"
+        self.url = default_url(self.folder)
+        prepare.make_folder(self.folder)
+        self.study = prepare.create_study(self.plan, open_storage(self.url))
+        self.events: list[dict[str, Any]] = []
+
+    def work(self, fake: Any = train, stop: Stop | None = None, **changes: Any) -> str:
+        job = {
+            "name": "mine",
+            "document": self.plan.document(),
+            "storage": self.url,
+            "folder": str(self.folder),
+            "device": None,
+            "deadline": None,
+            "first": len(self.trials()),
+            "salt": "",
+            "worker": "w",
+        }
+        return run(Job(**(job | changes)), self.emit, stop or Stop(), fake)
+
+    def emit(self, event: str, **data: Any) -> None:
+        self.events.append({"event": event, **data})
+
+    def trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+
+@pytest.fixture(autouse=True)
+def _keep_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clapp.study.objective.keep", lambda *_: None)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    yield
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+
+
+def test_the_reference_comes_first_and_exactly(tmp_path: Path) -> None:
+    seen: list[Config] = []
+
+    def watch(config: Config, report: Any) -> Any:
+        seen.append(config)
+        return train(config, report)
+
+    bench = Bench(tmp_path, "budget: {trials: 3}\nconfig: {train: {batch_size: 8}}")
+    assert bench.work(watch) == "the budget is spent"
+    assert [trial.state for trial in bench.trials()] == [TrialState.COMPLETE] * 3
+    first = bench.trials()[0]
+    assert first.user_attrs["baseline"] == "reference"
+    assert first.params == {"model.capacity": 8, "train.learning_rate": 0.003}
+    assert (seen[0].model.capacity, seen[0].train.batch_size, seen[0].train.stop_l2_loss) == (
+        8,
+        8,
+        None,
+    )
+    assert first.values == [1 / 8, 2505, 230311936]
+    assert first.user_attrs["config"]["train.batch_size"] == 8
+    assert len({config.train.seed for config in seen}) == 3
+    assert bench.study.metric_names == ["loss", "params", "flops"]
+
+
+def test_a_baseline_outside_of_the_space_is_trained_as_written(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def watch(config: Config, report: Any) -> Any:
+        seen.append(config.model.capacity)
+        return train(config, report)
+
+    bench = Bench(tmp_path, "baselines: {large: {model.capacity: 50}}\nbudget: {trials: 1}")
+    bench.work(watch)
+    assert seen == [50]
+    assert bench.trials()[0].params == {"train.learning_rate": 0.003}
+
+
+def test_a_configuration_is_trained_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "budget: {trials: 3}")
+    same = {"model.capacity": 3, "train.learning_rate": 0.002}
+    for _ in range(3):
+        bench.study.enqueue_trial(same)
+    bench.work()
+    skipped = [trial for trial in bench.trials() if "skipped" in trial.user_attrs]
+    assert [(t.state, t.user_attrs["skipped"], t.user_attrs["duplicate_of"]) for t in skipped] == [
+        (TrialState.PRUNED, "duplicate", 1),
+        (TrialState.PRUNED, "duplicate", 1),
+    ]
+    assert trials.trained(bench.trials()) == 3
+
+
+def test_an_exhausted_space_ends_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clapp.study.worker.SKIPS_IN_A_ROW", 20)
+    two = "search_space: {model.capacity: {type: int, low: 1, high: 2}}"
+    bench = Bench(tmp_path, "baselines: {}\nsampler: random\nbudget: {trials: 5}", space=two)
+    assert "20 trials in a row were skipped" in bench.work()
+    assert trials.trained(bench.trials()) == 2
+    # A later run counts anew: something, such as a limit, may have changed.
+    assert "20 trials in a row were skipped" in bench.work()
+    assert len(bench.trials()) >= 42
+
+
+def test_limits_are_checked_before_training(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "limits: {params: 600, loss: 0.4}\nbudget: {trials: 8}")
+    trained: list[int] = []
+
+    def watch(config: Config, report: Any) -> Any:
+        trained.append(config.model.capacity)
+        return train(config, report)
+
+    bench.work(watch)
+    reference, *_ = bench.trials()
+    assert reference.user_attrs["skipped"] == "limit: params 2505 exceeds 600"
+    assert reference.system_attrs["constraints:params"] == pytest.approx(2505 / 600 - 1)
+    assert 8 not in trained
+    assert len(trained) == 8
+    for trial in bench.trials():
+        if trial.state == TrialState.COMPLETE:
+            assert trial.user_attrs["params"] <= 600
+            assert (trial.constraints["loss"] <= 0) == (trial.values[0] <= 0.4)
+            assert len(trial.system_attrs["constraints"]) == 2  # what the dashboard reads
+
+
+def test_failures_are_recorded_and_do_not_count(tmp_path: Path) -> None:
+    outcomes = iter([result(float("nan"), "nan"), RuntimeError("no memory"), result(), result()])
+
+    def fake(config: Config, report: Any) -> Any:
+        outcome = next(outcomes)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    bench = Bench(tmp_path, "budget: {trials: 2}")
+    assert bench.work(fake) == "the budget is spent"
+    reasons = [trial.user_attrs.get("failed") for trial in bench.trials()]
+    assert reasons == ["nan after 10 iterations", "RuntimeError: no memory", None, None]
+    # A baseline that failed is tried again by the next run, another trial is not.
+    assert trials.enqueue_again(bench.study, failed_baselines=True) == 1
+    waiting = bench.trials()[-1]
+    assert (waiting.user_attrs["baseline"], waiting.user_attrs["retry_of"]) == ("reference", 0)
+    assert trials.enqueue_again(bench.study, failed_baselines=True) == 0
+
+
+def test_a_broken_set_up_ends_after_five_failures(tmp_path: Path) -> None:
+    def broken(config: Config, report: Any) -> Any:
+        raise RuntimeError("the disk is full")
+
+    bench = Bench(tmp_path, "")
+    with pytest.raises(ClappError, match=r"5 trials in a row failed.*the disk is full"):
+        bench.work(broken)
+    assert len(bench.trials()) == 5
+
+
+def test_the_users_mistake_ends_the_study_at_once(tmp_path: Path) -> None:
+    def missing(config: Config, report: Any) -> Any:
+        raise UserError("no folder /pictures")
+
+    bench = Bench(tmp_path, "")
+    with pytest.raises(UserError, match="no folder /pictures"):
+        bench.work(missing)
+    assert [trial.state for trial in bench.trials()] == [TrialState.FAIL]
+
+
+def test_the_end_of_the_time_is_not_the_end_of_the_trial(tmp_path: Path) -> None:
+    def slow(config: Config, report: Any) -> Any:
+        while not report(SimpleNamespace(step=1, l2=None)):
+            time.sleep(0.01)
+        return result(reason="stopped")
+
+    bench = Bench(tmp_path, "")
+    assert bench.work(slow, deadline=time.time() + 0.3) == "the study's time is over"
+    (trial,) = bench.trials()
+    assert trial.user_attrs["failed"] == "interrupted: the study's time is over"
+    assert trials.enqueue_again(bench.study) == 1
+    assert bench.trials()[1].system_attrs["fixed_params"] == trial.params
+
+
+def test_a_signal_stops_a_training_at_once(tmp_path: Path) -> None:
+    def endless(config: Config, report: Any) -> Any:
+        threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGTERM]).start()
+        time.sleep(30)
+
+    stop = Stop()
+    before = signal.signal(signal.SIGTERM, stop._handle)
+    start = time.monotonic()
+    try:
+        assert Bench(tmp_path, "").work(endless, stop) == "stopped"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert time.monotonic() - start < 10
+
+
+def test_workers_at_once_reach_the_total_exactly(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "budget: {trials: 12}\nsampler: random")
+    workers = [
+        threading.Thread(target=bench.work, kwargs={"worker": f"w{i}", "index": i})
+        for i in range(4)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert trials.trained(bench.trials()) == 12
+    assert (
+        len(
+            {
+                trial.user_attrs["key"]
+                for trial in bench.trials()
+                if "key" in trial.user_attrs and "skipped" not in trial.user_attrs
+            }
+        )
+        == 12
+    )
+
+
+def test_a_surplus_trial_keeps_what_was_enqueued(tmp_path: Path) -> None:
+    bench = Bench(
+        tmp_path, "budget: {trials: 1}\nbaselines: {reference: {}, b: {model.capacity: 3}}"
+    )
+    for _ in range(2):
+        bench.study.ask()
+    job = bench.trials()[1]
+    assert job.state == TrialState.RUNNING
+    bench.study._storage.set_trial_user_attr(job._trial_id, "skipped", "surplus")
+    bench.study._storage.set_trial_state_values(job._trial_id, TrialState.PRUNED)
+    assert trials.trained(bench.trials()) == 0
+    assert trials.enqueue_again(bench.study) == 1
+    assert bench.trials()[2].user_attrs["baseline"] == "b"
+
+
+def test_lost_trials_are_recovered_once_and_not_for_ever(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "")
+    for attempt in range(1, 4):
+        trial = bench.study.ask()
+        trial.set_user_attr("worker", "dead")
+        trial.suggest_int("model.capacity", 1, 40)
+        prepare.recover(bench.study, bench.folder / "locks", local=True)
+        prepare.recover(bench.study, bench.folder / "locks", local=True)
+        assert bench.trials()[trial.number].state == TrialState.FAIL
+        waiting = [t for t in bench.trials() if t.state == TrialState.WAITING]
+        assert len(waiting) == (attempt < trials.MAX_ATTEMPTS)
+
+
+def test_a_changed_study_is_refused(tmp_path: Path) -> None:
+    Bench(tmp_path, "budget: {trials: 1}")
+    with pytest.raises(UserError, match="study mine: seed is not what the study was started with"):
+        Bench(tmp_path, "seed: 3")
+    Bench(tmp_path, "budget: {trials: 2}\nlimits: {params: 9}")
+
+
+def test_identity_sees_only_what_matters(tmp_path: Path) -> None:
+    plan = Bench(tmp_path, "").plan
+
+    def key(seed: int = 0, **changes: Any) -> str:
+        return identity(
+            plan.config({k.replace("__", "."): v for k, v in changes.items()}, seed, None)
+        )
+
+    assert key() == key(seed=5) == key(model__stem=8) == key(num_runs=3, experiment_name="x")
+    assert key(model__norm="none") == key(model__norm="none", model__flip_conv_norm=False)
+    assert len({key(), key(model__capacity=3), key(train__batch_size=4), key(model__stem=2)}) == 4
+
+
+@pytest.mark.parametrize("name", known_samplers())
+def test_samplers_repeat_by_seed(name: str) -> None:
+    def draws(*parts: int) -> list[float]:
+        study = optuna.create_study(sampler=make_sampler(name, *parts))
+        study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=15)
+        return [trial.params["x"] for trial in study.trials]
+
+    assert draws(1, 0) == draws(1, 0)
+    assert draws(1, 0) != draws(1, 1)
+    assert 0 <= derived_seed(1, 0) < 2**31
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://u:p@h:5432/d", "postgresql://u:***@h:5432/d"),
+        (
+            "postgresql+psycopg://u:p:a@b@h/d?password=xx&a=1",
+            "postgresql+psycopg://u:***@h/d?password=***&a=1",
+        ),
+        ("nonsense:secret@x", "nonsense:***@x"),
+        ("sqlite:////a/b@c.db", "sqlite:////a/b@c.db"),
+        ("postgresql://u@h:5432/d", "postgresql://u@h:5432/d"),
+    ],
+)
+def test_passwords_are_not_shown(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["nonsense:secret@x", "foo://u:secret@h/d", "mysql+nothing://u:secret@h/d", "sqlite://"],
+)
+def test_storage_errors_are_one_line_without_the_password(url: str) -> None:
+    with pytest.raises(UserError) as caught:
+        open_storage(url)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_text("hello " * 1000)
+    with pytest.raises(UserError, match="cannot be used: file is not a database"):
+        open_storage(f"sqlite:///{tmp_path / 'x.db'}")
+
+
+def test_loading_what_was_never_started(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no study named 'smoke' in .*optimize.py --study smoke"):
+        load_existing("smoke", tmp_path)
+    Bench(tmp_path, "")
+    assert load_existing("mine", tmp_path).study_name == "mine"
+    with pytest.raises(UserError, match="no study named 'other' in sqlite"):
+        load_existing("other", tmp_path, default_url(tmp_path / "mine"))
