@@ -14,7 +14,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from clapp.config import Config
-from clapp.errors import ClappError, UserError
+from clapp.errors import ClappError, ConfigError, UserError
 from clapp.study import prepare, trials
 from clapp.study.job import Job
 from clapp.study.objective import identity
@@ -197,6 +197,19 @@ def test_a_broken_set_up_ends_after_five_failures(tmp_path: Path) -> None:
     with pytest.raises(ClappError, match=r"5 trials in a row failed.*the disk is full"):
         bench.work(broken)
     assert len(bench.trials()) == 5
+
+
+def test_a_network_that_does_not_fit_the_pictures_is_skipped(tmp_path: Path) -> None:
+    def picky(config: Config, report: Any) -> Any:
+        if config.model.capacity == 8:
+            raise ConfigError("train_data.crop_size 16: this network needs at least 20 pixels")
+        return train(config, report)
+
+    bench = Bench(tmp_path, "budget: {trials: 1}")
+    bench.work(picky)
+    reference = bench.trials()[0]
+    assert reference.state == TrialState.PRUNED
+    assert reference.user_attrs["skipped"].startswith("invalid: train_data.crop_size 16")
 
 
 def test_the_users_mistake_ends_the_study_at_once(tmp_path: Path) -> None:

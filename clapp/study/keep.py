@@ -30,7 +30,7 @@ def keep(
     from clapp.trialfiles import save_trained
 
     place = trial_folder(folder, trial.number)
-    save_trained(place, _without_tokens(config), result)
+    save_trained(place, config, result)
     artifacts = folder / "artifacts"
     artifacts.mkdir(exist_ok=True)
     picture = upload_artifact(
@@ -39,12 +39,6 @@ def keep(
         study_or_trial=trial,
     )
     save_note(trial, _note(trial.user_attrs, values, get_artifact_path(trial, picture)))
-
-
-def _without_tokens(config: Config) -> Config:
-    train = config.train_data.model_copy(update={"token": None})
-    valid = config.valid_data.model_copy(update={"token": None})
-    return config.model_copy(update={"train_data": train, "valid_data": valid})
 
 
 def _note(attributes: dict[str, Any], values: dict[str, float], picture: str) -> str:

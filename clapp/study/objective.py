@@ -90,7 +90,7 @@ class Objective:
         try:
             config = self._plan.config(changes, seed, self._job.device)
         except ConfigError as error:
-            self._skip(trial, f"invalid: {error}")
+            self._skip(trial, f"invalid: {_in_one_line(error)}")
         trial.set_user_attr("config", differences(config))
         return config
 
@@ -161,11 +161,13 @@ class Objective:
                 result = self._train(config, progress)
         except KeyboardInterrupt:
             ended.append(f"{INTERRUPTED}: stopped by the user")
+        except ConfigError as error:  # such as pictures too small for this network
+            self._skip(trial, f"invalid: {_in_one_line(error)}")
         except (UserError, FeederError) as error:
-            trial.set_user_attr("failed", _one_line(error))
+            trial.set_user_attr("failed", _in_one_line(error))
             raise
         except Exception as error:
-            self._fail(trial, _one_line(error), error)
+            self._fail(trial, f"{type(error).__name__}: {_in_one_line(error)}", error)
         if ended and ended[0] == "duplicate":
             self._skip(trial, "duplicate")
         if ended:
@@ -226,6 +228,5 @@ def identity(config: Config) -> str:
     return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:300]
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -57,6 +57,12 @@ def skips_in_a_row(trials: Sequence[FrozenTrial], first: int) -> int:
     return skips
 
 
+def last_skip(trials: Sequence[FrozenTrial]) -> str:
+    """Why the latest skipped trial was skipped."""
+    reasons = (trial.user_attrs.get("skipped") for trial in reversed(trials))
+    return next(str(reason) for reason in reasons if reason is not None)
+
+
 def interrupt(study: "Study", trial: FrozenTrial, reason: str) -> bool:
     """Fail a running trial for a reason outside of it; False when it has finished meanwhile."""
     storage = study._storage

@@ -56,7 +56,7 @@ def work(study: "Study", objective: "Objective", job: Job, total: int, stop: Sto
     """
     from optuna.trial import TrialState
 
-    from clapp.study.trials import count, is_failed, skips_in_a_row, trained
+    from clapp.study.trials import count, is_failed, last_skip, skips_in_a_row, trained
 
     failures = 0
     while True:
@@ -70,8 +70,8 @@ def work(study: "Study", objective: "Objective", job: Job, total: int, stop: Sto
             return "the budget is spent"
         if skips_in_a_row(trials, job.first) >= SKIPS_IN_A_ROW:
             return (
-                f"{SKIPS_IN_A_ROW} trials in a row were skipped (duplicates, over a limit or "
-                "impossible): the search space seems to be exhausted"
+                f"{SKIPS_IN_A_ROW} trials in a row were skipped, the last for: "
+                f"{last_skip(trials)}; nothing new seems to be left in the search space"
             )
         if done + count(trials, TrialState.RUNNING) >= total:
             _wait_for_others(study)  # one of those running may yet fail
