@@ -1,0 +1,90 @@
+"""The preview picture of a model: input, classical filter, model and difference, row by row."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import nn
+
+from clapp.config import Config
+from clapp.files import atomic_path
+from clapp.tensors import input_tensor
+
+ROWS = 3
+GAIN = 4
+_TITLES = ("input", "classical filter", "model", f"difference x{GAIN}")
+_SIDE, _GAP, _CAPTION = 176, 6, 22
+_BACKGROUND, _INK = (255, 255, 255), (40, 40, 40)
+_GREYS = 64
+
+
+def write_preview(path: Path, model: nn.Module, config: Config) -> None:
+    """Write a PNG with a row for each of the first validation pictures.
+
+    Its columns are the input, the classical filter, the model (clamped to [0, 1]) and the absolute
+    difference of the two, four times amplified.
+    """
+    from clapp.pool import validation_set
+
+    images, targets = validation_set(config.valid_data, config.target_filter)
+    images, targets = images[:ROWS], targets[:ROWS]
+    sheet = draw(images, targets, predict(model, images))
+    with atomic_path(path) as temporary:
+        _with_palette(sheet).save(temporary, optimize=True)
+
+
+def predict(model: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What `model` makes of uint8 (N, H, W, 3): float32 (N, H, W), not clamped."""
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        output: NDArray[np.float32] = model(input_tensor(images, device))[:, 0].cpu().numpy()
+    return output
+
+
+def draw(
+    images: NDArray[np.uint8], targets: NDArray[np.uint8], outputs: NDArray[np.float32]
+) -> Image.Image:
+    """The sheet of uint8 (N, H, W, 3), uint8 (N, H, W) and float32 (N, H, W).
+
+    Outputs that are not a number are drawn as 1.
+    """
+    outputs = np.nan_to_num(outputs, nan=1.0).clip(0, 1)  # (N, H, W)
+    differences = np.abs(outputs - targets / np.float32(255)) * GAIN
+    step = _SIDE + _GAP
+    sheet = Image.new(
+        "RGB", (len(_TITLES) * step + _GAP, _CAPTION + len(images) * step), _BACKGROUND
+    )
+    _write_titles(sheet, step)
+    for row in range(len(images)):
+        cells = (images[row], targets[row], _grey(outputs[row]), _grey(differences[row]))
+        for column, cell in enumerate(cells):
+            picture = Image.fromarray(cell).resize((_SIDE, _SIDE))
+            sheet.paste(picture, (_GAP + column * step, _CAPTION + row * step))
+    return sheet
+
+
+def _write_titles(sheet: Image.Image, step: int) -> None:
+    pen = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=13)
+    for column, title in enumerate(_TITLES):
+        middle = (_GAP + column * step + _SIDE / 2, _CAPTION / 2)
+        pen.text(middle, title, fill=_INK, font=font, anchor="mm")
+
+
+def _grey(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.round(values.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _with_palette(sheet: Image.Image) -> Image.Image:
+    """`sheet` in 256 colours, half the bytes: 64 greys, and 192 chosen from the input column.
+
+    A palette chosen from the whole sheet would spend nearly everything on greys.
+    """
+    photographs = sheet.crop((_GAP, _CAPTION, _GAP + _SIDE, sheet.height))
+    chosen = photographs.quantize(256 - _GREYS).getpalette() or []
+    greys = [level for i in range(_GREYS) for level in [round(i * 255 / (_GREYS - 1))] * 3]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(chosen[: 3 * (256 - _GREYS)] + greys)
+    return sheet.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)

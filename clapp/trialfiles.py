@@ -1,0 +1,168 @@
+"""The folder of one trained model: weights, configuration, curve, result and a preview picture."""
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from clapp import __version__
+from clapp.config import Config, load_config
+from clapp.cost import cost
+from clapp.errors import UserError
+from clapp.files import atomic_path, dump_yaml, write_text
+from clapp.model import FilterNet, build_model
+
+if TYPE_CHECKING:
+    from clapp.train import TrainResult
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.yaml"
+CURVE = "curve.json"
+RESULT = "result.json"
+PREVIEW = "preview.png"
+
+
+def save_trained(folder: Path, config: Config, result: "TrainResult") -> None:
+    """Write what a training left: weights, configuration, curve, result and preview.
+
+    The weights come last, so that a folder that has them is complete.
+    """
+    from clapp.preview import write_preview
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_config(folder, config)
+    write_text(folder / CURVE, _json([asdict(point) for point in result.curve]))
+    write_text(folder / RESULT, _json(_result(config, result)))
+    write_preview(folder / PREVIEW, result.model, config)
+    save_weights(folder, result.model)
+
+
+def save_weights(folder: Path, model: torch.nn.Module) -> None:
+    """Write `model.safetensors`."""
+    with atomic_path(folder / WEIGHTS) as path:
+        save_file({k: v.detach().contiguous() for k, v in model.state_dict().items()}, path)
+
+
+def save_config(folder: Path, config: Config) -> None:
+    """Write `config.yaml`: every key, except that no access token is ever written down."""
+    values = config.model_dump()
+    for section in ("train_data", "valid_data"):
+        values[section]["token"] = None
+    write_text(folder / CONFIG, dump_yaml(values))
+
+
+def load(path: str | Path) -> FilterNet:
+    """The trained model in an export or trial folder, on the CPU and in eval mode.
+
+    It takes float32 (N, 3, H, W) in [0, 1] and returns (N, 1, H, W), not clamped. Nothing is
+    unpickled.
+
+    Raises:
+        UserError: the folder or a file of it is missing or broken; the message names it.
+    """
+    return load_trained(path)[0]
+
+
+def load_trained(path: str | Path) -> tuple[FilterNet, Config]:
+    """The trained model in a folder, and the configuration it was trained with; see `load`.
+
+    Raises:
+        UserError: see `load`.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        reason = "is a file" if folder.exists() else "does not exist"
+        raise UserError(f"{folder}: {reason}; an export or trial folder is expected")
+    config = load_config(_present(folder / CONFIG))
+    with torch.device("meta"):  # no values to draw: the file has them
+        model = build_model(config.model)
+    _load_weights(model, _present(folder / WEIGHTS))
+    return model.eval(), config
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """The content of `result.json`.
+
+    Raises:
+        UserError: it is missing or broken.
+    """
+    path = _present(folder / RESULT)
+    try:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+    return result
+
+
+def is_model_folder(path: Path) -> bool:
+    """Whether `path` is a folder with weights and a configuration."""
+    return (path / WEIGHTS).is_file() and (path / CONFIG).is_file()
+
+
+def _present(path: Path) -> Path:
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such file; an export or trial folder has {WEIGHTS} and {CONFIG}"
+        )
+    return path
+
+
+def _load_weights(model: FilterNet, path: Path) -> None:
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+    expected, found = _shapes(model.state_dict()), _shapes(weights)
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise UserError(
+                f"{path}: does not fit {CONFIG} beside it: {name} is "
+                f"{found.get(name, 'missing')} here and {expected.get(name, 'absent')} there"
+            )
+    model.load_state_dict(weights, assign=True)
+
+
+def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    return {name: f"{value.dtype} {tuple(value.shape)}" for name, value in weights.items()}
+
+
+def _result(config: Config, result: "TrainResult") -> dict[str, Any]:
+    size = cost(config.model)
+    return {
+        "loss": result.loss,
+        "ema": result.ema,
+        "stop_reason": result.stop_reason,
+        "iterations": result.iterations,
+        "images": result.images,
+        "seconds": result.seconds,
+        "timings": result.timings,
+        "device": result.device,
+        "params": size.params,
+        "flops": size.flops,
+        "versions": {
+            "clapp": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+        },
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(_finite(value), indent=1) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """`value` with null for the numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value
