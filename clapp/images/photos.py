@@ -42,6 +42,7 @@ PHOTOS = {
 }
 REGIONS = 16
 """Regions cut from each training picture in an epoch, beside the whole picture."""
+_SHARP = 128  # pixels: a smaller region would be enlarged, and blurred, for the default sizes
 
 
 class Photos:
@@ -85,7 +86,8 @@ class Photos:
 def _region(picture: Picture, rng: np.random.Generator) -> Picture:
     """A rectangle at a random place, a third to all of each side, log-uniform."""
     height, width = (
-        round(side * np.exp(rng.uniform(np.log(1 / 3), 0))) for side in picture.shape[:2]
+        round(np.exp(rng.uniform(np.log(max(side / 3, min(side, _SHARP))), np.log(side))))
+        for side in picture.shape[:2]
     )
     top = rng.integers(picture.shape[0] - height + 1)
     left = rng.integers(picture.shape[1] - width + 1)

@@ -1,0 +1,218 @@
+"""The pool: pictures decoded once, kept in a memory-mapped store that all workers share.
+
+A pool lies in the cache folder and outlives the run; its name is a digest of its source. Whoever
+opens one that is not complete sees to it that a feeder process (`clapp.feeder`) is filling it.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Self
+
+from loguru import logger
+
+from clapp.cache import cache_dir, digest, evict, try_lock, use, writing
+from clapp.config import DataConfig
+from clapp.errors import FeederError, UserError
+from clapp.files import PACKAGE
+from clapp.images import open_source
+from clapp.images.source import Picture
+from clapp.slots import FORMAT, STATE, Slots
+from clapp.validation import validation_set as validation_set
+
+LIMIT = 8 * 2**30
+"""Bytes on the disk that all pools may take; unused ones are removed to stay below."""
+_POLL = 0.02  # seconds between two looks while waiting
+_TELL_AFTER, _TELL_EVERY = 2.0, 15.0  # seconds of waiting
+
+
+class Pool:
+    """The pictures of one source, uint8 (H, W, 3) with shorter side `side`; use `Pool.open`."""
+
+    def __init__(self, folder: Path, data: DataConfig, side: int, name: str, users: int) -> None:
+        self.folder, self.data, self.side, self.name = folder, data, side, name
+        self._users: int | None = users
+        self._slots = Slots(folder, data.max_buffer, side)
+        self._guard = threading.Lock()
+        self._watching = False  # whether a feeder was at work since this pool was opened
+        self._filled_at_start = self._slots.filled
+        self._deaths = 0  # of feeders, since the last progress
+        self._reporting = False
+        self._reported: set[str] = set()
+
+    @classmethod
+    def open(cls, data: DataConfig, stages: int) -> Self:
+        """The pool of a source, warm where an earlier run left it.
+
+        Args:
+            data: the source, the pool's bounds, and the size of the first stage.
+            stages: resolutions it must serve; each doubles the shorter side.
+
+        Raises:
+            UserError: the source or the cache folder cannot be used.
+        """
+        source = open_source(data)
+        side = data.resize_base * 2 ** (stages - 1)
+        values = {
+            "format": FORMAT,
+            "source": source.fingerprint(),
+            "side": side,
+            "capacity": data.max_buffer,
+            "seed": data.seed,
+            "replaced": data.buffer_delay is not None,
+        }
+        root = cache_dir() / "pool"
+        folder = root / digest(values)
+        with writing(root):
+            users = use(folder)
+            pool = cls(folder, data, side, source.describe(), users)
+            if not pool._slots.filled:
+                evict(root, folder, LIMIT - data.max_buffer * pool._slots.slot)
+            if not pool._slots.complete:
+                pool._tend()
+        return pool
+
+    def close(self) -> None:
+        """Stop using the pool: its feeder ends soon after the last user has gone."""
+        if self._users is not None:
+            self._report_skipped()
+            self._slots.close()
+            os.close(self._users)
+            self._users = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getitem__(self, number: int) -> Picture:
+        return self._slots[number]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the feeder wrote last: filled, complete, source_size, skipped, error."""
+        try:
+            state: dict[str, Any] = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        return state
+
+    def pictures(self, wanted: int) -> int:
+        """How many pictures to draw from: `wanted`, or all where there will never be so many.
+
+        Waits until they are there, and so returns the same number at any speed of the feeder.
+
+        Raises:
+            UserError: the source cannot be read.
+            FeederError: the feeder died, and died again without adding a picture.
+        """
+        wanted = min(wanted, self.data.max_buffer)
+        if self._slots.filled < wanted and not self._slots.complete:
+            with self._guard:
+                self._wait(wanted)
+        return min(wanted, self._slots.filled)
+
+    def cut(self, number: int, down: float, across: float, side: int) -> Picture:
+        """A square of `side` pixels out of a picture, at a place given as fractions below one.
+
+        Returns:
+            uint8 (side, side, 3): a view, or a copy where a picture may be replaced meanwhile.
+        """
+        if self.data.buffer_delay is None:
+            return self._square(number, down, across, side)
+        while True:
+            before = self._slots.stamp(number)
+            square = self._square(number, down, across, side).copy()
+            if before % 2 == 0 and self._slots.stamp(number) == before:
+                return square
+
+    def _square(self, number: int, down: float, across: float, side: int) -> Picture:
+        picture = self._slots[number]
+        top = int(down * (picture.shape[0] - side + 1))
+        left = int(across * (picture.shape[1] - side + 1))
+        return picture[top : top + side, left : left + side]
+
+    def _wait(self, wanted: int) -> None:
+        tell = time.monotonic() + _TELL_AFTER
+        while self._slots.filled < wanted and not self._slots.complete:
+            if self._users is None:
+                raise FeederError(f"{self.name}: the pool was closed while pictures were awaited")
+            self._tend()
+            if time.monotonic() > tell:
+                tell += _TELL_EVERY
+                there = f"{self._slots.filled} of {wanted}"
+                logger.info(f"waiting for pictures: {there} are there ({self.name})")
+            time.sleep(_POLL)
+        self._report_skipped()
+
+    def _tend(self) -> None:
+        """See to it that a feeder is at work, and judge one that went."""
+        lock = try_lock(self.folder / "feeder.lock")
+        if lock is None:
+            self._watching = True
+            return
+        try:
+            if self._slots.complete:
+                return
+            if self._watching:
+                self._judge()
+            self._start(lock)
+        finally:
+            os.close(lock)
+
+    def _judge(self) -> None:
+        """Raise what a feeder that went left behind, unless starting another may help."""
+        self._report_skipped()
+        error = self.state.get("error")
+        if error:
+            message = error["message"]
+            raise UserError(message) if error["user"] else FeederError(f"{self.name}: {message}")
+        progress = self._slots.filled > self._filled_at_start
+        self._deaths = 1 if progress else self._deaths + 1
+        if self._deaths > 1:
+            log = self.folder / "feeder.log"
+            raise FeederError(
+                f"{self.name}: the process that loads the pictures died twice; {_tail(log)}"
+            )
+
+    def _start(self, lock: int) -> None:
+        """Start a feeder that inherits the descriptor `lock`, and with it the lock."""
+        (self.folder / STATE).unlink(missing_ok=True)  # an earlier feeder's error is not this one's
+        data = self.data.model_copy(update={"target_filter": None})
+        job = {"data": data.model_dump(include=set(DataConfig.model_fields)), "side": self.side}
+        path = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        with (self.folder / "feeder.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "clapp.feeder", str(self.folder), str(lock)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                pass_fds=[lock],
+                start_new_session=True,  # Ctrl-C in the terminal is not meant for it
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
+            )
+        # Reaped wherever this process is by then.
+        threading.Thread(
+            target=process.communicate, args=(json.dumps(job).encode(),), daemon=True
+        ).start()
+        self._watching = self._reporting = True
+        self._filled_at_start = self._slots.filled
+
+    def _report_skipped(self) -> None:
+        """Name pictures that could not be read; only the process that started the feeder does."""
+        if not self._reporting:
+            return
+        skipped = self.state.get("skipped", {})
+        for name in skipped.keys() - self._reported:
+            logger.warning(f"skipped a bad picture: {name}: {skipped[name]}")
+        self._reported |= skipped.keys()
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return f"the end of {log}: {lines[-1] if lines else '(empty)'}"
