@@ -44,7 +44,7 @@ class Block(nn.Module):
             return y
         if self.alfa is not None:
             y = self.alfa * y
-        return y + x if self.beta is None else torch.addcmul(y, self.beta, x)
+        return y + (x if self.beta is None else self.beta * x)
 
 
 class FilterNet(nn.Module):
@@ -58,7 +58,7 @@ class FilterNet(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.min_size = _min_size(config)
+        self.min_size = min_size(config)
         stem, capacity, layers = config.stem_channels, config.capacity, config.num_layers
         self.prep = nn.Conv2d(config.input_channels, stem, 1)
         inner = 0 if config.shared_weights else layers - 1
@@ -125,6 +125,14 @@ def build_model(config: ModelConfig | Mapping[str, Any]) -> FilterNet:
     return FilterNet(config if isinstance(config, ModelConfig) else model_config(config))
 
 
+def min_size(config: ModelConfig) -> int:
+    """The smallest height and width in pixels that the network accepts."""
+    # An unpadded convolution needs its whole kernel, a reflection one pixel more than it mirrors.
+    least = {"zero_after": config.kernel_size, "reflect": config.kernel_size // 2 + 1}
+    inside = least.get(config.padding, 1)
+    return 2 * inside - 1 if config.downsample == 2 else inside
+
+
 def _draw_again(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         module.reset_parameters()
@@ -156,10 +164,3 @@ def _norm(config: ModelConfig, channels: int) -> nn.Module:
 
 def _scale(channels: int, value: float) -> nn.Parameter:
     return nn.Parameter(torch.full((1, channels, 1, 1), value))
-
-
-def _min_size(config: ModelConfig) -> int:
-    # An unpadded convolution needs its whole kernel, a reflection one pixel more than it mirrors.
-    least = {"zero_after": config.kernel_size, "reflect": config.kernel_size // 2 + 1}
-    inside = least.get(config.padding, 1)
-    return 2 * inside - 1 if config.downsample == 2 else inside

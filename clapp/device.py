@@ -1,0 +1,28 @@
+"""Which device to compute on."""
+
+import torch
+
+from clapp.errors import UserError
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device a configuration asks for; `auto` is cuda, mps or cpu, whichever is there first.
+
+    Raises:
+        UserError: this machine does not have it; the message lists what it has.
+    """
+    available = _available()
+    if name == "auto":
+        return torch.device(available[0])
+    if name not in available:
+        raise UserError(f"device {name} is not available; available: {', '.join(available)}")
+    return torch.device(name)
+
+
+def _available() -> list[str]:
+    names = []
+    if torch.cuda.is_available():
+        names += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    return [*names, "cpu"]

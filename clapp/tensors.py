@@ -1,0 +1,38 @@
+"""Pictures as tensors, in pieces that suit the processor's caches."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Pictures = NDArray[np.uint8]
+
+# Bytes of the widest activation of one chunk. Measured with batches of 256 at 64x64 on a core with
+# 1 MiB of L2: 2 to 8 MiB are best for any width, and above 32 MiB, where the C library gives every
+# buffer back to the system, a step takes up to four times as long. A GPU wants large pieces.
+_CHUNK_BYTES = {"cpu": 4 << 20}
+_GPU_CHUNK_BYTES = 256 << 20
+
+
+def chunks(pictures: Pictures, channels: int, device: torch.device) -> Iterator[slice]:
+    """Slices that cover a batch (B, H, W, 3), for a network at most `channels` wide."""
+    count, height, width = pictures.shape[:3]
+    budget = _CHUNK_BYTES.get(device.type, _GPU_CHUNK_BYTES)
+    size = max(1, budget // (4 * channels * height * width))
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def input_tensor(images: Pictures, device: torch.device) -> Tensor:
+    """Images (B, H, W, 3) as a float tensor (B, 3, H, W) in [0, 1].
+
+    It keeps the order of the bytes, which is torch's channels_last: that costs nothing, and the
+    networks here were measured 1.0 to 2.5 times as fast with it.
+    """
+    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div_(255)
+
+
+def target_tensor(targets: Pictures, device: torch.device) -> Tensor:
+    """Targets (B, H, W) as a float tensor (B, 1, H, W) in [0, 1]."""
+    return torch.from_numpy(targets).to(device).unsqueeze(1).float().div_(255)

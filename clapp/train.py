@@ -1,0 +1,260 @@
+"""Training: a validated configuration in, a trained network and how it went out.
+
+The data flow of one step stands in `Trainer.step`; `Trainer.stage` repeats it at one resolution
+until a rule ends it, and `train` goes through the resolutions.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clapp.batches import Batches
+from clapp.config import Config
+from clapp.device import resolve_device
+from clapp.errors import ConfigError
+from clapp.filters import resolve
+from clapp.losses import loss
+from clapp.model import FilterNet, min_size
+from clapp.pool import Pool, validation_set
+from clapp.schedule import learning_rate
+from clapp.stopping import StoppingRule
+from clapp.tensors import Pictures, chunks, input_tensor, target_tensor
+
+# These end the whole training, the others only a stage.
+_FINAL = {"time", "nan", "stopped"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One validation: steps and seconds so far, mean training loss since the one before."""
+
+    step: int
+    seconds: float
+    train_loss: float
+    l2: float
+    ema: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What `report` is told after a validation; `model` is the network in training."""
+
+    step: int
+    stage: int
+    seconds: float
+    train_loss: float
+    ema: float
+    l2: float
+    model: FilterNet
+
+
+Report = Callable[[Progress], bool]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained network and how it got there.
+
+    Attributes:
+        model: on the CPU, in evaluation mode.
+        loss: mean squared error over the whole validation set at the end, of outputs that are not
+            clamped against targets in [0, 1]; NaN when the training diverged.
+        ema: moving average of the validations' L2 in the last stage.
+        stop_reason: what ended the last stage: threshold, plateau, iterations, time, nan, stopped.
+        iterations: optimiser steps.
+        images: crops seen.
+        seconds: from the first batch to the last validation.
+        timings: seconds spent on "data", "step" and "validate".
+        curve: every validation.
+        device: where it was trained.
+    """
+
+    model: FilterNet
+    loss: float
+    ema: float
+    stop_reason: str
+    iterations: int
+    images: int
+    seconds: float
+    timings: dict[str, float]
+    curve: list[Point]
+    device: str
+
+
+def train(config: Config, report: Report | None = None) -> TrainResult:
+    """Train a network as `config` says; on the CPU the result follows from the configuration alone.
+
+    Args:
+        config: a complete configuration.
+        report: called after every validation; returning True ends the training ("stopped").
+
+    Raises:
+        ConfigError: the network does not fit the pictures.
+        UserError: the pictures or the device cannot be had.
+        FeederError: the process that supplies the pictures died.
+    """
+    _check(config)
+    device = resolve_device(config.train.device)
+    forked = [device] if device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(forked),
+        Pool.open(config.train_data, config.num_resolutions) as pool,
+    ):
+        torch.manual_seed(config.train.seed)
+        return Trainer(config, pool, device, report).run()
+
+
+def _check(config: Config) -> None:
+    model = config.model
+    if (model.input_channels, model.output_channels) != (3, 1):
+        raise ConfigError(
+            f"model.input_channels {model.input_channels} and model.output_channels "
+            f"{model.output_channels}: filters turn 3 channels into 1"
+        )
+    for key, crop in (
+        ("train_data.crop_size", config.train_data.crop_size),
+        ("valid_data.crop_size", config.valid_data.crop_size),
+    ):
+        if crop < min_size(model):
+            raise ConfigError(f"{key} {crop}: this network needs at least {min_size(model)} pixels")
+
+
+class Trainer:
+    """One training: the network, its optimiser, and the record of what happened."""
+
+    def __init__(
+        self, config: Config, pool: Pool, device: torch.device, report: Report | None
+    ) -> None:
+        self.config, self.pool, self.device = config, pool, device
+        self.report: Report = report or (lambda _: False)
+        self.filter = resolve(config.target_filter)
+        self.valid = validation_set(config.valid_data, config.target_filter)
+        self.model = FilterNet(config.model).to(device)
+        self.widest = max(config.model.stem_channels, config.model.capacity)
+        self.loss = loss(config.train.loss_type)
+        self.optimiser = torch.optim.Adam(self.model.parameters(), fused=True)
+        self.timings = {"data": 0.0, "step": 0.0, "validate": 0.0}
+        self.curve: list[Point] = []
+        self.iterations = self.images = 0
+        self.start = time.perf_counter()
+
+    def run(self) -> TrainResult:
+        """Go through the resolutions."""
+        for stage in range(self.config.num_resolutions):
+            reason = self.stage(stage)
+            if reason in _FINAL:
+                break
+        end = self.curve[-1]
+        return TrainResult(
+            model=self.model.to("cpu").eval(),
+            loss=math.nan if reason == "nan" else end.l2,
+            ema=end.ema,
+            stop_reason=reason,
+            iterations=self.iterations,
+            images=self.images,
+            seconds=end.seconds,
+            timings=self.timings,
+            curve=self.curve,
+            device=str(self.device),
+        )
+
+    def stage(self, stage: int) -> str:
+        """Train at one resolution until something ends it, and say what."""
+        train, rule = self.config.train, StoppingRule(self.config.train)
+        losses: list[Tensor] = []  # since the last validation; read only there, as reading waits
+        with closing(self.batches(stage).prefetch(0, train.num_workers)) as stream:
+            for step in range(1, train.max_iterations + 1):
+                with self.timed("data"):
+                    images, targets = next(stream)
+                rate = learning_rate(step - 1, train)
+                with self.timed("step"):
+                    losses.append(self.step(images, targets, rate))
+                last = step == train.max_iterations or self.out_of_time()
+                if last or step % train.validation_interval == 0:
+                    with self.timed("step"):
+                        mean = torch.stack(losses).mean().item()
+                    losses.clear()
+                    reason = self.review(stage, step, rule, mean)
+                    if reason is not None:
+                        return reason
+        return "iterations"
+
+    def batches(self, stage: int) -> Batches:
+        """The training batches of a stage; crop and base double, and the batch is halved."""
+        data, train, factor = self.config.train_data, self.config.train, 2**stage
+        return Batches(
+            self.pool,
+            self.filter,
+            batch_size=train.batch_size // factor,
+            crop=data.crop_size * factor,
+            base=data.resize_base * factor,
+            seed=train.seed,
+        )
+
+    def step(self, images: Pictures, targets: Pictures, rate: float) -> Tensor:
+        """One optimiser step on images (B, S, S, 3) and targets (B, S, S); returns the loss.
+
+        Chunks of the batch accumulate their gradients, each weighted by its share of the pictures:
+        the same mathematics, because no layer mixes pictures.
+        """
+        self.optimiser.zero_grad()
+        total = torch.zeros((), device=self.device)
+        for part in chunks(images, self.widest, self.device):
+            x = input_tensor(images[part], self.device)  # (b, 3, S, S)
+            y = target_tensor(targets[part], self.device)  # (b, 1, S, S)
+            value = self.loss(self.model(x), y) * (len(x) / len(images))
+            value.backward()  # type: ignore[no-untyped-call]
+            total += value.detach()
+        self.optimiser.param_groups[0]["lr"] = rate
+        self.optimiser.step()
+        self.iterations += 1
+        self.images += len(images)
+        return total
+
+    def review(self, stage: int, step: int, rule: StoppingRule, train_loss: float) -> str | None:
+        """Validate, record and report after `step` steps of a stage; why it ends, if it does."""
+        with self.timed("validate"):
+            l2 = self.validate()
+        finite = math.isfinite(l2) and math.isfinite(train_loss)
+        reason = rule.update(l2, step) if finite else "nan"
+        seconds = time.perf_counter() - self.start
+        rate = self.optimiser.param_groups[0]["lr"]
+        self.curve.append(Point(self.iterations, seconds, train_loss, l2, rule.ema, rate))
+        if not finite:
+            return reason
+        progress = Progress(self.iterations, stage, seconds, train_loss, rule.ema, l2, self.model)
+        if self.report(progress):
+            return "stopped"
+        return "time" if self.out_of_time() and reason is None else reason
+
+    @torch.inference_mode()
+    def validate(self) -> float:
+        """Mean squared error over the whole validation set."""
+        images, targets = self.valid  # (N, S, S, 3), (N, S, S)
+        total = 0.0
+        for part in chunks(images, self.widest, self.device):
+            x = input_tensor(images[part], self.device)
+            y = target_tensor(targets[part], self.device)
+            total += F.mse_loss(self.model(x), y).item() * len(x)
+        return total / len(images)
+
+    def out_of_time(self) -> bool:
+        """Whether the time limit has passed."""
+        limit = self.config.train.max_seconds
+        return limit is not None and time.perf_counter() - self.start >= limit
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the time the block takes to `timings[name]`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings[name] += time.perf_counter() - start
