@@ -145,6 +145,7 @@ def main() -> None:
     os.set_inheritable(int(sys.argv[2]), False)  # the lock is this process's alone
     os.nice(10)
     cv2.setNumThreads(1)
+    os.environ["USE_TORCH"] = "0"  # `datasets` would import torch, and needs none to stream
     job = json.loads(sys.stdin.read())
     threading.Thread(target=_leave_when_unused, args=(folder,), daemon=True).start()
     data = DataConfig.model_validate(job["data"])

@@ -115,6 +115,8 @@ def _advice(error: BaseException) -> str:
         return "; ask for access on its page, then run `hf auth login` or set `token`"
     if any(word in text for word in ("connection", "reach", "offline", "timeout", "resolve")):
         return "; check the network, or use pictures that need none: name: photos"
+    if "cast" in text:
+        return "; does the column image_key hold pictures?"
     if "notfound" in text or "doesn't exist" in text:
         return (
             "; if it is private, run `hf auth login` or set `token`; other sources: "

@@ -1,6 +1,7 @@
 """What every source of pictures offers, and the count of the pictures it had to leave out."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
@@ -87,5 +88,6 @@ def listing_digest(root: Path, files: Iterable[Path]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of `error`, or its type where it has none, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """The message of `error`, or its type where it has none, on one line without a full stop."""
+    text = re.sub(r" ?<_io\.\w+ object at \w+>", "", str(error))  # says nothing to a user
+    return " ".join(text.split()).removesuffix(".") or type(error).__name__

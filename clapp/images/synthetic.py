@@ -21,7 +21,7 @@ VERSION = 1  # raise it when the pictures change: pools made before are then not
 SIDE = 288
 _OVERSAMPLING = 1.25  # painted larger and averaged down: edges become soft
 _CANVAS = round(SIDE * _OVERSAMPLING)
-_SMALLEST = (3.0, 16.0)  # radii in pixels of the canvas: the smallest leaf varies by picture,
+_SMALLEST = (1.5, 8.0)  # radii in pixels of the canvas: the smallest leaf varies by picture,
 _LARGEST = 160.0  # as the distance of a scene does
 _LEAVES = 800
 _CORNERS = 32  # vertices that stand for an ellipse
@@ -116,7 +116,7 @@ def _leaf_colours(rng: np.random.Generator) -> tuple[Field, Field]:
 def _texture(rng: np.random.Generator, labels: NDArray[np.uint16]) -> Field:
     """Relative brightness inside the leaves: 1/f grain and shading for all, stripes for some."""
     leaves = _LEAVES + 1
-    grain = np.abs(rng.normal(0, 0.08, leaves)).astype(np.float32)
+    grain = np.abs(rng.normal(0, 0.12, leaves)).astype(np.float32)
     texture = cast(Field, grain[labels] * _pink(rng))
     slope = rng.normal(0, 0.2, 2).astype(np.float32)
     across = np.linspace(-1, 1, _CANVAS, dtype=np.float32)
@@ -142,7 +142,7 @@ def _pink(rng: np.random.Generator) -> Field:
 
 def _photograph(rng: np.random.Generator, picture: Field) -> Picture:
     """Lens blur, sensor noise and eight bits, as a camera would add them."""
-    sigma = rng.choice([0.0, 0.5, 0.9, 1.6], p=[0.35, 0.3, 0.25, 0.1])
+    sigma = rng.choice([0.0, 0.5, 0.8, 1.4], p=[0.5, 0.3, 0.15, 0.05])
     if sigma:
         picture = cast(Field, cv2.GaussianBlur(picture, (0, 0), sigma))
     level = max(0.0, rng.normal(1, 1.5))  # grey levels
