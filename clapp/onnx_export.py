@@ -56,20 +56,19 @@ def parity(model: FilterNet, path: Path, pictures: Sequence[NDArray[np.float32]]
     """The largest absolute difference between PyTorch and ONNX Runtime over `pictures`.
 
     Args:
-        pictures: each float32 (3, H, W) in [0, 1]; sizes may differ.
+        pictures: each float32 (N, 3, H, W) in [0, 1]; sizes may differ.
 
     Raises:
         ParityError: it exceeds 1e-4, or is not a number.
     """
     session = open_session(path)
     worst = 0.0
-    for picture in pictures:
-        batch = picture[None]  # (1, 3, H, W)
+    for batch in pictures:
         with torch.no_grad():
             expected = model(torch.from_numpy(batch)).numpy()
         difference = float(np.abs(session.run(None, {INPUT: batch})[0] - expected).max())
         if not difference <= TOLERANCE:
-            height, width = picture.shape[1:]
+            height, width = batch.shape[2:]
             raise ParityError(
                 f"{path.name}: ONNX Runtime and PyTorch differ by {difference:.2g} on a picture of "
                 f"{width}x{height}; at most {TOLERANCE:g} is allowed"

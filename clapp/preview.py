@@ -11,6 +11,7 @@ from torch import nn
 from clapp.config import Config
 from clapp.files import atomic_path
 from clapp.tensors import input_tensor
+from clapp.validation import validation_set
 
 ROWS = 3
 GAIN = 4
@@ -26,8 +27,6 @@ def write_preview(path: Path, model: nn.Module, config: Config) -> None:
     Its columns are the input, the classical filter, the model (clamped to [0, 1]) and the absolute
     difference of the two, four times amplified.
     """
-    from clapp.pool import validation_set
-
     images, targets = validation_set(config.valid_data, config.target_filter)
     images, targets = images[:ROWS], targets[:ROWS]
     sheet = draw(images, targets, predict(model, images))
@@ -38,9 +37,9 @@ def write_preview(path: Path, model: nn.Module, config: Config) -> None:
 def predict(model: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """What `model` makes of uint8 (N, H, W, 3): float32 (N, H, W), not clamped."""
     device = next(model.parameters()).device
-    with torch.no_grad():
-        output: NDArray[np.float32] = model(input_tensor(images, device))[:, 0].cpu().numpy()
-    return output
+    with torch.no_grad():  # one by one: large pictures and wide networks need the memory
+        outputs = [model(input_tensor(image[None], device))[0, 0].cpu() for image in images]
+    return torch.stack(outputs).numpy()
 
 
 def draw(

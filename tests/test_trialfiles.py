@@ -1,5 +1,5 @@
 import json
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,36 +11,29 @@ import clapp
 from clapp import preview
 from clapp.config import Config, load_config
 from clapp.errors import UserError
-from clapp.model import build_model
+from clapp.model import FilterNet, build_model
+from clapp.train import Point, TrainResult
 from clapp.trialfiles import is_model_folder, load_trained, read_result, save_trained
 
 MODEL = {"capacity": 2, "num_layers": 1, "padding": "reflect"}
 
 
-@dataclass
-class Point:
-    step: int = 10
-    seconds: float = 0.5
-    train_loss: float = 0.1
-    l2: float = 0.02
-    ema: float = 0.03
-    learning_rate: float = 0.003
-
-
-@dataclass
-class Result:
+def trained(model: FilterNet, **changes: object) -> TrainResult:
     """What a training returns, without the training."""
-
-    model: torch.nn.Module
-    loss: float = 0.02
-    ema: float = 0.03
-    stop_reason: str = "iterations"
-    iterations: int = 10
-    images: int = 320
-    seconds: float = 1.5
-    timings: dict[str, float] = field(default_factory=lambda: {"data": 0.5, "step": 1.0})
-    curve: list[Point] = field(default_factory=lambda: [Point()])
-    device: str = "cpu"
+    point = Point(step=10, seconds=0.5, train_loss=0.1, l2=0.02, ema=0.03, learning_rate=0.003)
+    result = TrainResult(
+        model=model.eval(),
+        loss=0.02,
+        ema=0.03,
+        stop_reason="iterations",
+        iterations=10,
+        images=320,
+        seconds=1.5,
+        timings={"data": 0.5, "step": 1.0},
+        curve=[point],
+        device="cpu",
+    )
+    return replace(result, **changes)
 
 
 @pytest.fixture
@@ -51,7 +44,7 @@ def config() -> Config:
 @pytest.fixture
 def folder(tmp_path, config):
     torch.manual_seed(3)
-    save_trained(tmp_path / "00007", config, Result(build_model(config.model).eval()))
+    save_trained(tmp_path / "00007", config, trained(build_model(config.model)))
     return tmp_path / "00007"
 
 
@@ -89,7 +82,7 @@ def test_a_diverged_training_is_kept(tmp_path, config):
     model = build_model(config.model)
     with torch.no_grad():
         model.post.weight.fill_(float("nan"))
-    save_trained(tmp_path / "x", config, Result(model, loss=float("nan"), stop_reason="nan"))
+    save_trained(tmp_path / "x", config, trained(model, loss=float("nan"), stop_reason="nan"))
     text = (tmp_path / "x" / "result.json").read_text()
     assert json.loads(text)["loss"] is None
     assert "NaN" not in text

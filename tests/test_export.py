@@ -1,0 +1,284 @@
+import copy
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import optuna
+import pytest
+import torch
+from optuna.trial import create_trial
+from PIL import Image
+
+import clapp
+import clapp.export
+from clapp.config import load_config
+from clapp.cost import cost
+from clapp.errors import ParityError, UserError
+from clapp.export import FILES, ExportResult, export_pick
+from clapp.model import build_model
+from clapp.onnx_export import parity, write_onnx
+from clapp.study.storage import default_url, open_storage
+from clapp.train import TrainResult
+from clapp.trialfiles import save_trained
+
+# set_metric_names is experimental in Optuna.
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+MODELS = [
+    {"capacity": 4, "num_layers": 2},
+    {"capacity": 2, "num_layers": 1, "padding": "reflect", "activation": "square",
+     "output_activation": "sqrt", "output_norm": "max", "norm": "none"},
+    {"capacity": 3, "num_layers": 1, "padding": "replicate", "downsample": 2},
+]  # fmt: skip
+LOSSES = [0.004, 0.0001, 0.002]
+
+
+def save_trial(folder: Path, model: dict, loss: float, kernel: bool = False) -> None:
+    spec = {"kernel": [[0, 1], [1, 0]], "normalize": "max"} if kernel else "sobel_3"
+    config = load_config({"model": model, "train_data": {"target_filter": spec}})
+    torch.manual_seed(1)
+    net = build_model(config.model).eval()
+    timings = {"data": 0.0, "step": 0.0, "validate": 0.0}
+    result = TrainResult(net, loss, loss, "plateau", 1500, 48_000, 7.0, timings, [], "cpu")
+    save_trained(folder, config, result)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """A results folder with the study `edges` of three finished trials."""
+    results = tmp_path_factory.mktemp("results")
+    folder = results / "edges"
+    study = optuna.create_study(
+        study_name="edges",
+        storage=open_storage(default_url(folder)),
+        directions=["minimize"] * 3,
+    )
+    study.set_metric_names(["loss", "params", "flops"])
+    for number, (model, loss) in enumerate(zip(MODELS, LOSSES, strict=True)):
+        save_trial(folder / "trials" / f"{number:05d}", model, loss, kernel=number == 2)
+        size = cost(model)
+        attributes = {"config": {}, "loss": loss, "params": size.params, "flops": size.flops}
+        if number == 0:
+            attributes["baseline"] = "reference"
+        values = [loss, size.params, size.flops]
+        study.add_trial(create_trial(values=values, user_attrs=attributes))
+    return results
+
+
+@pytest.fixture(scope="module")
+def exported(results) -> ExportResult:
+    return export_pick("edges", "min-loss", results)
+
+
+def test_export_writes_the_whole_folder(exported, results):
+    assert exported.path == results / "edges" / "export" / "min-loss"
+    assert sorted(p.name for p in exported.path.iterdir()) == sorted(FILES)
+    assert sorted(p.name for p in exported.path.parent.iterdir()) == ["min-loss"]
+    assert exported.document() == {
+        "path": str(exported.path),
+        "trial": 1,
+        "params": cost(MODELS[1]).params,
+        "flops": cost(MODELS[1]).flops,
+        "loss": 0.0001,
+        "files": FILES,
+    }
+    assert 0 < exported.parity <= 1e-4
+
+
+def test_exported_weights_are_the_trial_s(exported, results):
+    x = torch.rand(1, 3, 40, 33)
+    ours = clapp.load(exported.path)(x)
+    theirs = clapp.load(results / "edges" / "trials" / "00001")(x)
+    assert torch.equal(ours, theirs)
+
+
+def test_onnx_says_what_it_is(exported):
+    model = onnx.load(exported.path / "model.onnx")
+    properties = {p.key: p.value for p in model.metadata_props}
+    assert properties == {
+        "filter": '"sobel_3"',
+        "params": str(exported.params),
+        "min_size": "2",
+        "clapp": clapp.__version__,
+    }
+    shapes = [
+        [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    ]
+    assert shapes == [["batch", 3, "height", "width"], ["batch", 1, "height", "width"]]
+
+
+def test_card_has_the_numbers(exported):
+    card = (exported.path / "card.md").read_text()
+    assert card.startswith(f"# `sobel_3` in {exported.params} parameters\n")
+    assert "| from | study edges, trial 1 |" in card
+    assert "| chosen by | `min-loss`: the lowest loss |" in card
+    assert f"| hand-tuned reference, same study | L2 0.004000, {cost(MODELS[0]).params}" in card
+    assert "| trained for | 1,500 iterations, 48,000 crops, 7 s on cpu |" in card
+    assert "$" not in card
+
+
+def test_card_figures_are_those_of_evaluate(exported):
+    from clapp.evaluate import evaluate
+
+    card = (exported.path / "card.md").read_text()
+    found = evaluate(exported.path, "photos:validation")
+    assert f"| mean L2 | {found.l2:.6f} |" in card
+    assert f"| mean SSIM | {found.ssim:.4f} |" in card
+    assert f"| measured on | {found.images} pictures of photos (validation)" in card
+
+
+def test_card_s_python_runs(exported, tmp_path, monkeypatch):
+    snippets = re.findall(r"```python\n(.*?)```", (exported.path / "card.md").read_text(), re.S)
+    assert len(snippets) == 2
+    for file in exported.path.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    pixels = np.random.default_rng(0).integers(0, 256, (61, 90, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    written = []
+    for snippet in snippets:
+        exec(snippet, {})
+        with Image.open("filtered.png") as image:
+            written.append(np.asarray(image).astype(int))
+        Path("filtered.png").unlink()
+    assert written[0].shape == (61, 90)
+    assert written[0].max() > 0
+    assert np.abs(written[0] - written[1]).max() <= 1
+
+
+def test_export_replaces_an_export_and_nothing_else(exported, results, tmp_path):
+    out = tmp_path / "model"
+    shutil.copytree(exported.path, out)
+    assert export_pick("edges", "trial=2", results, out=out).trial == 2
+    assert sorted(p.name for p in out.iterdir()) == sorted(FILES)
+    card = (out / "card.md").read_text()
+    assert card.startswith("# `kernel 2x2` in ")
+    assert "normalize: max\n```" in card  # an inline kernel is written out
+    properties = {p.key: p.value for p in onnx.load(out / "model.onnx").metadata_props}
+    assert json.loads(properties["filter"]) == {"kernel": [[0, 1], [1, 0]], "normalize": "max"}
+    for other in (tmp_path, results / "edges" / "trials" / "00001"):
+        before = sorted(other.iterdir())
+        with pytest.raises(UserError, match="is there already and is no export"):
+            export_pick("edges", "min-loss", results, out=other)
+        assert sorted(other.iterdir()) == before
+
+
+def test_a_failed_parity_check_leaves_nothing(exported, results, tmp_path, monkeypatch):
+    def write_another(_model, path, _metadata):
+        shutil.copy(exported.path / "model.onnx", path)
+
+    monkeypatch.setattr(clapp.export, "write_onnx", write_another)
+    with pytest.raises(ParityError, match=r"differ by .* on a picture of 224x224"):
+        export_pick("edges", "trial=2", results, out=tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mistakes(results, tmp_path):
+    with pytest.raises(UserError, match="no study named 'corners'"):
+        export_pick("corners", "knee", results)
+    with pytest.raises(UserError, match="no such rule"):
+        export_pick("edges", "best", results)
+    with pytest.raises(UserError, match="trial 9 did not finish"):
+        export_pick("edges", "trial=9", results)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        export_pick("edges", "min-loss", results, out=tmp_path / "file" / "model")
+
+
+def test_a_trial_whose_files_are_gone(results, tmp_path):
+    folder = tmp_path / "edges"
+    shutil.copytree(results / "edges", folder, ignore=shutil.ignore_patterns("trials", "export"))
+    with pytest.raises(UserError, match="00001: does not exist"):
+        export_pick("edges", "min-loss", tmp_path)
+    assert not (folder / "export").exists()
+
+
+def test_a_study_without_a_finished_trial(tmp_path):
+    study = optuna.create_study(
+        study_name="empty",
+        storage=open_storage(default_url(tmp_path / "empty")),
+        directions=["minimize"] * 3,
+    )
+    study.set_metric_names(["loss", "params", "flops"])
+    with pytest.raises(UserError, match="no finished trial"):
+        export_pick("empty", "knee", tmp_path)
+
+
+# Each pair of values of padding, downsample, output_norm and separable occurs.
+SWITCHES = [
+    ("zero_after", 1, "none", False),
+    ("zero_after", 2, "max", True),
+    ("zero", 1, "max", False),
+    ("zero", 2, "none", True),
+    ("reflect", 1, "none", True),
+    ("reflect", 2, "max", False),
+    ("replicate", 1, "max", True),
+    ("replicate", 2, "none", False),
+]
+ACTIVATIONS = ["gelu", "abs", "square", "swish", "leaky_relu", "squared_relu", "tanh", "sigmoid"]
+
+
+@pytest.mark.parametrize(
+    ("switches", "activation"), list(zip(SWITCHES, ACTIVATIONS, strict=True)), ids=str
+)
+def test_onnx_equals_pytorch(switches, activation, tmp_path, capfd):
+    padding, downsample, output_norm, separable = switches
+    torch.manual_seed(0)
+    model = build_model(
+        {
+            "capacity": 3,
+            "num_layers": 2 if separable else 1,
+            "kernel_size": 5,
+            "padding": padding,
+            "downsample": downsample,
+            "output_norm": output_norm,
+            "separable": separable,
+            "activation": activation,
+            "output_activation": "sqrt" if output_norm == "max" else "none",
+            "shared_weights": separable,
+            "flip_conv_norm": not separable,
+        }
+    ).eval()
+    path = tmp_path / "model.onnx"
+    write_onnx(model, path, {})
+    assert capfd.readouterr() == ("", "")
+    draw = np.random.default_rng(0)
+    least = model.min_size
+    sizes = [(2, 64, 64), (1, 65, 31), (1, 33, 100), (3, least, least), (1, least, least + 3)]
+    pictures = [draw.random((n, 3, h, w), np.float32) for n, h, w in sizes]
+    assert parity(model, path, pictures) < 2e-5
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A model and its ONNX file."""
+    torch.manual_seed(0)
+    model = build_model({"capacity": 2, "num_layers": 1, "output_norm": "max"}).eval()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    path = tmp_path_factory.mktemp("small") / "model.onnx"
+    write_onnx(model, path, {})
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert isinstance(model.main[0].norm, torch.nn.GroupNorm)
+    return model, path
+
+
+def test_normalisation_stays_exact_on_large_pictures(small):
+    picture = np.random.default_rng(0).random((1, 3, 1024, 1024), np.float32)
+    assert parity(*small, [picture]) < 2e-5
+
+
+def test_parity_notices_other_weights(small):
+    model, path = copy.deepcopy(small[0]), small[1]
+    picture = np.random.default_rng(0).random((1, 3, 32, 20), np.float32)
+    with torch.no_grad():
+        model.post.weight *= 1.05
+    with pytest.raises(ParityError, match=r"differ by 0\.\d+ on a picture of 20x32"):
+        parity(model, path, [picture])
+    with torch.no_grad():
+        model.post.bias.fill_(float("nan"))
+    with pytest.raises(ParityError, match="differ by nan"):
+        parity(model, path, [picture])
