@@ -1,0 +1,5 @@
+"""`python -m clapp`: the `clapp` command."""
+
+from clapp.cli import main
+
+main()
