@@ -31,7 +31,8 @@ class Slots:
         index, pixels = folder / "index.i64", folder / "pictures.u8"
         index_bytes = (capacity + 1) * 3 * 8
         self._descriptor = os.open(pixels, os.O_RDWR | os.O_CREAT, 0o666)
-        os.ftruncate(self._descriptor, capacity * self.slot)
+        if os.fstat(self._descriptor).st_size != capacity * self.slot:
+            os.ftruncate(self._descriptor, capacity * self.slot)
         with index.open("ab") as file:
             # Real zeros: a write to a mapped hole of a full disk would be a SIGBUS, not an error.
             # Appended: what another process wrote in the meantime stays.
