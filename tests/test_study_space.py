@@ -120,7 +120,7 @@ def test_represent_leaves_out_what_the_space_cannot_hold() -> None:
         }
     )
     assert found.represent({**BASE, "model.norm": "none"}) == {
-        "train.learning_rate": 0.003,
+        "train.learning_rate": BASE["train.learning_rate"],
         "model.norm": "none",
     }
 

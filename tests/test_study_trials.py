@@ -13,7 +13,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from clapp.config import Config
+from clapp.config import Config, defaults
 from clapp.errors import ClappError, ConfigError, UserError
 from clapp.study import prepare, trials
 from clapp.study.job import Job
@@ -29,6 +29,8 @@ search_space:
   model.capacity: {type: int, low: 1, high: 40}
   train.learning_rate: {type: float, low: 0.001, high: 0.01, log: true}
 """
+
+RATE = defaults()["train"]["learning_rate"]
 
 
 def result(loss: float = 0.5, reason: str = "iterations") -> Any:
@@ -98,7 +100,7 @@ def test_the_reference_comes_first_and_exactly(tmp_path: Path) -> None:
     assert [trial.state for trial in bench.trials()] == [TrialState.COMPLETE] * 3
     first = bench.trials()[0]
     assert first.user_attrs["baseline"] == "reference"
-    assert first.params == {"model.capacity": 8, "train.learning_rate": 0.003}
+    assert first.params == {"model.capacity": 8, "train.learning_rate": RATE}
     assert (seen[0].model.capacity, seen[0].train.batch_size, seen[0].train.stop_l2_loss) == (
         8,
         8,
@@ -120,7 +122,7 @@ def test_a_baseline_outside_of_the_space_is_trained_as_written(tmp_path: Path) -
     bench = Bench(tmp_path, "baselines: {large: {model.capacity: 50}}\nbudget: {trials: 1}")
     bench.work(watch)
     assert seen == [50]
-    assert bench.trials()[0].params == {"train.learning_rate": 0.003}
+    assert bench.trials()[0].params == {"train.learning_rate": RATE}
 
 
 def test_a_configuration_is_trained_once(tmp_path: Path) -> None:
