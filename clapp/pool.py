@@ -69,12 +69,19 @@ class Pool:
         folder = root / digest(values)
         with writing(root):
             users = use(folder)
-            pool = cls(folder, data, side, source.describe(), users)
-            if not pool._slots.filled:
-                evict(root, folder, LIMIT - data.max_buffer * pool._slots.slot)
-            if not pool._slots.complete:
-                pool._tend()
+            try:
+                pool = cls(folder, data, side, source.describe(), users)
+                pool._prepare(root)
+            except BaseException:
+                os.close(users)  # a feeder would go on for a user who never came
+                raise
         return pool
+
+    def _prepare(self, root: Path) -> None:
+        if not self._slots.filled:
+            evict(root, self.folder, LIMIT - self.data.max_buffer * self._slots.slot)
+        if not self._slots.complete:
+            self._tend()
 
     def close(self) -> None:
         """Stop using the pool: its feeder ends soon after the last user has gone."""
