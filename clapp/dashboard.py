@@ -1,0 +1,71 @@
+"""optuna-dashboard for one study, on this machine only, with the pictures of its trials."""
+
+import errno
+import sys
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from loguru import logger
+
+from clapp.errors import UserError
+from clapp.study.storage import load_existing
+
+_UNAVAILABLE = (errno.EADDRINUSE, errno.EACCES)
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True  # a browser that keeps a connection open must not delay the end
+    allow_reuse_port = False
+
+
+class _Handler(WSGIRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Say nothing: the page asks for news every few seconds."""
+
+
+def serve(
+    study: str,
+    results: Path,
+    storage: str | None = None,
+    port: int = 8080,
+    host: str = "127.0.0.1",
+) -> None:
+    """Serve the dashboard of `study` until Ctrl-C; its address is printed on stdout.
+
+    The dashboard knows no passwords and can delete studies, so `host` is the loopback interface.
+
+    Args:
+        study: its name, or the path of its file.
+        results: the folder that holds a folder for each study.
+        storage: the URL of the study's storage; None: SQLite in the study's folder.
+        port: where it is taken, any free one is used; 0: any free one.
+
+    Raises:
+        UserError: no such study, or no address to listen on.
+    """
+    from optuna.artifacts import FileSystemArtifactStore
+    from optuna_dashboard import wsgi  # type: ignore[import-untyped]
+
+    loaded = load_existing(study, results, storage)
+    artifacts = FileSystemArtifactStore(str(results / loaded.study_name / "artifacts"))
+    app = wsgi(loaded._storage, artifact_store=artifacts)
+    with _listen(app, host, port) as server:
+        address = f"http://{host}:{server.server_port}/dashboard/studies/{loaded._study_id}"
+        sys.stdout.write(f"{loaded.study_name}: {address} (Ctrl-C ends it)\n")
+        sys.stdout.flush()  # whoever waits for the address reads a pipe
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            logger.info("dashboard stopped")
+
+
+def _listen(app: Any, host: str, port: int) -> WSGIServer:
+    try:
+        return make_server(host, port, app, _Server, _Handler)
+    except OSError as error:
+        if error.errno not in _UNAVAILABLE or port == 0:
+            raise UserError(f"{host}:{port}: cannot be listened on: {error.strerror}") from error
+    logger.info(f"port {port} is not available; taking a free one")
+    return _listen(app, host, 0)

@@ -1,0 +1,171 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from loguru import logger
+from PIL import Image
+
+from clapp.config import load_config
+from clapp.errors import ConfigError, UserError
+from clapp.evaluate import evaluate
+from clapp.filters import apply_filter
+from clapp.metrics import measure
+from clapp.model import build_model
+from clapp.onnx_export import write_onnx
+from clapp.train import train
+from clapp.trialfiles import save_config, save_trained, save_weights
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A trial folder after a few real steps on photographs, and its training's result."""
+    config = load_config(
+        {
+            "model": {"capacity": 2, "num_layers": 1, "padding": "reflect"},
+            "train_data": {"min_buffer": 8, "max_buffer": 16, "crop_size": 32, "resize_base": 64},
+            "train": {
+                "batch_size": 4,
+                "min_iterations": 0,
+                "max_iterations": 10,
+                "validation_interval": 10,
+            },
+        }
+    )
+    result = train(config)
+    folder = tmp_path_factory.mktemp("trained") / "m"
+    save_trained(folder, config, result)
+    return folder, result
+
+
+@pytest.fixture(scope="module")
+def zero(tmp_path_factory):
+    """A folder whose network returns zero everywhere."""
+    config = load_config({"model": {"capacity": 1, "num_layers": 1, "padding": "reflect"}})
+    model = build_model(config.model).eval()
+    with torch.no_grad():
+        model.post.weight.zero_()
+        model.post.bias.zero_()
+    folder = tmp_path_factory.mktemp("zero") / "m"
+    folder.mkdir()
+    save_config(folder, config)
+    save_weights(folder, model)
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Three pictures as large as the crop, one of them in a subfolder, and two bad ones."""
+    draw = np.random.default_rng(0)
+    folder = tmp_path / "pictures"
+    (folder / "deep").mkdir(parents=True)
+    for name in ("a.png", "b.png", "deep/c.png"):
+        pixels = draw.integers(0, 256, (64, 64, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    (folder / "empty.jpg").write_bytes(b"")
+    return folder
+
+
+def test_l2_is_the_loss_of_the_training(trained):
+    folder, result = trained
+    found = evaluate(folder, "photos:validation")
+    # Training runs channels-last, where torch's float32 GroupNorm is off by some 1e-5.
+    assert found.l2 == pytest.approx(result.loss, rel=2e-4)
+    assert found.images == 6
+    assert found.skipped == 0
+
+
+def test_onnx_file_gives_the_same(trained, tmp_path):
+    folder, result = trained
+    write_onnx(result.model, tmp_path / "m.onnx", {"filter": '"sobel_3"'})
+    ours = evaluate(folder, "photos:validation")
+    theirs = evaluate(tmp_path / "m.onnx", "photos:validation")
+    assert theirs == pytest.approx(ours, rel=1e-4)
+
+
+def test_values_against_the_definitions(zero, pictures):
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    files = [pictures / "a.png", pictures / "b.png", pictures / "deep" / "c.png"]
+    targets = [apply_filter("sobel_3", np.asarray(Image.open(f))) / 255.0 for f in files]
+    nothing = np.zeros((64, 64))
+    found = evaluate(zero, pictures, resize=64, crop=64)
+    assert found.l2 == pytest.approx(np.mean([(t**2).mean() for t in targets]), rel=1e-5)
+    assert found.l1 == pytest.approx(np.mean([t.mean() for t in targets]), rel=1e-5)
+    psnr = [peak_signal_noise_ratio(t, nothing, data_range=1) for t in targets]
+    assert found.psnr == pytest.approx(np.mean(psnr), rel=1e-5)
+    ssim = [structural_similarity(t, nothing, data_range=1) for t in targets]
+    assert found.ssim == pytest.approx(np.mean(ssim), rel=1e-4)
+    assert found.document() == {
+        "l2": found.l2,
+        "l1": found.l1,
+        "psnr": found.psnr,
+        "ssim": found.ssim,
+        "images": 3,
+    }
+
+
+def test_bad_pictures_are_counted_and_named_once(zero, pictures):
+    said = []
+    handler = logger.add(lambda message: said.append(str(message)), level="WARNING")
+    try:
+        found = evaluate(zero, pictures, resize=64, crop=64)
+    finally:
+        logger.remove(handler)
+    assert (found.images, found.skipped) == (3, 2)
+    for name in ("bad.png", "empty.jpg"):
+        assert len([line for line in said if name in line]) == 1
+
+
+def test_another_filter_and_one_picture(zero, pictures):
+    file = pictures / "a.png"
+    target = apply_filter("random_41", np.asarray(Image.open(file))) / 255.0
+    found = evaluate(zero, file, "random_41", resize=64, crop=64)
+    assert found.l2 == pytest.approx((target**2).mean(), rel=1e-5)
+    assert found.images == 1
+
+
+def test_resize_and_crop(zero, tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, (90, 130, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    resized = Image.fromarray(pixels).resize((58, 40), Image.Resampling.BILINEAR)
+    target = apply_filter("sobel_3", np.asarray(resized)[5:35, 14:44]) / 255.0
+    found = evaluate(zero, tmp_path / "x.png", resize=40, crop=30)
+    assert found.l2 == pytest.approx((target**2).mean(), rel=1e-5)
+
+
+def test_mistakes(zero, pictures, tmp_path):
+    with pytest.raises(UserError, match=r"no such file or folder; .*photos:validation"):
+        evaluate(zero, tmp_path / "none")
+    with pytest.raises(UserError, match="photos:test: there is no such file or folder"):
+        evaluate(zero, "photos:test")
+    with pytest.raises(ConfigError, match="did you mean sobel_3"):
+        evaluate(zero, pictures, "sobel3")
+    for resize, crop in ((64, 65), (64, 6)):
+        with pytest.raises(UserError, match=f"--crop {crop}: at least 7 .* at most --resize 64"):
+            evaluate(zero, pictures, resize=resize, crop=crop)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="there are no pictures in it"):
+        evaluate(zero, tmp_path / "empty")
+    for file in ("a.png", "b.png", "deep/c.png"):
+        (pictures / file).unlink()
+    with pytest.raises(UserError, match="none of its 2 pictures can be read"):
+        evaluate(zero, pictures)
+    with pytest.raises(UserError, match=r"bad\.png: cannot be read as a picture"):
+        evaluate(zero, pictures / "bad.png")
+
+
+def test_a_model_that_does_not_say_its_filter(trained, tmp_path):
+    write_onnx(trained[1].model, tmp_path / "m.onnx", {})
+    with pytest.raises(UserError, match="give --filter"):
+        evaluate(tmp_path / "m.onnx", "photos:validation")
+
+
+def test_metrics_of_an_exact_copy_and_of_nonsense():
+    plane = np.random.default_rng(0).random((20, 20), np.float32)
+    assert measure(plane, plane) == (0, 0, 100, pytest.approx(1))
+    over = measure(plane * 0 + 1.5, plane * 0 + 1)
+    assert over.l2 == pytest.approx(0.25)  # as it is
+    assert over.psnr == 100  # as it is shown
+    assert math.isnan(measure(plane * np.float32("nan"), plane).psnr)
