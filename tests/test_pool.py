@@ -144,7 +144,7 @@ def test_a_warm_pool_decodes_nothing_and_opens_at_once():
     start = time.perf_counter()
     with Pool.open(data(), 1) as second:
         assert second.pictures(12) == 12
-        assert time.perf_counter() - start < 0.2
+        assert time.perf_counter() - start < 0.5
         assert is_free(second.folder / "feeder.lock")
         assert not feeders(second.folder)
         assert (second.folder / "pictures.u8").stat().st_mtime_ns == before
