@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from clapp.errors import UserError
+from clapp.errors import ClappError, UserError
 
 INTERRUPTED = 130
 
@@ -17,15 +17,17 @@ def run_app(app: typer.Typer) -> NoReturn:
         app(standalone_mode=True)
     except UserError as error:
         fail(str(error))
+    except ClappError as error:
+        fail(str(error), code=1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     sys.exit(0)
 
 
-def fail(message: str) -> NoReturn:
-    """One line on stderr, exit code 2."""
+def fail(message: str, code: int = 2) -> NoReturn:
+    """One line on stderr, and exit."""
     typer.echo(f"error: {' '.join(message.split())}", err=True)
-    sys.exit(2)
+    sys.exit(code)
 
 
 def log_to_stderr(level: str = "INFO") -> None:
