@@ -206,10 +206,10 @@ class Config(Section):
                 f"valid_data.target_filter {valid.target_filter!r} differs from "
                 f"train_data.target_filter {train.target_filter!r}; null takes it from there"
             )
-        same = (train.name, train.subset, train.split) == (valid.name, valid.subset, valid.split)
-        if same and (train.name != "synthetic" or train.seed == valid.seed):
+        shared = _shared(train, valid)
+        if shared is not None:
             raise ValueError(
-                f"train_data and valid_data are the same pictures ({train.name}, {train.split})"
+                f"train_data and valid_data share pictures: {shared}, split {valid.split}"
             )
         if self.train.batch_size % 2 ** (self.num_resolutions - 1):
             raise ValueError(
@@ -217,6 +217,18 @@ class Config(Section):
                 f"{self.num_resolutions} resolutions"
             )
         return self
+
+
+def _shared(train: DataConfig, valid: DataConfig) -> str | None:
+    """A source whose pictures two sections have in common, so that one would test the other."""
+    for name in set(train.name.split("+")) & set(valid.name.split("+")):
+        if name == "synthetic":  # drawn from a seed, without splits
+            same = train.seed == valid.seed
+        else:
+            same = (train.split, train.subset) == (valid.split, valid.subset)
+        if same:
+            return name
+    return None
 
 
 class Layer(NamedTuple):

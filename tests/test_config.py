@@ -60,7 +60,7 @@ def test_scientific_notation_is_a_number(text: str) -> None:
         ("train_data.crop_size=999", "crop_size 999 does not fit into resize_base"),
         ("train_data.target_filter=sobel_4", "sobel_4"),
         ("valid_data.target_filter=random_41", "differs from train_data.target_filter"),
-        ("valid_data.split=train", "are the same pictures"),
+        ("valid_data.split=train", "share pictures: photos, split train"),
         ("train.batch_size", "key=value is expected"),
         ("train.batch_size=[", "line 1"),
     ],
@@ -96,6 +96,13 @@ def test_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=rf"bad\.yaml: {message}|{message}") as caught:
         load_config(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_mix_may_not_share_a_source_with_the_validation() -> None:
+    mixed = ["train_data.name=photos+synthetic", "valid_data.name=synthetic"]
+    with pytest.raises(ConfigError, match="share pictures: synthetic"):
+        load_config(None, mixed)
+    assert load_config(None, [*mixed, "valid_data.seed=1"]).valid_data.seed == 1
 
 
 def test_missing_file() -> None:
