@@ -226,6 +226,8 @@ def _shared(train: DataConfig, valid: DataConfig) -> str | None:
             same = train.seed == valid.seed
         else:
             same = (train.split, train.subset) == (valid.split, valid.subset)
+            # A folder's `all` holds its other splits.
+            same |= name.startswith("folder:") and "all" in (train.split, valid.split)
         if same:
             return name
     return None

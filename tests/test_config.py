@@ -103,6 +103,9 @@ def test_a_mix_may_not_share_a_source_with_the_validation() -> None:
     with pytest.raises(ConfigError, match="share pictures: synthetic"):
         load_config(None, mixed)
     assert load_config(None, [*mixed, "valid_data.seed=1"]).valid_data.seed == 1
+    folder = ["train_data.name=folder:a", "valid_data.name=folder:a", "train_data.split=all"]
+    with pytest.raises(ConfigError, match="share pictures: folder:a"):
+        load_config(None, folder)
 
 
 def test_missing_file() -> None:
