@@ -71,6 +71,6 @@ def _check_suffix(path: Path) -> None:
         raise UserError(f"{path}: is a folder; a picture file to write is expected")
     if known.get(path.suffix.lower()) not in Image.SAVE:
         raise UserError(
-            f"{path}: {path.suffix or 'no suffix'} is not a format that can be written; "
-            "use one such as .png, .jpg, .tif, .webp or .bmp"
+            f"{path}: its suffix must name a format that can be written, "
+            f"such as .png, .jpg, .tif, .webp or .bmp, not {path.suffix!r}"
         )

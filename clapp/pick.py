@@ -91,23 +91,28 @@ def _min_loss(_: re.Match[str], found: Finished) -> "Candidate":
     return min(found.front, key=_by_loss)
 
 
-@_rule("knee", "knee", "the best compromise: nearest to the ideal in log-scaled objectives")
+@_rule("knee", "knee", "the best compromise of loss and cost: nearest to the ideal, on log scales")
 def _knee(_: re.Match[str], found: Finished) -> "Candidate":
     """The front's point nearest to the ideal point (the best value of every objective at once).
 
     Compromise programming with the Euclidean metric (Zeleny, Compromise Programming, 1973). The
-    objectives span decades, so each is taken as its logarithm and scaled to [0, 1] over the front.
-    An objective in which all are equal says nothing. Of points equally near, the lower loss.
+    objectives span decades, so each is taken as its logarithm and scaled to [0, 1] over the front;
+    one in which all are equal says nothing. Params, FLOPs and the like measure one thing, the cost,
+    so together they weigh as much as the loss. Of points equally near, the lower loss.
     """
+    columns = {n: _scaled([c.values[n] for c in found.front]) for n in found.front[0].values}
+    telling = [name for name, column in columns.items() if any(column)]
+    costs = sum(name != "loss" for name in telling)
     distance = dict.fromkeys((c.trial for c in found.front), 0.0)
-    for name in found.front[0].values:
-        scaled = _scaled([c.values[name] for c in found.front])
-        for candidate, value in zip(found.front, scaled, strict=True):
-            distance[candidate.trial] += value**2
+    for name in telling:
+        weight = 1 if name == "loss" else 1 / costs
+        for candidate, value in zip(found.front, columns[name], strict=True):
+            distance[candidate.trial] += weight * value**2
     return min(found.front, key=lambda c: (round(distance[c.trial], 12), *_by_loss(c)))
 
 
 def _scaled(values: Sequence[float]) -> list[float]:
+    """Logarithms scaled to [0, 1]; zeros where all are equal."""
     positive = [value for value in values if value > 0]
     if not positive:
         return [0.0] * len(values)

@@ -68,6 +68,9 @@ def test_knee_of_degenerate_fronts():
     assert pick("knee", one).trial == 5
     two = finished(candidate(0, 0.2, 10, 100), candidate(1, 0.1, 1000, 100))
     assert pick("knee", two).trial == 1  # equally near: the lower loss; flops say nothing
+    # Two costs that agree do not outvote the loss.
+    agreed = finished(candidate(0, 0.2, 10, 100), candidate(1, 0.1, 1000, 9000))
+    assert pick("knee", agreed).trial == 1
     zero = finished(candidate(0, 0.0, 10, 10))
     assert pick("knee", zero).trial == 0
 
