@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from clapp.console import log_to_stderr, print_json, run_app
+from clapp.pick import describe_rules
 
 app = typer.Typer(
     help="Find, look at, export and run small networks that stand in for classical filters.",
@@ -26,9 +27,6 @@ Storage = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
 Model = Annotated[Path, typer.Argument(help="Export folder, trial folder or .onnx file.")]
 RESULTS = Path("results")
-
-PICK_HELP = """min-loss | knee | trial=N | "params<=500" or "flops<=2M" (the lowest loss among the
-front's models that satisfy it) | "loss<=0.002" (the fewest parameters among those that do)."""
 
 
 @app.callback(invoke_without_command=True)
@@ -61,7 +59,7 @@ def front(
 @app.command()
 def export(
     study: StudyName,
-    pick: Annotated[str, typer.Option(metavar="RULE", help=PICK_HELP)] = "knee",
+    pick: Annotated[str, typer.Option(metavar="RULE", help=describe_rules())] = "knee",
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; default: RESULTS/STUDY/export/RULE.")
     ] = None,

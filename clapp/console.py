@@ -1,6 +1,5 @@
 """What every command line shares: exit codes, logs on stderr, one JSON document on stdout."""
 
-import json
 import sys
 from typing import Any, NoReturn
 
@@ -39,15 +38,7 @@ def log_to_stderr(level: str = "INFO") -> None:
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document on stdout; NaN, which JSON does not have, becomes null."""
-    typer.echo(json.dumps(_finite(document), indent=2))
+    """Print one JSON document on stdout."""
+    from clapp.files import dump_json  # with PyYAML, which --help does not need
 
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
-        return None
-    return value
+    typer.echo(dump_json(document))

@@ -111,14 +111,14 @@ def _allowed(problem: ErrorDetails) -> str:
         return str(context["expected"]).replace("'", "")
     if kind == "string_pattern_mismatch":
         return f"text that matches {context['pattern']}"
-    return _KINDS.get(kind, problem["msg"])
+    return _KINDS.get(kind, str(problem["msg"]))
 
 
 def _origin(keys: tuple[str | int, ...], layers: list[tuple[str, Mapping[str, Any]]]) -> str:
-    for depth in range(len(keys), -1, -1):
-        for origin, values in reversed(layers):
-            if _holds(values, keys[:depth]):
-                return origin
+    for depth in range(len(keys), 0, -1):
+        holders = [origin for origin, values in layers if _holds(values, keys[:depth])]
+        if holders:
+            return holders[-1]
     return layers[-1][0]
 
 

@@ -1,5 +1,7 @@
-"""Files: where packaged data lie, atomic writes, and YAML read strictly."""
+"""Files: where packaged data lie, atomic writes, JSON, and YAML read strictly."""
 
+import json
+import math
 import os
 import re
 import tempfile
@@ -110,3 +112,16 @@ def read_mapping(path: Path) -> dict[str, Any]:
 def dump_yaml(value: Any) -> str:
     """`value` as YAML in the order given."""
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
+
+
+def dump_json(value: Any) -> str:
+    """`value` as JSON; NaN and infinity, which JSON does not have, become null."""
+    return json.dumps(_finite(value), indent=1)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clapp.errors import UserError
-from clapp.files import write_text
+from clapp.files import dump_json, write_text
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -126,9 +126,12 @@ def reference_of(study: "Study") -> Candidate | None:
 def counts(study: "Study") -> dict[str, int]:
     """Trials by what became of them: complete, pruned, skipped, failed, running.
 
-    Skipped trials (duplicates, over a limit) are those pruned before any training.
+    Skipped trials (duplicates, over a limit) are those pruned before any training. Interrupted ones
+    are not counted: their configurations are tried again.
     """
     from optuna.trial import TrialState
+
+    from clapp.study.trials import is_lost
 
     number = dict.fromkeys(("complete", "pruned", "skipped", "failed", "running"), 0)
     words = {
@@ -139,7 +142,7 @@ def counts(study: "Study") -> dict[str, int]:
     for trial in study.get_trials(deepcopy=False):
         if trial.state is TrialState.PRUNED:
             number["skipped" if "skipped" in trial.user_attrs else "pruned"] += 1
-        elif trial.state in words:
+        elif trial.state in words and not is_lost(trial):
             number[words[trial.state]] += 1
     return number
 
@@ -156,7 +159,7 @@ def front_document(study: "Study") -> dict[str, Any]:
 def write_front(folder: Path, study: "Study") -> None:
     """Write `front.json` and `front.csv` (a column per configuration key) into `folder`."""
     document = front_document(study)
-    write_text(folder / "front.json", json.dumps(document, indent=2) + "\n")
+    write_text(folder / "front.json", dump_json(document) + "\n")
     write_text(folder / "front.csv", _csv(document["front"]))
 
 

@@ -15,7 +15,7 @@ from clapp import __version__
 from clapp.config import Config, load_config
 from clapp.cost import cost
 from clapp.errors import UserError
-from clapp.files import atomic_path, dump_yaml, write_text
+from clapp.files import atomic_path, dump_json, dump_yaml, write_text
 from clapp.model import FilterNet, build_model
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def save_trained(folder: Path, config: Config, result: "TrainResult") -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     save_config(folder, config)
-    write_text(folder / CURVE, _json([asdict(point) for point in result.curve]))
-    write_text(folder / RESULT, _json(_result(config, result)))
+    write_text(folder / CURVE, dump_json([asdict(point) for point in result.curve]))
+    write_text(folder / RESULT, dump_json(_result(config, result)))
     write_preview(folder / PREVIEW, result.model, config)
     save_weights(folder, result.model)
 
@@ -151,18 +151,3 @@ def _result(config: Config, result: "TrainResult") -> dict[str, Any]:
             "torch": torch.__version__,
         },
     }
-
-
-def _json(value: Any) -> str:
-    return json.dumps(_finite(value), indent=1) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """`value` with null for the numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None
-    return value

@@ -1,4 +1,4 @@
-"""The command lines as a user types them: exit codes, one-line errors, JSON, no torch for --help."""
+"""The command lines as typed: exit codes, one-line errors, JSON, no torch for --help."""
 
 import json
 import subprocess
@@ -160,8 +160,9 @@ def test_packaged_data_are_found(tmp_path: Path) -> None:
     """A wheel carries the studies and search spaces that a clone has beside the package."""
     import zipfile
 
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path)]
-    subprocess.run([*build, str(PACKAGE.parent)], check=True, capture_output=True)
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+    target = ["--wheel-dir", str(tmp_path), str(PACKAGE.parent)]
+    subprocess.run([*build, *target], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("clapp-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     for source in ("studies", "search_spaces"):

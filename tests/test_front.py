@@ -55,7 +55,8 @@ def study() -> optuna.Study:
         create_trial(state=TrialState.PRUNED),
         create_trial(state=TrialState.PRUNED, user_attrs={"skipped": "duplicate"}),
         create_trial(state=TrialState.PRUNED, user_attrs={"skipped": "limit: params"}),
-        create_trial(state=TrialState.FAIL),
+        create_trial(state=TrialState.FAIL, user_attrs={"failed": "nan after 3 iterations"}),
+        create_trial(state=TrialState.FAIL, user_attrs={"failed": "interrupted: by the user"}),
         create_trial(state=TrialState.WAITING),
         create_trial(state=TrialState.RUNNING),
     )
