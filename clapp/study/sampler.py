@@ -8,15 +8,21 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
 
+STARTUP = 20
+"""Random trials before TPE models anything; its own ten are few for twenty parameters."""
+
 
 def tpe(seed: int) -> "BaseSampler":
     """TPE over groups of parameters that occur together, aware of trials still running.
 
-    Bergstra et al., 2011; multivariate and grouped: Falkner et al., 2018 and Optuna's `group`.
+    Bergstra et al., 2011; multivariate and grouped: Falkner et al., 2018 and Optuna's `group`. It
+    compares logarithms of the objectives, see `clapp.study.logtpe`.
     """
-    from optuna.samplers import TPESampler
+    from clapp.study.logtpe import LogTPESampler
 
-    return TPESampler(multivariate=True, group=True, constant_liar=True, seed=seed)
+    return LogTPESampler(
+        multivariate=True, group=True, constant_liar=True, n_startup_trials=STARTUP, seed=seed
+    )
 
 
 def random(seed: int) -> "BaseSampler":
