@@ -1,48 +1,85 @@
-"""Weights to start from: no unit dead, no value vanishing or exploding, whatever the architecture.
+"""Weights to start from: no unit dead, nothing vanishing or exploding, whatever the architecture.
 
-Torch's random weights keep their directions; scale and offset of each convolution are then set from
-data, as in section 3 of Salimans & Kingma 2016, "Weight Normalization": on a fixed batch of smooth
-noise every channel gets mean 0 and variance 1. Without it a rectifier may see only negative values
-and never learn, and a chain of squares vanishes or overflows.
+Torch's random weights are changed in two ways.
+
+Towards pictures: one channel starts as a brightness (colours weighted alike in sign), and the k x k
+kernels start without a mean, so that they answer to change. For networks of 59 and 113 parameters
+that learn `sobel_3`, this made the median loss of six seeds after 800 steps 5 to 15 times smaller,
+and for `random_41`, which is no edge filter, no larger.
+
+To the data, in the manner of section 3 of Salimans & Kingma 2016, "Weight Normalization": on a
+fixed batch of smooth noise each channel gets mean 0, and 1 as its largest magnitude (their variance
+of 1 lets a chain of squares explode, and trained worse). Without it a rectifier may see only
+negative values and never learn.
 """
 
 from functools import cache
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    from clapp.model import FilterNet
+
 _PICTURES, _SIDE, _CONTRAST = 8, 32, 2.0
 _NEGATIVE = 0.02  # share of the output's values that start below zero where it must not be dead
+# While the features differ less than this from pixel to pixel, weights are drawn again, and larger:
+# a block applied again and again may shrink what it is given.
+_ALIVE = 1e-2
+_SCALES = (1, 1, 2, 2, 4, 4, 8, 8)
 
 
-def standardise(layer: nn.Module) -> None:
-    """Make the next forward pass give `layer` outputs of mean 0 and variance 1 per channel.
+@torch.no_grad()
+def initialise(net: "FilterNet") -> None:
+    """Give a newly constructed network its first weights."""
+    noise = smooth_noise(net.config.input_channels)
+    for scale in _SCALES:
+        net.prep.weight[0].abs_()
+        net.main.apply(_without_mean)
+        for layer in (net.prep, *net.main):
+            _standardise(layer, scale)
+        net.features(noise)  # the hooks of _standardise do their work here
+        features = net.features(noise)
+        if features.std() > _ALIVE:
+            break
+        net.apply(_draw_again)
+    if net.config.output_activation != "none":
+        _wake(net.post, features)
 
-    Args:
-        layer: a convolution, or a module whose last convolution sets its scale and offset.
-    """
+
+def _draw_again(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        module.reset_parameters()
+
+
+def _without_mean(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1):
+        module.weight.sub_(module.weight.mean((2, 3), keepdim=True))
+
+
+def _standardise(layer: nn.Module, scale: float) -> None:
+    """Let the next forward pass give the last convolution of `layer` outputs in [-scale, scale]."""
     convolution = [m for m in layer.modules() if isinstance(m, nn.Conv2d)][-1]
 
     def rescale(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
         hook.remove()
-        deviation, mean = torch.std_mean(output, (0, 2, 3))
-        factor = 1 / deviation.clamp_min(1e-6)
+        mean = output.mean((0, 2, 3))
+        centred = output - mean.view(1, -1, 1, 1)
+        factor = scale / centred.abs().amax((0, 2, 3)).clamp_min(1e-6)
         convolution.weight.mul_(factor.view(-1, 1, 1, 1))
         assert convolution.bias is not None  # only depthwise convolutions have none
         convolution.bias.sub_(mean).mul_(factor)
-        return (output - mean.view(1, -1, 1, 1)) * factor.view(1, -1, 1, 1)
+        return centred * factor.view(1, -1, 1, 1)
 
     hook = convolution.register_forward_hook(rescale)
 
 
-def wake(post: nn.Conv2d, features: Tensor) -> None:
+def _wake(post: nn.Conv2d, features: Tensor) -> None:
     """Choose sign and offset of `post` so that a rectifier or a root after it lives.
 
     Bright values become the rare ones, as in a picture of edges, and nearly all are positive.
-
-    Args:
-        features: (B, C, H, W), the input of `post`.
     """
     values = post(features).transpose(0, 1).flatten(1)  # (Cout, B * H * W)
     tail = values.mean(1) - values.median(1).values
@@ -53,17 +90,17 @@ def wake(post: nn.Conv2d, features: Tensor) -> None:
 
 
 @cache
-def smooth_noise(channels: int, side: int = _SIDE) -> Tensor:
-    """Fixed pictures with the statistics of photographs, roughly: (B, channels, side, side).
+def smooth_noise(channels: int) -> Tensor:
+    """Fixed pictures with the statistics of photographs, roughly: (B, channels, S, S).
 
     Amplitudes fall with frequency, and channels differ less than pixels do. Torch's global random
     state is neither read nor changed.
     """
     generator = torch.Generator().manual_seed(0)
-    total = torch.zeros(_PICTURES, channels, side, side)
+    total = torch.zeros(_PICTURES, channels, _SIDE, _SIDE)
     for cells in (1, 2, 4, 8, 16, 32):
         shared = torch.randn(_PICTURES, 1, cells, cells, generator=generator)
         own = torch.randn(_PICTURES, channels, cells, cells, generator=generator)
-        octave = F.interpolate(shared + 0.3 * own, (side, side), mode="bilinear")
+        octave = F.interpolate(shared + 0.3 * own, (_SIDE, _SIDE), mode="bilinear")
         total += octave / cells**0.5
     return (_CONTRAST * total).sigmoid()

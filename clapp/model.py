@@ -9,14 +9,12 @@ from torch import Tensor, nn
 
 from clapp.activations import ACTIVATIONS
 from clapp.config import ModelConfig, model_config
-from clapp.initialise import smooth_noise, standardise, wake
+from clapp.initialise import initialise
 
 # The slope of the root is at most 1 / (2 sqrt(eps)) = 500, and its offset is taken off again.
 ROOT_EPS = 1e-6
 # Bounds how much a picture without contrast is amplified, and with it the gradient it causes.
 MAX_EPS = 1e-4
-# Weights are drawn again while the features they give differ by less than this from pixel to pixel.
-_ALIVE, _DRAWS = 1e-2, 10
 
 
 class Block(nn.Module):
@@ -67,21 +65,7 @@ class FilterNet(nn.Module):
         )
         self.post = nn.Conv2d(capacity, config.output_channels, 1)
         if not self.post.weight.is_meta:
-            self._initialise()
-
-    @torch.no_grad()
-    def _initialise(self) -> None:
-        noise = smooth_noise(self.config.input_channels)
-        for _ in range(_DRAWS):
-            for layer in (self.prep, *self.main):
-                standardise(layer)
-            self.features(noise)  # the hooks of `standardise` do their work here
-            features = self.features(noise)
-            if features.std() > _ALIVE:
-                break
-            self.apply(_draw_again)
-        if self.config.output_activation != "none":
-            wake(self.post, features)
+            initialise(self)
 
     def features(self, x: Tensor) -> Tensor:
         """What the last convolution sees: (B, Cin, H, W) to (B, capacity, H', W').
@@ -131,11 +115,6 @@ def min_size(config: ModelConfig) -> int:
     least = {"zero_after": config.kernel_size, "reflect": config.kernel_size // 2 + 1}
     inside = least.get(config.padding, 1)
     return 2 * inside - 1 if config.downsample == 2 else inside
-
-
-def _draw_again(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        module.reset_parameters()
 
 
 def _convolution(config: ModelConfig, channels: int) -> list[nn.Module]:
