@@ -57,6 +57,7 @@ def run_study(plan: Plan, options: Options) -> int:
         ClappError: the trainings fail again and again.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    prepare.check_sources(plan)
     folder = options.results / plan.name
     url = options.storage or default_url(folder)
     prepare.make_folder(options.results)

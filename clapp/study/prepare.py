@@ -26,6 +26,19 @@ ELAPSED = "elapsed"
 LOCKS = "locks"
 
 
+def check_sources(plan: Plan) -> None:
+    """Fail now rather than in a worker when the study's pictures cannot be had.
+
+    Raises:
+        UserError: a folder that does not exist, a split the source does not have.
+    """
+    from clapp.images import open_source
+
+    config = plan.config({}, seed=0, device=None)
+    for data in (config.train_data, config.valid_data):
+        open_source(data)
+
+
 def make_folder(folder: Path) -> None:
     """Create a study's results folder and see that it can be written to.
 
