@@ -5,27 +5,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clapp.config import load_config as load_config
-    from clapp.cost import cost as cost
+    from clapp.costs import cost as cost
     from clapp.errors import ClappError as ClappError
     from clapp.errors import UserError as UserError
     from clapp.filters import apply_filter as apply_filter
     from clapp.model import build_model as build_model
-    from clapp.train import TrainResult as TrainResult
-    from clapp.train import train as train
+    from clapp.training import TrainResult as TrainResult
+    from clapp.training import train as train
     from clapp.trialfiles import load as load
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ClappError": "clapp.errors",
-    "TrainResult": "clapp.train",
+    "TrainResult": "clapp.training",
     "UserError": "clapp.errors",
     "apply_filter": "clapp.filters",
     "build_model": "clapp.model",
-    "cost": "clapp.cost",
+    "cost": "clapp.costs",
     "load": "clapp.trialfiles",
     "load_config": "clapp.config",
-    "train": "clapp.train",
+    "train": "clapp.training",
 }
 __all__ = ["__version__", *_HOMES]  # resolved on first use
 
@@ -34,9 +34,7 @@ def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that `import clapp` costs nothing."""
     if name not in _HOMES:
         raise AttributeError(f"module 'clapp' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value  # a submodule of the same name (clapp.train) must not win later
-    return value
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

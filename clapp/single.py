@@ -7,7 +7,7 @@ from loguru import logger
 
 from clapp.config import Config
 from clapp.preview import write_preview
-from clapp.train import Progress, train
+from clapp.training import Progress, train
 from clapp.trialfiles import save_trained
 
 

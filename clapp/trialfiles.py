@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 
 from clapp import __version__
 from clapp.config import Config, load_config
-from clapp.cost import cost
+from clapp.costs import cost
 from clapp.errors import UserError
 from clapp.files import atomic_path, dump_json, dump_yaml, write_text
 from clapp.model import FilterNet, build_model
 
 if TYPE_CHECKING:
-    from clapp.train import TrainResult
+    from clapp.training import TrainResult
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.yaml"

@@ -13,7 +13,7 @@ from clapp.filters import apply_filter
 from clapp.metrics import measure
 from clapp.model import build_model
 from clapp.onnx_export import write_onnx
-from clapp.train import train
+from clapp.training import train
 from clapp.trialfiles import save_config, save_trained, save_weights
 
 

@@ -15,13 +15,13 @@ from PIL import Image
 import clapp
 import clapp.export
 from clapp.config import load_config
-from clapp.cost import cost
+from clapp.costs import cost
 from clapp.errors import ParityError, UserError
 from clapp.export import FILES, ExportResult, export_pick
 from clapp.model import build_model
 from clapp.onnx_export import parity, write_onnx
 from clapp.study.storage import default_url, open_storage
-from clapp.train import TrainResult
+from clapp.training import TrainResult
 from clapp.trialfiles import save_trained
 
 # set_metric_names is experimental in Optuna.

@@ -12,7 +12,7 @@ from clapp import preview
 from clapp.config import Config, load_config
 from clapp.errors import UserError
 from clapp.model import FilterNet, build_model
-from clapp.train import Point, TrainResult
+from clapp.training import Point, TrainResult
 from clapp.trialfiles import is_model_folder, load_trained, read_result, save_trained
 
 MODEL = {"capacity": 2, "num_layers": 1, "padding": "reflect"}

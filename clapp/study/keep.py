@@ -9,7 +9,7 @@ from optuna.trial import Trial
 from clapp.config import Config
 
 if TYPE_CHECKING:
-    from clapp.train import TrainResult
+    from clapp.training import TrainResult
 
 
 def trial_folder(folder: Path, number: int) -> Path:

@@ -12,7 +12,7 @@ from optuna.exceptions import TrialPruned
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from clapp.config import Config
-from clapp.cost import cost, measure
+from clapp.costs import cost, measure
 from clapp.errors import ConfigError, FeederError, UserError
 from clapp.study.job import Job
 from clapp.study.keep import keep
@@ -22,7 +22,7 @@ from clapp.study.stop import Stop
 from clapp.study.trials import INTERRUPTED, SURPLUS, is_trained
 
 if TYPE_CHECKING:
-    from clapp.train import Progress, TrainResult
+    from clapp.training import Progress, TrainResult
 
 Train = Callable[[Config, "Callable[[Progress], bool]"], "TrainResult"]
 Emit = Callable[..., None]

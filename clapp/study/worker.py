@@ -122,7 +122,7 @@ def run(job: Job, emit: Events, stop: Stop, train: "Train | None" = None) -> str
     """Do a job; returns why it ended.
 
     Args:
-        train: used instead of `clapp.train.train`.
+        train: used instead of `clapp.training.train`.
 
     Raises:
         UserError, FeederError: nothing can be trained.
@@ -137,7 +137,7 @@ def run(job: Job, emit: Events, stop: Stop, train: "Train | None" = None) -> str
     from clapp.study.storage import open_storage
 
     if train is None:
-        from clapp.train import train as real_train
+        from clapp.training import train as real_train
 
         train = real_train
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # failed trials are logged by us

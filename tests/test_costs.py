@@ -8,7 +8,7 @@ from test_model import random_architecture
 from torch.utils.flop_counter import FlopCounterMode
 
 from clapp.config import model_config
-from clapp.cost import _cost, cost, measure
+from clapp.costs import _cost, cost, measure
 from clapp.errors import ConfigError
 from clapp.model import FilterNet
 

@@ -16,7 +16,7 @@ from clapp.pool import Pool, validation_set
 from clapp.schedule import learning_rate
 from clapp.stopping import StoppingRule
 from clapp.tensors import chunks, input_tensor, target_tensor
-from clapp.train import Progress, Trainer, TrainResult, train
+from clapp.training import Progress, Trainer, TrainResult, train
 
 TINY: dict[str, Any] = {
     "model": {"capacity": 2, "num_layers": 1, "kernel_size": 3, "padding": "reflect"},
@@ -259,7 +259,7 @@ def test_divergence_is_named() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ConfigError, match="input_channels 1 .*3 channels into 1"):
+    with pytest.raises(ConfigError, match=r"input_channels 1 .*3 channels into 1"):
         train(tiny("model.input_channels=1"))
     small = ["model.kernel_size=7", "model.padding=zero_after", "model.downsample=2"]
     with pytest.raises(ConfigError, match=r"train_data.crop_size 8: .*at least 13 pixels"):
