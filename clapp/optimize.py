@@ -74,3 +74,7 @@ def optimize(
 def main() -> NoReturn:
     """Entry point of `optimize.py` and of the `clapp-optimize` command."""
     run_app(app)
+
+
+if __name__ == "__main__":
+    main()
