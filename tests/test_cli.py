@@ -84,6 +84,7 @@ def test_public_names_are_callable_whatever_was_imported_before() -> None:
         (("optimize.py", "--study", "sobel3", "--trials", "0"), "0"),
         (("optimize.py", "--study", "sobel3", "--set", "model.capcity=3"), "did you mean capacity"),
         (("optimize.py", "--study", "smoke", "--storage", "nowhere://x"), "nowhere"),
+        (("optimize.py", "--study", "smoke", "--storage", "sqlite:////nowhere/x.db"), "/nowhere"),
         (("front", "absent"), "absent"),
         (("export", "absent"), "absent"),
         (("infer", "absent", "a.png", "b.png"), "absent"),

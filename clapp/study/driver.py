@@ -177,16 +177,15 @@ class Run:
         self._finished.update(trial.number for trial in fresh)
         if fresh:
             self._crew.finished_a_trial()
-        old = self._snapshot
-        changed = old is None or bool(fresh)
+        unchanged = None if fresh else self._snapshot
         self._snapshot = Snapshot(
             study=self._plan.name,
             total=self._plan.file.budget.trials,
             trained=trained(trials),
             trained_before=self._trained_before,
             counts=counts(self._study),
-            front=front_of(self._study) if changed or old is None else old.front,
-            reference=reference_of(self._study) if changed or old is None else old.reference,
+            front=unchanged.front if unchanged else front_of(self._study),
+            reference=unchanged.reference if unchanged else reference_of(self._study),
             elapsed=time.monotonic() - self._started,
             seconds_left=self._seconds_left(),
             workers=[f"worker {w.index}: {w.status}" for w in self._crew.workers],

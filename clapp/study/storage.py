@@ -77,7 +77,8 @@ def _open_sqlite(url: str, parsed: URL, create: bool) -> BaseStorage:
     if not create:
         storage = RDBStorage(url, kwargs, skip_compatibility_check=True, skip_table_creation=True)
     else:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            raise UserError(f"--storage {url}: the folder {path.parent} does not exist")
         # Processes that start together on a fresh file would each create the tables.
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=BUSY_SECONDS):
             storage = RDBStorage(url, kwargs)
