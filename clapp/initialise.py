@@ -2,11 +2,11 @@
 
 Torch's random weights are changed in two ways.
 
-Towards pictures: one channel starts as a brightness (colours weighted alike in sign), and the k x k
-kernels start without a mean, so that they answer to change. Measured after 800 steps, median of 5 or
-6 seeds: 59 parameters (square, root) learning `sobel_3`, L2 0.0069 without and 0.0004 with; 113
-parameters 0.0021 and 0.0002; 2 relu channels learning `random_41`, which is no edge filter, 0.0026
-and 0.0006. Networks with group normalisation did not gain or lose.
+Towards pictures: one channel starts as a brightness (colours weighted alike in sign), and the
+k x k kernels start without a mean, so that they answer to change. Measured after 800 steps, median
+of 5 or 6 seeds: 59 parameters (square, root) learning `sobel_3`, L2 0.0069 without and 0.0004 with;
+113 parameters 0.0021 and 0.0002; 2 relu channels learning `random_41`, which is no edge filter,
+0.0026 and 0.0006. Networks with group normalisation neither gained nor lost.
 
 To the data, in the manner of section 3 of Salimans & Kingma 2016, "Weight Normalization": on a
 fixed batch of smooth noise each channel gets mean 0, and 1 as its largest magnitude (their variance
