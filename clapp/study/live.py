@@ -175,7 +175,8 @@ def describe(trial: FrozenTrial) -> str:
 def _front_in_words(snapshot: Snapshot) -> str:
     best = min(snapshot.front, key=lambda one: one.loss)
     text = (
-        f"{len(snapshot.front)} models, lowest loss {best.loss:.6f} with {best.params:,} parameters"
+        f"{len(snapshot.front)} model{'s' * (len(snapshot.front) > 1)}, "
+        f"lowest loss {best.loss:.6f} with {best.params:,} parameters"
     )
     beating = snapshot.beating()
     return text if beating is None else f"{text}, {beating} beat the reference"
