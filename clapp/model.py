@@ -114,6 +114,8 @@ def min_size(config: ModelConfig) -> int:
     # An unpadded convolution needs its whole kernel, a reflection one pixel more than it mirrors.
     least = {"zero_after": config.kernel_size, "reflect": config.kernel_size // 2 + 1}
     inside = least.get(config.padding, 1)
+    if config.norm == "group" and 1 in (config.stem_channels, config.capacity):
+        inside = max(inside, 2)  # one value alone cannot be normalised
     return 2 * inside - 1 if config.downsample == 2 else inside
 
 

@@ -91,35 +91,32 @@ def _min_loss(_: re.Match[str], found: Finished) -> "Candidate":
     return min(found.front, key=_by_loss)
 
 
-@_rule("knee", "knee", "the best compromise of loss and cost: nearest to the ideal, on log scales")
+@_rule("knee", "knee", "the best compromise: the lowest product of loss and cost")
 def _knee(_: re.Match[str], found: Finished) -> "Candidate":
-    """The front's point nearest to the ideal point (the best value of every objective at once).
+    """The model that divides the loss of any other by more than it multiplies its cost.
 
-    Compromise programming with the Euclidean metric (Zeleny, Compromise Programming, 1973). The
-    objectives span decades, so each is taken as its logarithm and scaled to [0, 1] over the front;
-    one in which all are equal says nothing. Params, FLOPs and the like measure one thing, the cost,
-    so together they weigh as much as the loss. Of points equally near, the lower loss.
+    On log scales the front's slope there is one: any larger model costs more than its loss saves.
+    It is the sum of logarithms that decides (the weighted-sum utility of Branke et al. 2004,
+    "Finding Knees in Multi-objective Optimization"); params, FLOPs and the like measure one thing,
+    so together they weigh as much as the loss. Unlike a distance from the ideal point scaled to the
+    front, the choice does not depend on how far the front reaches towards networks too small to be
+    of use. Of equal products, the lower loss.
     """
-    columns = {n: _scaled([c.values[n] for c in found.front]) for n in found.front[0].values}
-    telling = [name for name, column in columns.items() if any(column)]
-    costs = sum(name != "loss" for name in telling)
-    distance = dict.fromkeys((c.trial for c in found.front), 0.0)
-    for name in telling:
+    names = found.front[0].values
+    logs = {name: _logarithms([c.values[name] for c in found.front]) for name in names}
+    costs = len(logs) - ("loss" in logs)
+    product = dict.fromkeys((c.trial for c in found.front), 0.0)
+    for name, column in logs.items():
         weight = 1 if name == "loss" else 1 / costs
-        for candidate, value in zip(found.front, columns[name], strict=True):
-            distance[candidate.trial] += weight * value**2
-    return min(found.front, key=lambda c: (round(distance[c.trial], 12), *_by_loss(c)))
+        for candidate, value in zip(found.front, column, strict=True):
+            product[candidate.trial] += weight * value
+    return min(found.front, key=lambda c: (round(product[c.trial], 12), *_by_loss(c)))
 
 
-def _scaled(values: Sequence[float]) -> list[float]:
-    """Logarithms scaled to [0, 1]; zeros where all are equal."""
-    positive = [value for value in values if value > 0]
-    if not positive:
-        return [0.0] * len(values)
-    # An exact zero has no logarithm; a tenth of the best positive value stands in for it.
-    logs = [math.log(value if value > 0 else min(positive) / 10) for value in values]
-    low, span = min(logs), max(logs) - min(logs)
-    return [(value - low) / span if span else 0.0 for value in logs]
+def _logarithms(values: Sequence[float]) -> list[float]:
+    """Natural logarithms; an exact zero counts as a tenth of the best positive value."""
+    least = min((value for value in values if value > 0), default=1.0)
+    return [math.log(value if value > 0 else least / 10) for value in values]
 
 
 @_rule(r"trial\s*=\s*(\d+)", "trial=42", "that trial, on the front or not")

@@ -211,6 +211,15 @@ def test_min_size_is_the_smallest_picture(padding: str, kernel_size: int, downsa
             net(torch.rand(1, 3, size - 1, size))
 
 
+@pytest.mark.parametrize("padding", ["zero_after", "zero", "reflect", "replicate"])
+@pytest.mark.parametrize("downsample", [1, 2])
+def test_one_channel_is_never_normalised_over_one_pixel(padding: str, downsample: int) -> None:
+    values = {"capacity": 1, "stem": 1, "norm": "group", "kernel_size": 3, "num_layers": 2}
+    net = build_model(values | {"padding": padding, "downsample": downsample})
+    size = net.min_size
+    assert net(torch.rand(1, 3, size, size)).shape == (1, 1, size, size)
+
+
 def output_of(values: torch.Tensor, **config: Any) -> torch.Tensor:
     """What a network makes of its last convolution's `values` (B, C, H, W)."""
     net = build_model(SMALL | {"output_channels": values.shape[1]} | config)

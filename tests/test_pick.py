@@ -55,7 +55,7 @@ def test_smallest_model_goes_by_params_then_flops():
 
 
 def test_knee_by_hand():
-    # Logarithms scaled to the front: (0, 1), (1/3, 1/3), (1, 0): squares 1, 2/9, 1.
+    # Products of loss and cost: 1, 0.1, 1.
     found = [
         Candidate(i, {"loss": loss, "params": params}, int(params), 1, loss, {})
         for i, (loss, params) in enumerate([(1e-4, 1e4), (1e-3, 1e2), (1e-1, 10)])
@@ -67,17 +67,28 @@ def test_knee_of_degenerate_fronts():
     one = finished(candidate(5, 0.1, 10, 10))
     assert pick("knee", one).trial == 5
     two = finished(candidate(0, 0.2, 10, 100), candidate(1, 0.1, 1000, 100))
-    assert pick("knee", two).trial == 1  # equally near: the lower loss; flops say nothing
-    # Two costs that agree do not outvote the loss.
-    agreed = finished(candidate(0, 0.2, 10, 100), candidate(1, 0.1, 1000, 9000))
+    assert pick("knee", two).trial == 0  # half the loss is not worth a hundredfold size
+    # Two costs that agree do not outvote the loss: an eighth of it for four times the size.
+    agreed = finished(candidate(0, 0.8, 10, 100), candidate(1, 0.1, 40, 400))
     assert pick("knee", agreed).trial == 1
+    equal = finished(candidate(0, 0.2, 10, 100), candidate(1, 0.1, 20, 200))
+    assert pick("knee", equal).trial == 1  # equal products: the lower loss
     zero = finished(candidate(0, 0.0, 10, 10))
     assert pick("knee", zero).trial == 0
 
 
 def test_knee_with_a_loss_of_zero():
     found = finished(candidate(0, 0.0, 100, 10), candidate(1, 0.01, 90, 9), candidate(2, 1, 80, 8))
-    assert pick("knee", found).trial == 1
+    assert pick("knee", found).trial == 0
+    huge = finished(candidate(0, 0.0, 10_000, 1000), candidate(1, 0.01, 90, 9))
+    assert pick("knee", huge).trial == 1
+
+
+def test_knee_does_not_depend_on_useless_members():
+    useful = candidate(0, 0.000178, 91, 7_727_104)
+    tiny = [candidate(1, 0.0088, 38, 800_000), candidate(2, 0.0215, 17, 1_300_000)]
+    assert pick("knee", finished(useful, *tiny)).trial == 0
+    assert pick("knee", finished(useful, tiny[0])).trial == 0
 
 
 @pytest.mark.parametrize("rule", ["best", "params<500", "trial=x", "loss<=", "loss<=0.1 or so", ""])
