@@ -31,6 +31,7 @@ serve("edges", Path(sys.argv[1]), None, int(sys.argv[2]))
 def results(tmp_path):
     """A results folder with a study of one trial, which has a picture."""
     folder = tmp_path / "edges"
+    folder.mkdir()
     study = optuna.create_study(
         study_name="edges",
         storage=open_storage(default_url(folder)),

@@ -51,6 +51,7 @@ def results(tmp_path_factory):
     """A results folder with the study `edges` of three finished trials."""
     results = tmp_path_factory.mktemp("results")
     folder = results / "edges"
+    folder.mkdir()
     study = optuna.create_study(
         study_name="edges",
         storage=open_storage(default_url(folder)),
@@ -198,6 +199,7 @@ def test_a_trial_whose_files_are_gone(results, tmp_path):
 
 
 def test_a_study_without_a_finished_trial(tmp_path):
+    (tmp_path / "empty").mkdir()
     study = optuna.create_study(
         study_name="empty",
         storage=open_storage(default_url(tmp_path / "empty")),
