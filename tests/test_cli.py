@@ -139,7 +139,8 @@ def test_front_export_infer_evaluate(run: Run, searched: Path) -> None:
     Image.new("RGB", (37, 21), "red").save(searched / "in.png")
     for model in (exported["path"], str(folder / "model.onnx")):
         assert run("infer", model, "in.png", "out.png").returncode == 0
-        assert Image.open(searched / "out.png").size == (37, 21)
+        with Image.open(searched / "out.png") as image:
+            assert image.size == (37, 21)
     figures = json.loads(run("evaluate", exported["path"], "photos:validation", "--json").stdout)
     best = min(row["loss"] for row in document["front"])
     assert figures["l2"] > 0
