@@ -2,8 +2,8 @@
 
 Among trials that do not dominate each other, Optuna's TPE prefers those with the larger share of
 hypervolume in the objectives as they are. Losses here span four decades and sizes two: with plain
-values a loss of 0.001 is worth no more than one of 0.005 while the worst is 0.08, and the search
-settles on tiny networks that learn nothing. On log scales each halving counts the same.
+values a loss of 0.001 is worth hardly more than one of 0.005 while the worst is 0.08. On log scales
+each halving counts the same. What it brings is not settled: see docs/training.md.
 """
 
 from copy import copy
