@@ -1,4 +1,6 @@
-"""Every error CLAPP raises on purpose, under one root."""
+"""Every error CLAPP raises on purpose, under one root, and foreign errors in one line."""
+
+import re
 
 
 class ClappError(Exception):
@@ -19,3 +21,9 @@ class FeederError(ClappError):
 
 class ParityError(ClappError):
     """An exported model does not reproduce the PyTorch model it was made from."""
+
+
+def one_line(error: BaseException) -> str:
+    """The message of `error`, or its type where it has none, on one line without a full stop."""
+    text = re.sub(r" ?<_io\.\w+ object at \w+>", "", str(error))  # says nothing to a user
+    return " ".join(text.split()).removesuffix(".") or type(error).__name__

@@ -24,10 +24,10 @@ from loguru import logger
 
 from clapp.cache import USERS
 from clapp.config import DataConfig
-from clapp.errors import UserError
+from clapp.errors import UserError, one_line
 from clapp.files import write_text
 from clapp.images import Source, open_source
-from clapp.images.source import Picture, one_line
+from clapp.images.source import Picture
 from clapp.slots import STATE, Slots, fit
 
 GRACE = 3.0  # seconds without a user after which the feeder ends

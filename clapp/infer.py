@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clapp.errors import UserError
+from clapp.errors import UserError, one_line
 from clapp.files import atomic_path
 from clapp.images.decode import to_rgb
-from clapp.images.source import one_line
 from clapp.runner import Runner, as_batch, open_runner
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from clapp.config import DataConfig
-from clapp.errors import ConfigError, UserError
+from clapp.errors import ConfigError, UserError, one_line
 from clapp.images.decode import to_rgb
-from clapp.images.source import Picture, Skipped, listing_digest, one_line
+from clapp.images.source import Picture, Skipped, listing_digest
 
 
 class Hub:

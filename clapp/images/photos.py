@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from clapp.config import DataConfig
-from clapp.errors import UserError
+from clapp.errors import UserError, one_line
 from clapp.images.decode import to_rgb
-from clapp.images.source import Picture, Skipped, check_split, one_line
+from clapp.images.source import Picture, Skipped, check_split
 
 PHOTOS = {
     "train": (

@@ -1,7 +1,6 @@
 """What every source of pictures offers, and the count of the pictures it had to leave out."""
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
@@ -12,7 +11,7 @@ from loguru import logger
 from numpy.typing import NDArray
 
 from clapp.config import DataConfig
-from clapp.errors import ConfigError
+from clapp.errors import ConfigError, one_line
 
 Picture = NDArray[np.uint8]
 
@@ -85,9 +84,3 @@ def listing_digest(root: Path, files: Iterable[Path]) -> str:
         entry = (file.relative_to(root).as_posix(), state.st_size, state.st_mtime_ns)
         digest.update(repr(entry).encode())
     return digest.hexdigest()
-
-
-def one_line(error: BaseException) -> str:
-    """The message of `error`, or its type where it has none, on one line without a full stop."""
-    text = re.sub(r" ?<_io\.\w+ object at \w+>", "", str(error))  # says nothing to a user
-    return " ".join(text.split()).removesuffix(".") or type(error).__name__

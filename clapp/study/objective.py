@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from clapp.config import Config
 from clapp.costs import cost, measure
-from clapp.errors import ConfigError, FeederError, UserError
+from clapp.errors import ConfigError, FeederError, UserError, one_line
 from clapp.study.job import Job
 from clapp.study.keep import keep
 from clapp.study.plan import Plan, differences
@@ -90,7 +90,7 @@ class Objective:
         try:
             config = self._plan.config(changes, seed, self._job.device)
         except ConfigError as error:
-            self._skip(trial, f"invalid: {_in_one_line(error)}")
+            self._skip(trial, f"invalid: {one_line(error)[:300]}")
         trial.set_user_attr("config", differences(config))
         return config
 
@@ -162,12 +162,12 @@ class Objective:
         except KeyboardInterrupt:
             ended.append(f"{INTERRUPTED}: stopped by the user")
         except ConfigError as error:  # such as pictures too small for this network
-            self._skip(trial, f"invalid: {_in_one_line(error)}")
+            self._skip(trial, f"invalid: {one_line(error)[:300]}")
         except (UserError, FeederError) as error:
-            trial.set_user_attr("failed", _in_one_line(error))
+            trial.set_user_attr("failed", one_line(error)[:300])
             raise
         except Exception as error:
-            self._fail(trial, f"{type(error).__name__}: {_in_one_line(error)}", error)
+            self._fail(trial, f"{type(error).__name__}: {one_line(error)[:300]}", error)
         if ended and ended[0] == "duplicate":
             self._skip(trial, "duplicate")
         if ended:
@@ -226,7 +226,3 @@ def identity(config: Config) -> str:
     for section in ("train_data", "valid_data"):
         del document[section]["token"]
     return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
