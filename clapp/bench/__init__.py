@@ -1,0 +1,1 @@
+"""Benchmarks: what CLAPP does beside other ways of doing the same."""
