@@ -8,7 +8,6 @@ A filter maps an RGB picture, uint8 (H, W, 3), to one grey channel, uint8 (H, W)
 """
 
 import importlib
-import random
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,17 +20,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clapp.errors import ConfigError, UserError
+from clapp.kernels import KERNEL_15, KERNEL_41, KERNEL_51, Weights, inline_kernel
 
 FilterSpec = str | Mapping[str, Any]
 Picture = NDArray[np.uint8]
 Plane = NDArray[np.float32]
 FilterFunction = Callable[[Picture], Picture]
 
-_EPSILON = np.float32(1e-8)
+EPSILON = 1e-8
+"""Added to a maximum before a division by it."""
+LUMA = (19595, 38470, 7471)
+"""Pillow's `L` is (19595 R + 38470 G + 7471 B + 2^15) >> 16."""
 _REGISTRY: dict[str, FilterFunction] = {}
-# Pillow's `L` is (19595 R + 38470 G + 7471 B + 2^15) >> 16. Every product and partial sum has fewer
-# than 25 bits, so float32 holds them exactly and truncation equals the shift.
-_LUMA = np.array([[19595 / 65536, 38470 / 65536, 7471 / 65536, 0.5]], np.float32)
+# Every product and partial sum of `L` has fewer than 25 bits, so float32 holds them exactly, and
+# truncation equals the shift.
+_LUMA_ROW = np.array([[*(weight / 2**16 for weight in LUMA), 0.5]], np.float32)
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def apply_filter(spec: FilterSpec, image: Picture) -> Picture:
 
 def luma(image: Picture) -> Picture:
     """ITU-R 601 luma, bit for bit as Pillow's mode `L`: uint8 (H, W, 3) -> uint8 (H, W)."""
-    return cv2.transform(image.astype(np.float32), _LUMA).astype(np.uint8)
+    return cv2.transform(image.astype(np.float32), _LUMA_ROW).astype(np.uint8)
 
 
 def register(name: str) -> Callable[[FilterFunction], FilterFunction]:
@@ -134,16 +137,16 @@ def sobel_canny_5(image: Picture) -> Picture:
 @register("random_41")
 def random_41(image: Picture) -> Picture:
     """One fixed random 3x3 kernel for each channel, all weights positive with sum one."""
-    response = _convolve(image, _KERNEL_41)
+    response = _convolve(image, _ROWS_41)
     return (np.clip(response, 0, 1) * np.float32(255)).astype(np.uint8)
 
 
 @register("random2_51_15")
 def random2_51_15(image: Picture) -> Picture:
     """Magnitude of two fixed random antisymmetric kernels, over its maximum."""
-    first, second = _convolve(image, _KERNEL_51), _convolve(image, _KERNEL_15)
+    first, second = _convolve(image, _ROWS_51), _convolve(image, _ROWS_15)
     magnitude = np.sqrt(first * first + second * second)
-    magnitude /= magnitude.max() + _EPSILON
+    magnitude /= magnitude.max() + np.float32(EPSILON)
     return (magnitude * np.float32(255)).astype(np.uint8)
 
 
@@ -159,42 +162,22 @@ def _sobel(image: Picture, size: int) -> Picture:
 
 def _over_maximum(magnitude: Plane) -> Picture:
     """Scale so that the maximum becomes 255, and truncate; changes its argument."""
-    scale = magnitude.max() + _EPSILON
+    scale = magnitude.max() + np.float32(EPSILON)
     magnitude *= np.float32(255)  # before the division: the reference rounds in this order
     magnitude /= scale
     return magnitude.astype(np.uint8)
 
 
-def _normalised(weights: list[float], generator: random.Random) -> NDArray[np.float32]:
-    """Shuffle 27 weights into (channel, row, column) and lay them out for `_correlate`."""
-    generator.shuffle(weights)
-    kernel = np.array(weights).reshape(3, 3, 3)
-    return _interleaved(kernel / np.abs(kernel).sum())
-
-
-def _positive_kernel(seed: int) -> NDArray[np.float32]:
-    generator = random.Random(seed)  # noqa: S311 - the seed is the filter's definition
-    return _normalised([generator.random() for _ in range(27)], generator)
-
-
-def _antisymmetric_kernel(seed: int) -> NDArray[np.float32]:
-    generator = random.Random(seed)  # noqa: S311
-    half = [generator.random() for _ in range(13)]
-    return _normalised([*half, 0.0, *(-weight for weight in half)], generator)
-
-
-def _interleaved(kernel: NDArray[np.float64]) -> NDArray[np.float32]:
+def _interleaved(kernel: Weights) -> Weights:
     """(3, KH, KW) as (KH, 3 * KW): the order in which an RGB picture lies in memory."""
     _, height, width = kernel.shape
-    return kernel.transpose(1, 2, 0).reshape(height, 3 * width).astype(np.float32)
+    return kernel.transpose(1, 2, 0).reshape(height, 3 * width)
 
 
-_KERNEL_41 = _positive_kernel(41)
-_KERNEL_51 = _antisymmetric_kernel(51)
-_KERNEL_15 = _antisymmetric_kernel(15)
+_ROWS_41, _ROWS_51, _ROWS_15 = map(_interleaved, (KERNEL_41, KERNEL_51, KERNEL_15))
 
 
-def _convolve(image: Picture, kernel: NDArray[np.float32]) -> Plane:
+def _convolve(image: Picture, kernel: Weights) -> Plane:
     """Correlate RGB in [0, 1], zeros outside, with a 3x3x3 kernel laid out by `_interleaved`.
 
     One pass over the interleaved rows keeps the channels in a single running sum. Summing three
@@ -247,38 +230,14 @@ def _checked(name: str, function: Callable[[Picture], Any]) -> FilterFunction:
 
 def _inline(spec: Mapping[str, Any]) -> Filter:
     """A kernel written in the configuration."""
-    unknown = [key for key in spec if key not in ("kernel", "normalize")]
-    if unknown:
-        raise ConfigError(f"filter: unknown key {unknown[0]!r}; known: kernel, normalize")
-    if "kernel" not in spec:
-        raise ConfigError("filter: the key kernel is required in a mapping")
-    kernel = _kernel(spec["kernel"])
-    mode = spec.get("normalize", "clip")
-    if not isinstance(mode, str) or mode not in _NORMALISERS:
-        raise ConfigError(f"filter: normalize {mode!r} is not allowed; allowed: none, max, clip")
+    kernel, mode = inline_kernel(spec)
     finish = _NORMALISERS[mode]
     height, width = kernel.shape[-2:]
     name = f"kernel {height}x{width}"
     return Filter(name, dict(spec), lambda image: finish(_correlate(image, kernel)))
 
 
-def _kernel(value: Any) -> NDArray[np.float32]:
-    """`value` as (KH, KW), or as (3, KH, KW) for a kernel with a plane for each channel."""
-    try:
-        kernel = np.array(value)
-    except ValueError as error:
-        raise ConfigError("filter: kernel must be rows of equal length") from error
-    if kernel.size == 0 or not (kernel.ndim == 2 or (kernel.ndim == 3 and len(kernel) == 3)):
-        raise ConfigError(
-            "filter: kernel must be a list of rows, or three such lists (red, green, blue), "
-            f"not of shape {kernel.shape}"
-        )
-    if kernel.dtype.kind not in "iuf" or not np.isfinite(kernel).all():
-        raise ConfigError("filter: kernel must hold finite numbers")
-    return kernel.astype(np.float32)
-
-
-def _correlate(image: Picture, kernel: NDArray[np.float32]) -> Plane:
+def _correlate(image: Picture, kernel: Weights) -> Plane:
     """OpenCV's correlation, reflected border, of grey or of each channel, in float32 on [0, 255].
 
     A kernel of even size is anchored right of and below its middle, as cv2.filter2D does.
