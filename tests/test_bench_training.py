@@ -1,0 +1,228 @@
+"""The benchmarks of training and search, each run for real and very short."""
+
+import json
+import math
+import os
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from clapp.bench import reference, study, trainer
+from clapp.bench.loops import Record, draw, plain_loop
+from clapp.cli import app
+from clapp.config import load_config
+from clapp.errors import ClappError, UserError
+from clapp.filters import apply_filter
+from clapp.model import build_model
+
+# Buffers that are full at once.
+TINY = reference.Settings(
+    batch_size=4,
+    crop_size=16,
+    resize_base=24,
+    min_buffer=2,
+    max_buffer=4,
+    validation_interval=2,
+    min_iterations=10,
+    max_iterations=6,
+)
+SMALL = (
+    "train_data.resize_base=48",
+    "train_data.crop_size=32",
+    "train_data.min_buffer=4",
+    "train_data.max_buffer=12",
+    "valid_data.resize_base=48",
+    "valid_data.crop_size=32",
+    "valid_data.num_images=2",
+    "train.batch_size=2",
+    "train.validation_interval=3",
+)
+
+
+def test_the_way_of_2022_keeps_float_pairs_and_starts_from_the_weights_of_pytorch() -> None:
+    config = load_config(overrides=SMALL)
+    with reference.Buffers(config, TINY) as buffers:
+        assert [len(b.pairs) for b in (buffers.train, buffers.valid)] == [4, 4]
+        images, targets = buffers.valid.batch(3, random.Random(0))
+    assert (images.dtype, images.shape, targets.shape) == (
+        torch.float32,
+        (3, 3, 32, 32),
+        (3, 1, 32, 32),
+    )
+    picture = (images[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    expected = torch.from_numpy(apply_filter("sobel_3", picture)) / 255
+    torch.testing.assert_close(targets[0, 0], expected)
+
+    torch.manual_seed(1)
+    model = reference.plain_model(config.model)
+    bound = 1 / math.sqrt(8 * 9)  # PyTorch's, of 8 channels and 3x3
+    assert 0.9 * bound < model.main[0].conv[0].weight.abs().max() <= bound
+    assert sum(p.numel() for p in model.parameters()) == 2505
+    assert build_model(config.model).main[0].conv[0].weight.abs().max() > bound
+
+
+def test_the_way_of_2022_stops_at_the_threshold_of_its_average() -> None:
+    config = load_config(overrides=SMALL)
+    with reference.Buffers(config, TINY) as buffers:
+        at_once = reference.train(config.model, buffers, TINY, 0, threshold=1e9)
+        never = reference.train(config.model, buffers, TINY, 0, threshold=0.0)
+        few = reference.train(config.model, buffers, TINY, 0, steps=2, warm_up=2)
+    assert (at_once.steps, at_once.reached) == (2, True)
+    assert (never.steps, never.reached) == (6, False)
+    assert (few.steps, few.reached) == (2, False)
+    assert math.isfinite(few.ema)
+
+
+def test_a_buffer_whose_thread_dies_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "open_source", lambda _: 1 / 0)
+    with (
+        pytest.raises(ClappError, match="the buffer's thread died: division by zero"),
+        reference.Buffers(load_config(), TINY),
+    ):
+        pass
+
+
+def test_trainer_labels_what_it_extrapolates_and_derives_ratios_from_its_rows() -> None:
+    result = trainer.run(
+        repeats=1,
+        reference_steps=2,
+        reference_needs=100,
+        threshold=10.0,
+        sets=[*SMALL, "train.max_iterations=3"],
+        settings=TINY,
+    )
+    document = result.document()
+    assert set(document) == {"rows", "ratios", "machine"}
+    theirs, warm, cold = document["rows"]
+    assert [row["name"] for row in document["rows"]] == [
+        trainer.REFERENCE,
+        trainer.WARM,
+        trainer.COLD,
+    ]
+    assert "seconds" not in theirs
+    assert theirs["extrapolated_seconds"] == pytest.approx(100 * theirs["seconds_per_step"])
+    assert warm["steps"] == 3
+    assert warm["l2"] == pytest.approx(warm["ema"], rel=1e-4)  # one validation
+    assert all(row["peak_bytes"] > 2**26 for row in document["rows"])
+    ratios = document["ratios"]
+    for row, pool in ((warm, "warm pool"), (cold, "cold pool")):
+        expected = theirs["extrapolated_seconds"] / row["seconds"]
+        assert ratios[f"extrapolated_seconds, {pool}"] == pytest.approx(expected)
+        expected = theirs["peak_bytes"] / row["peak_bytes"]
+        assert ratios[f"peak_bytes, {pool}"] == pytest.approx(expected)
+    expected = warm["images_per_second"] / theirs["images_per_second"]
+    assert ratios["seconds_per_image"] == pytest.approx(expected)
+    assert not any(name.startswith("seconds,") for name in ratios)
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the start of a process for each training, where a test is not about that."""
+    monkeypatch.setenv("CLAPP_CACHE", os.environ["CLAPP_CACHE"])  # put back in the end
+    for module in (trainer, study):
+        monkeypatch.setattr(module, "in_process", lambda function, *args: (function(*args), 1))
+
+
+@pytest.mark.usefixtures("inline")
+def test_trainer_compares_how_close_both_come() -> None:
+    result = trainer.run(repeats=1, reference_steps=2, plateau=4, sets=SMALL, settings=TINY)
+    theirs, warm, _ = result.rows
+    assert (theirs["steps"], warm["steps"]) == (2, 4)
+    assert result.ratios["l2"] == pytest.approx(theirs["l2"] / warm["l2"])
+    assert "extrapolated_seconds" not in theirs
+
+
+def test_trainer_reports_a_threshold_that_is_not_reached() -> None:
+    config = load_config(overrides=[*SMALL, "train.max_iterations=3", "train.min_iterations=1"])
+    goal = trainer.Goal(1e-9, 2, None)
+    with pytest.raises(ClappError, match=r"reference of 2022: L2 .* after 2 steps"):
+        trainer.train_reference(config, TINY, goal)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trainer", "--reference-steps", "7"], "--reference-steps 7: a multiple of 5"),
+        (["trainer", "--plateau", "9", "--reference-steps", "0"], "--plateau: "),
+        (["study", "--reference-steps", "1"], "--reference-steps 1: a multiple of 5"),
+    ],
+)
+def test_impossible_options(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["bench", *arguments])
+    assert isinstance(result.exception, UserError)
+    assert message in str(result.exception)
+
+
+BRIEF = [*SMALL, "train.max_iterations=3", "train.min_iterations=1", "train.max_seconds=null"]
+SPACE = {"model.capacity": {"type": "int", "low": 1, "high": 4}}
+
+
+@pytest.mark.usefixtures("inline")
+def test_study_trains_the_same_in_every_variant() -> None:
+    result = study.run(
+        study="smoke",
+        trials=2,
+        reference_trials=1,
+        reference_steps=2,
+        sets=BRIEF,
+        settings=TINY,
+    )
+    document = json.loads(json.dumps(result.document()))
+    rows = {row["name"]: row for row in document["rows"]}
+    plain, one, two = (rows[name] for name in (study.PLAIN, study.ONE, study.TWO))
+    assert [row["trials"] for row in (plain, one, two)] == [2, 2, 2]
+    ratios = document["ratios"]
+    for row in (one, two):
+        expected = row["trials_per_hour"] / plain["trials_per_hour"]
+        assert ratios[f"seconds_per_trial, {row['name']}"] == pytest.approx(expected)
+        assert row["trials_per_hour"] == pytest.approx(3600 * 2 / row["seconds"])
+    assert plain["hypervolume"] == pytest.approx(one["hypervolume"], rel=1e-3)
+    assert plain["hypervolume"] == pytest.approx(two["hypervolume"], rel=1e-3)
+    theirs = rows[study.REFERENCE]
+    expected = 3600 / (theirs["seconds_per_step"] * TINY.min_iterations)
+    assert theirs["extrapolated_trials_per_hour"] == pytest.approx(expected)
+    assert "trials_per_hour" not in theirs
+    expected = one["trials_per_hour"] / theirs["extrapolated_trials_per_hour"]
+    name = f"extrapolated seconds_per_trial, training of 2022 / {study.ONE}"
+    assert ratios[name] == pytest.approx(expected)
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_plain_loop_draws_for_itself_until_it_has_trained_enough(tmp_path: Path) -> None:
+    plan = study._plan("smoke", 3, None, BRIEF)
+    records = plain_loop(plan.document(), None, tmp_path)
+    assert len(records) == 3
+    assert len({record.values[1] for record in records}) > 1
+    assert all(record.start < record.end for record in records)
+
+
+def test_draws_repeat_keep_the_limits_and_end_with_the_space() -> None:
+    plan = study._plan("smoke", 5, None, ())
+    assert draw(plan, 5, seed=3) == draw(plan, 5, seed=3) != draw(plan, 5, seed=4)
+    file = plan.file.model_copy(update={"search_space": SPACE})
+    document = file.model_dump(mode="json") | {"limits": {"params": 300}}
+    narrow = study.plan_from("bench", document)
+    drawn = draw(narrow, 2, seed=0)
+    assert {trial["model.capacity"] for trial in drawn} == {1, 2}
+    with pytest.raises(UserError, match="--trials 3: the search space holds 2"):
+        draw(narrow, 3, seed=0)
+
+
+def test_hypervolume_counts_decades_up_to_its_reference_point() -> None:
+    best = Record(0.0, 5.0, [0.01, 50.0, 3e6])
+    useless = Record(0.0, 2.0, [0.2, 50.0, 3e6])
+    assert study.hypervolume([best]) == pytest.approx(1 * 2 * 2)
+    assert study.hypervolume([useless]) == 0
+    assert study.hypervolume([Record(0.0, 1.0, [0.0, 500.0, 3e7])]) == pytest.approx(11)
+    assert study.seconds_to(4.0 * 0.9, [useless, best]) == 5.0
+    assert math.isnan(study.seconds_to(5.0, [useless, best]))
+
+
+def test_study_refuses_other_objectives(tmp_path: Path) -> None:
+    path = tmp_path / "two.yaml"
+    path.write_text("search_space: tiny\nobjectives: [loss, params]\n")
+    with pytest.raises(UserError, match="objectives loss, params; this benchmark takes"):
+        study.run(study=str(path))
