@@ -3,6 +3,7 @@
 import os
 import platform
 import statistics
+import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import wait as wait_for
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 from clapp.errors import ClappError
 
 _SAMPLE_SECONDS = 0.05
+_WIDTH = 160  # characters of a table in a file
 _PROC = Path("/proc")
 _PACKAGES = {
     "torch": "torch",
@@ -53,10 +55,10 @@ class Result:
         table = Table(box=None, header_style="bold")
         for column in columns:
             justify: Any = "left" if column == "name" else "right"
-            table.add_column(column.replace("_", " "), justify=justify)
+            table.add_column(column.replace("_", " "), justify=justify, no_wrap=column == "name")
         for row in self.rows:
             table.add_row(*(_shown(row.get(column)) for column in columns))
-        console = Console()
+        console = Console(width=None if sys.stdout.isatty() else _WIDTH)
         console.print(table)
         for name, value in self.ratios.items():
             console.print(f"{name}: {value:.3g} times", highlight=False)
