@@ -11,7 +11,6 @@ import typer
 from clapp.bench.cli import bench
 from clapp.console import log_to_stderr, print_json, run_app
 from clapp.pick import describe_rules
-from clapp.process import prepare_process
 
 app = typer.Typer(
     help="Find, look at, export and run small networks that stand in for classical filters.",
@@ -73,7 +72,7 @@ def export(
     """Export a model of the front: weights, configuration, ONNX, preview and card."""
     from clapp.export import export_pick
 
-    prepare_process()
+    limit_threads()
     result = export_pick(study, pick, results, storage, out)
     if json:
         print_json(result.document())
@@ -114,7 +113,7 @@ def evaluate(
     from clapp.evaluate import evaluate as evaluate_model
     from clapp.files import parse_yaml
 
-    prepare_process()
+    limit_threads()
     spec = None if filter is None else parse_yaml(filter, "--filter")
     result = evaluate_model(model, images, spec, resize, crop)
     if json:
@@ -144,7 +143,7 @@ def train(
     from clapp.single import train_to_folder
 
     loaded = load_config(config, set_ or ())
-    prepare_process()
+    limit_threads()
     document = train_to_folder(loaded, out or Path(loaded.train.output_dir))
     if json:
         print_json(document)
@@ -168,7 +167,11 @@ def dashboard(
     serve(study, results, storage, port)
 
 
-limit_threads = prepare_process
+def limit_threads() -> None:
+    """One thread for OpenCV: its pool costs more than it brings on crops of this size."""
+    import cv2
+
+    cv2.setNumThreads(1)
 
 
 def main(**_: Any) -> NoReturn:
