@@ -12,7 +12,7 @@ from clapp.filters import Filter
 from clapp.images.decode import Picture
 from clapp.pool import Pool
 
-Batch = tuple[Picture, Picture]  # uint8 (B, S, S, 3) and uint8 (B, S, S)
+Batch = tuple[Picture, Picture | None]  # uint8 (B, S, S, 3) and, if wanted, uint8 (B, S, S)
 _FLIPS = (None, 0, 1, -1)  # as cv2.flip counts them: none, upside down, mirrored, both
 
 
@@ -20,19 +20,20 @@ class Batches:
     """Crops of side `crop` from pictures whose shorter side is `base`, in random orientation.
 
     The filter is applied to each crop as it is trained on, so a target is what the filter gives for
-    a picture of that size. Batch `index` draws from the first `min_buffer + index` pictures of the
-    pool: it follows from seed, `base` and index alone, whatever the speed of the feeder.
+    a picture of that size; without a filter the batches hold pictures only. Batch `index` draws
+    from the first `min_buffer + index` pictures of the pool: it follows from seed, `base` and index
+    alone, whatever the speed of the feeder.
     """
 
     def __init__(
-        self, pool: Pool, target: Filter, batch_size: int, crop: int, base: int, seed: int
+        self, pool: Pool, target: Filter | None, batch_size: int, crop: int, base: int, seed: int
     ) -> None:
         self.pool, self.target = pool, target
         self.batch_size, self.crop, self.base, self.seed = batch_size, crop, base, seed
         self.region = round(crop * pool.side / base)  # what becomes a crop, in stored pixels
 
     def get(self, index: int) -> Batch:
-        """Batch `index`: pictures uint8 (B, crop, crop, 3) and targets uint8 (B, crop, crop).
+        """Batch `index`: pictures uint8 (B, crop, crop, 3), and targets uint8 (B, crop, crop).
 
         Raises:
             UserError: the source cannot be read, or the user's filter failed.
@@ -44,14 +45,14 @@ class Batches:
         places = rng.random((self.batch_size, 2)).tolist()
         turns = rng.integers(8, size=self.batch_size).tolist()
         pictures = np.empty((self.batch_size, self.crop, self.crop, 3), np.uint8)
-        targets = np.empty(pictures.shape[:3], np.uint8)
         for i, (number, (down, across), turn) in enumerate(
             zip(numbers, places, turns, strict=True)
         ):
             square = self.pool.cut(number, down, across, self.region)
             self._place(square, turn, pictures[i])
-            targets[i] = self.target(pictures[i])
-        return pictures, targets
+        if self.target is None:
+            return pictures, None
+        return pictures, np.stack([self.target(picture) for picture in pictures])
 
     def _place(self, square: Picture, turn: int, out: Picture) -> None:
         """Write a square at the crop's size into `out`, in one of eight orientations."""

@@ -167,6 +167,8 @@ class TrainConfig(Section):
     patience: PositiveInt | None
     max_seconds: PositiveFloat | None
     seed: Annotated[int, Field(ge=0)]
+    batch_seed: Annotated[int, Field(ge=0)] | None
+    precision: Literal["float32", "bf16"]
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

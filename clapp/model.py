@@ -23,16 +23,16 @@ class Block(nn.Module):
     A block that changes the number of channels has no skip.
     """
 
-    def __init__(self, config: ModelConfig, channels: int) -> None:
+    def __init__(self, config: ModelConfig, channels: int, copies: int) -> None:
         super().__init__()
         width = config.capacity
         self.norm_first = config.flip_conv_norm
         self.activation = ACTIVATIONS[config.activation]
-        self.conv = nn.Sequential(*_convolution(config, channels))
-        self.norm = _norm(config, channels if self.norm_first else width)
+        self.conv = nn.Sequential(*_convolution(config, channels, copies))
+        self.norm = _norm(config, channels if self.norm_first else width, copies)
         self.skip = channels == width and (config.rezero or config.reskip)
-        self.alfa = _scale(width, 1.0) if self.skip and config.rezero else None
-        self.beta = _scale(width, 0.0) if self.skip and config.reskip else None
+        self.alfa = _scale(copies * width, 1.0) if self.skip and config.rezero else None
+        self.beta = _scale(copies * width, 0.0) if self.skip and config.reskip else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W) to (B, capacity, H, W)."""
@@ -50,20 +50,22 @@ class FilterNet(nn.Module):
 
     Attributes:
         config: the architecture.
+        copies: networks side by side that see the same picture and nothing of each other; their
+            outputs are the channels of the result, and their parameters lie one after another.
         min_size: the smallest height and width in pixels the network accepts.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, copies: int = 1) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.copies = config, copies
         self.min_size = min_size(config)
         stem, capacity, layers = config.stem_channels, config.capacity, config.num_layers
-        self.prep = nn.Conv2d(config.input_channels, stem, 1)
+        self.prep = nn.Conv2d(config.input_channels, copies * stem, 1)
         inner = 0 if config.shared_weights else layers - 1
         self.main = nn.ModuleList(
-            [Block(config, stem), *(Block(config, capacity) for _ in range(inner))]
+            [Block(config, stem, copies), *(Block(config, capacity, copies) for _ in range(inner))]
         )
-        self.post = nn.Conv2d(capacity, config.output_channels, 1)
+        self.post = nn.Conv2d(copies * capacity, copies * config.output_channels, 1, groups=copies)
         if not self.post.weight.is_meta:
             initialise(self)
 
@@ -93,7 +95,8 @@ class FilterNet(nn.Module):
             y = F.interpolate(y, scale_factor=2.0, mode="bilinear")[..., :height, :width]
         if self.config.output_norm == "max":
             # Magnitudes, so that a picture that is negative everywhere is not divided by nothing.
-            y = y / (y.abs().amax((1, 2, 3), keepdim=True) + MAX_EPS)
+            single = torch.unflatten(y, 1, (self.copies, -1))  # (B, copies, Cout, H, W)
+            y = (single / (single.abs().amax((2, 3, 4), keepdim=True) + MAX_EPS)).flatten(1, 2)
         return y
 
 
@@ -119,10 +122,10 @@ def min_size(config: ModelConfig) -> int:
     return 2 * inside - 1 if config.downsample == 2 else inside
 
 
-def _convolution(config: ModelConfig, channels: int) -> list[nn.Module]:
+def _convolution(config: ModelConfig, channels: int, copies: int) -> list[nn.Module]:
     """The k x k convolution of a block with its padding, full or separable."""
-    size, width = config.kernel_size, config.capacity
-    border = size // 2
+    size, width = config.kernel_size, copies * config.capacity
+    border, channels = size // 2, copies * channels
     padding: dict[str, Any] = {}
     if border and config.padding != "zero_after":
         mode = "zeros" if config.padding == "zero" else config.padding
@@ -131,16 +134,16 @@ def _convolution(config: ModelConfig, channels: int) -> list[nn.Module]:
     if config.separable:
         # The 1x1 convolution has a bias; one before it would only add to that.
         depthwise = nn.Conv2d(channels, channels, size, groups=channels, bias=False, **padding)
-        layers = [depthwise, nn.Conv2d(channels, width, 1)]
+        layers = [depthwise, nn.Conv2d(channels, width, 1, groups=copies)]
     else:
-        layers = [nn.Conv2d(channels, width, size, **padding)]
+        layers = [nn.Conv2d(channels, width, size, groups=copies, **padding)]
     if border and config.padding == "zero_after":
         layers.append(nn.ZeroPad2d(border))
     return layers
 
 
-def _norm(config: ModelConfig, channels: int) -> nn.Module:
-    return nn.GroupNorm(1, channels) if config.norm == "group" else nn.Identity()
+def _norm(config: ModelConfig, channels: int, copies: int) -> nn.Module:
+    return nn.GroupNorm(copies, copies * channels) if config.norm == "group" else nn.Identity()
 
 
 def _scale(channels: int, value: float) -> nn.Parameter:

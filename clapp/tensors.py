@@ -25,15 +25,15 @@ def chunks(pictures: Pictures, channels: int, device: torch.device) -> Iterator[
     return (slice(start, start + size) for start in range(0, count, size))
 
 
-def input_tensor(images: Pictures, device: torch.device) -> Tensor:
+def input_tensor(images: Pictures | Tensor, device: torch.device) -> Tensor:
     """Images (B, H, W, 3) as a float tensor (B, 3, H, W) in [0, 1].
 
     It keeps the order of the bytes, which is torch's channels_last: that costs nothing, and the
     networks here were measured 1.1 to 2.8 times as fast with it.
     """
-    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div_(255)
+    return torch.as_tensor(images, device=device).permute(0, 3, 1, 2).float().div_(255)
 
 
-def target_tensor(targets: Pictures, device: torch.device) -> Tensor:
+def target_tensor(targets: Pictures | Tensor, device: torch.device) -> Tensor:
     """Targets (B, H, W) as a float tensor (B, 1, H, W) in [0, 1]."""
-    return torch.from_numpy(targets).to(device).unsqueeze(1).float().div_(255)
+    return torch.as_tensor(targets, device=device).unsqueeze(1).float().div_(255)

@@ -19,7 +19,8 @@ from clapp.config import Config
 from clapp.device import resolve_device
 from clapp.errors import ConfigError
 from clapp.filters import resolve
-from clapp.losses import loss
+from clapp.filters_torch import batched
+from clapp.losses import Loss, loss
 from clapp.model import FilterNet, min_size
 from clapp.pool import Pool, validation_set
 from clapp.schedule import learning_rate
@@ -100,7 +101,7 @@ def train(config: Config, report: Report | None = None) -> TrainResult:
         UserError: the pictures or the device cannot be had.
         FeederError: the process that supplies the pictures died.
     """
-    _check(config)
+    check(config)
     device = resolve_device(config.train.device)
     forked = [device] if device.type == "cuda" else []
     with (
@@ -111,7 +112,8 @@ def train(config: Config, report: Report | None = None) -> TrainResult:
         return Trainer(config, pool, device, report).run()
 
 
-def _check(config: Config) -> None:
+def check(config: Config) -> None:
+    """Raise ConfigError unless the network fits filter and pictures."""
     model = config.model
     if (model.input_channels, model.output_channels) != (3, 1):
         raise ConfigError(
@@ -134,7 +136,7 @@ class Trainer:
     ) -> None:
         self.config, self.pool, self.device = config, pool, device
         self.report: Report = report or (lambda _: False)
-        self.filter = resolve(config.target_filter)
+        self.on_device = batched(config.target_filter) if device.type == "cuda" else None
         self.valid = validation_set(config.valid_data, config.target_filter)
         self.model = FilterNet(config.model).to(device)
         self.widest = max(config.model.stem_channels, config.model.capacity)
@@ -179,7 +181,7 @@ class Trainer:
                 last = step == train.max_iterations or self.out_of_time()
                 if last or step % train.validation_interval == 0:
                     with self.timed("step"):
-                        mean = torch.stack(losses).mean().item()
+                        mean = torch.stack(losses).mean(0).cpu()
                     losses.clear()
                     reason = self.review(stage, step, rule, mean)
                     if reason is not None:
@@ -191,15 +193,17 @@ class Trainer:
         data, train, factor = self.config.train_data, self.config.train, 2**stage
         return Batches(
             self.pool,
-            self.filter,
+            resolve(self.config.target_filter) if self.on_device is None else None,
             batch_size=train.batch_size // factor,
             crop=data.crop_size * factor,
             base=data.resize_base * factor,
-            seed=train.seed,
+            seed=train.seed if train.batch_seed is None else train.batch_seed,
         )
 
-    def step(self, images: Pictures, targets: Pictures, rate: float) -> Tensor:
+    def step(self, images: Pictures, targets: Pictures | None, rate: float) -> Tensor:
         """One optimiser step on images (B, S, S, 3) and targets (B, S, S); returns the loss.
+
+        Without targets, which the device can compute by itself, it does.
 
         Chunks of the batch accumulate their gradients, each weighted by its share of the pictures:
         the same mathematics, because no layer mixes pictures.
@@ -207,21 +211,37 @@ class Trainer:
         self.optimiser.zero_grad()
         total = torch.zeros((), device=self.device)
         for part in chunks(images, self.widest, self.device):
-            x = input_tensor(images[part], self.device)  # (b, 3, S, S)
-            y = target_tensor(targets[part], self.device)  # (b, 1, S, S)
-            value = self.loss(self.model(x), y) * (len(x) / len(images))
-            value.backward()  # type: ignore[no-untyped-call]
-            total += value.detach()
+            pictures = torch.as_tensor(images[part], device=self.device)
+            x = input_tensor(pictures, self.device)  # (b, 3, S, S)
+            y = self.target(pictures, None if targets is None else targets[part])
+            with torch.autocast(
+                self.device.type, torch.bfloat16, self.config.train.precision == "bf16"
+            ):
+                prediction = self.model(x)
+            value = self.compare(self.loss, prediction.float(), y) * (len(x) / len(images))
+            value.sum().backward()  # type: ignore[no-untyped-call]
+            total = total + value.detach()
         self.optimiser.param_groups[0]["lr"] = rate
         self.optimiser.step()
         self.iterations += 1
         self.images += len(images)
         return total
 
-    def review(self, stage: int, step: int, rule: StoppingRule, train_loss: float) -> str | None:
+    def compare(self, measure: Loss, prediction: Tensor, target: Tensor) -> Tensor:
+        """A measure of what the network made of pictures, (b, 1, S, S), and their targets."""
+        return measure(prediction, target)
+
+    def target(self, pictures: Tensor, targets: Pictures | None) -> Tensor:
+        """Targets (b, 1, S, S) of pictures (b, S, S, 3), computed on the device if not given."""
+        if targets is None:
+            assert self.on_device is not None
+            return target_tensor(self.on_device(pictures), self.device)
+        return target_tensor(targets, self.device)
+
+    def review(self, stage: int, step: int, rule: StoppingRule, mean: Tensor) -> str | None:
         """Validate, record and report after `step` steps of a stage; why it ends, if it does."""
         with self.timed("validate"):
-            l2 = self.validate()
+            l2, train_loss = self.validate().item(), mean.item()
         finite = math.isfinite(l2) and math.isfinite(train_loss)
         reason = rule.update(l2, step) if finite else "nan"
         seconds = time.perf_counter() - self.start
@@ -235,15 +255,15 @@ class Trainer:
         return "time" if self.out_of_time() and reason is None else reason
 
     @torch.inference_mode()
-    def validate(self) -> float:
+    def validate(self) -> Tensor:
         """Mean squared error over the whole validation set."""
         images, targets = self.valid  # (N, S, S, 3), (N, S, S)
-        total = 0.0
+        total = torch.zeros((), device=self.device)
         for part in chunks(images, self.widest, self.device):
             x = input_tensor(images[part], self.device)
             y = target_tensor(targets[part], self.device)
-            total += F.mse_loss(self.model(x), y).item() * len(x)
-        return total / len(images)
+            total = total + self.compare(F.mse_loss, self.model(x), y) * len(x)
+        return (total / len(images)).cpu()
 
     def out_of_time(self) -> bool:
         """Whether the time limit has passed."""

@@ -156,7 +156,10 @@ def test_interrupted_and_killed_it_goes_on_to_the_exact_total(desk: Desk) -> Non
     assert trained(found) == 5
     assert TrialState.RUNNING not in {trial.state for trial in found}
     retried = {trial.user_attrs.get("retry_of") for trial in found}
-    assert {trial.number for trial in (*interrupted, *killed)} <= retried
+    # One killed before it had drawn anything has nothing to try again.
+    drawn = {trial.number for trial in (*interrupted, *killed) if found[trial.number].params}
+    assert drawn
+    assert drawn <= retried
 
 
 def test_workers_end_with_their_driver_and_keep_the_url_to_themselves(desk: Desk) -> None:

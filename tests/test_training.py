@@ -10,6 +10,7 @@ import torch
 from clapp.config import Config, TrainConfig, defaults, load_config
 from clapp.device import resolve_device
 from clapp.errors import ConfigError, UserError
+from clapp.filters_torch import batched
 from clapp.losses import loss
 from clapp.model import build_model
 from clapp.pool import Pool, validation_set
@@ -275,3 +276,45 @@ def test_devices() -> None:
     assert resolve_device("auto").type in ("cuda", "mps", "cpu")
     with pytest.raises(UserError, match=r"device cuda:99 is not available; available: .*cpu"):
         resolve_device("cuda:99")
+
+
+def test_targets_made_on_the_device_are_those_of_the_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    init = Trainer.__init__
+
+    def with_batched_filter(self: Trainer, config: Config, *rest: Any) -> None:
+        init(self, config, *rest)
+        self.on_device = batched(config.target_filter)
+
+    expected = losses(train(tiny()))
+    monkeypatch.setattr(Trainer, "__init__", with_batched_filter)
+    monkeypatch.setattr("clapp.training.resolve", None)  # no filter runs on the processor
+    assert losses(train(tiny())) == expected
+
+
+def test_a_seed_for_the_batches_alone() -> None:
+    first = train(tiny("train.batch_seed=5", "train.max_iterations=4"))
+    same_weights = train(tiny("train.batch_seed=6", "train.max_iterations=4"))
+    assert losses(first) != losses(same_weights)
+    as_before = train(tiny("train.seed=5", "train.batch_seed=null", "train.max_iterations=4"))
+    explicit = train(tiny("train.seed=5", "train.batch_seed=5", "train.max_iterations=4"))
+    assert losses(as_before) == losses(explicit)
+
+
+def test_bf16_computes_the_network_and_nothing_else_in_bfloat16(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kinds = set()
+    compare = Trainer.compare
+
+    def spy(self: Trainer, measure: Any, prediction: Any, target: Any) -> torch.Tensor:
+        kinds.add((prediction.dtype, target.dtype))
+        return compare(self, measure, prediction, target)
+
+    monkeypatch.setattr(Trainer, "compare", spy)
+    full, half = train(tiny()), train(tiny("train.precision=bf16"))
+    assert losses(half) != losses(full)  # it does round
+    assert half.curve[0].train_loss == pytest.approx(full.curve[0].train_loss, rel=0.05)
+    assert {p.dtype for p in half.model.parameters()} == {torch.float32}
+    assert kinds == {(torch.float32, torch.float32)}

@@ -221,7 +221,14 @@ def identity(config: Config) -> str:
     }
     for name in ("num_runs", "num_parallel_runs", "experiment_name"):
         del document[name]
-    for name in ("seed", "device", "num_workers", "output_dir", "output_log_interval"):
+    for name in (
+        "seed",
+        "batch_seed",
+        "device",
+        "num_workers",
+        "output_dir",
+        "output_log_interval",
+    ):
         del document["train"][name]
     for section in ("train_data", "valid_data"):
         del document[section]["token"]

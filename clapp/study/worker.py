@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from clapp.errors import ClappError, UserError
+from clapp.process import prepare_process
 from clapp.study.job import Job
 from clapp.study.stop import Stop
 
@@ -157,14 +158,6 @@ def run(job: Job, emit: Events, stop: Stop, train: "Train | None" = None) -> str
         return work(study, objective, job, plan.file.budget.trials, stop)
 
 
-def _use_one_thread() -> None:
-    import cv2
-    import torch
-
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-
-
 def main() -> int:
     """Entry point: 0 ended in order, 1 a defect, 2 the user's mistake."""
     # Keep the channel to the driver to ourselves: a library that prints must not garble it.
@@ -177,7 +170,7 @@ def main() -> int:
 
     logger.remove()
     logger.add(sys.stderr, format="{time:YYYY-MM-DD HH:mm:ss} {level} {message}", diagnose=False)
-    _use_one_thread()
+    prepare_process(threads=1)
     try:
         emit("end", reason=run(Job(**json.loads(text)), emit, stop))
     except (ClappError, KeyboardInterrupt) as error:
