@@ -11,6 +11,7 @@ import typer
 from clapp.bench.cli import bench
 from clapp.console import log_to_stderr, print_json, run_app
 from clapp.pick import describe_rules
+from clapp.process import prepare_process
 
 app = typer.Typer(
     help="Find, look at, export and run small networks that stand in for classical filters.",
@@ -72,7 +73,7 @@ def export(
     """Export a model of the front: weights, configuration, ONNX, preview and card."""
     from clapp.export import export_pick
 
-    limit_threads()
+    prepare_process()
     result = export_pick(study, pick, results, storage, out)
     if json:
         print_json(result.document())
@@ -113,7 +114,7 @@ def evaluate(
     from clapp.evaluate import evaluate as evaluate_model
     from clapp.files import parse_yaml
 
-    limit_threads()
+    prepare_process()
     spec = None if filter is None else parse_yaml(filter, "--filter")
     result = evaluate_model(model, images, spec, resize, crop)
     if json:
@@ -143,7 +144,7 @@ def train(
     from clapp.single import train_to_folder
 
     loaded = load_config(config, set_ or ())
-    limit_threads()
+    prepare_process()
     document = train_to_folder(loaded, out or Path(loaded.train.output_dir))
     if json:
         print_json(document)
@@ -165,13 +166,6 @@ def dashboard(
     from clapp.dashboard import serve
 
     serve(study, results, storage, port)
-
-
-def limit_threads() -> None:
-    """One thread for OpenCV: its pool costs more than it brings on crops of this size."""
-    import cv2
-
-    cv2.setNumThreads(1)
 
 
 def main(**_: Any) -> NoReturn:
