@@ -172,12 +172,17 @@ def test_study_trains_the_same_in_every_variant() -> None:
     )
     document = json.loads(json.dumps(result.document()))
     rows = {row["name"]: row for row in document["rows"]}
-    plain, one, two = (rows[name] for name in (study.PLAIN, study.ONE, study.TWO))
-    assert [row["trials"] for row in (plain, one, two)] == [2, 2, 2]
+    names = (study.PLAIN, study.THREAD, study.ONE, study.TWO)
+    plain, thread, one, two = (rows[name] for name in names)
+    assert [rows[name]["trials"] for name in names] == [2, 2, 2, 2]
     ratios = document["ratios"]
     for row in (one, two):
-        expected = row["trials_per_hour"] / plain["trials_per_hour"]
-        assert ratios[f"seconds_per_trial, {row['name']}"] == pytest.approx(expected)
+        for peer in (plain, thread):
+            names = f"{peer['name']} / {row['name']}"
+            expected = row["trials_per_hour"] / peer["trials_per_hour"]
+            assert ratios[f"seconds_per_trial, {names}"] == pytest.approx(expected)
+            expected = peer["seconds_to_target"] / row["seconds_to_target"]
+            assert ratios[f"seconds_to_target, {names}"] == pytest.approx(expected)
         assert row["trials_per_hour"] == pytest.approx(3600 * 2 / row["seconds"])
     assert plain["hypervolume"] == pytest.approx(one["hypervolume"], rel=1e-3)
     assert plain["hypervolume"] == pytest.approx(two["hypervolume"], rel=1e-3)
@@ -186,7 +191,7 @@ def test_study_trains_the_same_in_every_variant() -> None:
     assert theirs["extrapolated_trials_per_hour"] == pytest.approx(expected)
     assert "trials_per_hour" not in theirs
     expected = one["trials_per_hour"] / theirs["extrapolated_trials_per_hour"]
-    name = f"extrapolated seconds_per_trial, training of 2022 / {study.ONE}"
+    name = f"extrapolated seconds_per_trial, {study.REFERENCE} / {study.ONE}"
     assert ratios[name] == pytest.approx(expected)
 
 

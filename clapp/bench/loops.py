@@ -81,7 +81,10 @@ def known(config: Config) -> dict[str, float]:
 
 
 def plain_loop(
-    document: Mapping[str, Any], enqueued: Sequence[Parameters] | None, cache: Path
+    document: Mapping[str, Any],
+    enqueued: Sequence[Parameters] | None,
+    cache: Path,
+    threads: int | None = None,
 ) -> list[Record]:
     """A loop around `clapp.train` in this process, as Optuna's tutorial has it.
 
@@ -89,13 +92,17 @@ def plain_loop(
         document: of the plan.
         enqueued: what to train; None: what Optuna's default TPE draws.
         cache: the folder of the pool.
+        threads: of torch; None: as many as it takes by itself.
     """
     os.environ["CLAPP_CACHE"] = str(cache)
     import optuna
+    import torch
 
     from clapp.training import train
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a loss of NaN is a warning
     plan = plan_from(NAME, document)
     budget = plan.file.budget
     study = optuna.create_study(

@@ -55,6 +55,11 @@ class Settings:
     max_iterations: int = 5000
 
 
+def with_buffer(pairs: int) -> Settings:
+    """The published settings, with buffers that are full with so many pairs."""
+    return Settings(min_buffer=min(Settings.min_buffer, pairs), max_buffer=pairs)
+
+
 @dataclass(frozen=True)
 class Trained:
     """What a run of the loop came to.

@@ -42,7 +42,8 @@ WORST = (0.1, 5000.0, 3e8)
 loss of predicting zero for `sobel_3`, and the limits of `studies/sobel3.yaml`."""
 SHARE = 0.9
 """Of the smallest final hypervolume of a variant: the target by default."""
-REFERENCE, PLAIN = "plain loop, training of 2022", "plain loop, clapp.train"
+REFERENCE = "plain loop, training of 2022"
+PLAIN, THREAD = "plain loop, clapp.train", "plain loop, clapp.train, 1 thread"
 ONE, TWO = "ours, 1 worker", "ours, 2 workers"
 EXTRAPOLATED, TO_TARGET = "extrapolated_trials_per_hour", "seconds_to_target"
 _LEAST = 1e-12  # what a loss of zero counts as
@@ -123,13 +124,14 @@ def _seeded(plan: Plan, seed: int) -> Plan:
     return plan_from(NAME, plan.document() | {"seed": seed})
 
 
-def _plain(document: Any, enqueued: Any, cache: Path) -> list[Record]:
-    return in_process(plain_loop, document, enqueued, cache)[0]
+def _plain(document: Any, enqueued: Any, cache: Path, threads: int | None = None) -> list[Record]:
+    return in_process(plain_loop, document, enqueued, cache, threads)[0]
 
 
 Loop = Callable[[Any, Any, Path], list[Record]]
 LOOPS: dict[str, Loop] = {
     PLAIN: _plain,
+    THREAD: partial(_plain, threads=1),
     ONE: partial(our_study, workers=1),
     TWO: partial(our_study, workers=2),
 }
@@ -201,12 +203,12 @@ def _ratios(rows: list[Row]) -> dict[str, float]:
     """Of seconds for a trial and seconds to the target; one of a target not reached is left out."""
     ratios = {}
     for name in (ONE, TWO):
-        rate = figure(rows, name, "trials_per_hour")
+        rate, reached = figure(rows, name, "trials_per_hour"), figure(rows, name, TO_TARGET)
         if rows[0]["name"] == REFERENCE:
-            key = f"extrapolated seconds_per_trial, training of 2022 / {name}"
+            key = f"extrapolated seconds_per_trial, {REFERENCE} / {name}"
             ratios[key] = rate / figure(rows, REFERENCE, EXTRAPOLATED)
-        ratios[f"seconds_per_trial, {name}"] = rate / figure(rows, PLAIN, "trials_per_hour")
-        reached = figure(rows, PLAIN, TO_TARGET) / figure(rows, name, TO_TARGET)
-        if math.isfinite(reached):
-            ratios[f"{TO_TARGET}, {name}"] = reached
-    return ratios
+        for peer in (PLAIN, THREAD):
+            key = f"seconds_per_trial, {peer} / {name}"
+            ratios[key] = rate / figure(rows, peer, "trials_per_hour")
+            ratios[f"{TO_TARGET}, {peer} / {name}"] = figure(rows, peer, TO_TARGET) / reached
+    return {key: value for key, value in ratios.items() if math.isfinite(value)}
