@@ -24,25 +24,34 @@ class LogTPESampler(TPESampler):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._logged: dict[int, FrozenTrial] = {}
+        self._view: tuple[int, _LogView] | None = None
 
     def _sample(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return super()._sample(_LogView(study, self._logged), trial, search_space)  # type: ignore[arg-type]
+        if self._view is None or self._view[0] != trial.number:
+            self._view = trial.number, _LogView(study, self._logged)
+        return super()._sample(self._view[1], trial, search_space)  # type: ignore[arg-type]
 
 
 class _LogView:
-    """A study whose finished trials show the logarithms of their values; the rest is as it is."""
+    """A study as one trial sees it: finished trials show the logarithms of their values.
+
+    The trials are read once, although every group of parameters asks for them.
+    """
 
     def __init__(self, study: Study, logged: dict[int, FrozenTrial]) -> None:
         self._study, self._seen = study, logged
+        self._trials: list[FrozenTrial] | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
 
     def _get_trials(self, *arguments: Any, **options: Any) -> list[FrozenTrial]:
-        trials = self._study._get_trials(*arguments, **options)
-        return [self._logged(trial) for trial in trials]
+        if self._trials is None:
+            trials = self._study._get_trials(*arguments, **options)
+            self._trials = [self._logged(trial) for trial in trials]
+        return self._trials
 
     def _logged(self, trial: FrozenTrial) -> FrozenTrial:
         if not trial.state.is_finished() or trial.values is None:

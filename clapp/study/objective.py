@@ -39,6 +39,7 @@ class Objective:
         self._plan, self._job, self._train = plan, job, train
         self._emit, self._stop = emit, stop
         self._limits = plan.file.limits.given()
+        self._violations: dict[str, float] = {}  # of the present trial
 
     def __call__(self, trial: Trial) -> list[float]:
         """Run `trial`; its objectives in the order of the study file.
@@ -48,11 +49,13 @@ class Objective:
             TrialError: failed or interrupted; the user attribute `failed` says why.
             UserError, FeederError: nothing else can be trained either.
         """
+        self._violations = {}
         trial.set_user_attr("worker", self._job.worker)
-        self._within_budget(trial)
         config = self._configure(trial)
-        self._not_twice(trial, config)
         values = self._known_before(trial, config)
+        trials = self._trials(trial)  # now, so that the others see this one's configuration
+        self._within_budget(trial, trials)
+        self._not_twice(trial, trials)
         result = self._trained(trial, config)
         values["loss"] = result.loss
         for name, value in (
@@ -67,13 +70,13 @@ class Objective:
         keep(trial, Path(self._job.folder), config, result, values)
         return [values[name] for name in self._plan.file.objectives]
 
-    def _within_budget(self, trial: Trial) -> None:
+    def _within_budget(self, trial: Trial, trials: list[FrozenTrial]) -> None:
         """Make the total exact without a lock.
 
         Workers that asked at the same time all see the trials with smaller numbers, so only as
         many of them as the budget has room for go on.
         """
-        earlier = (t for t in self._trials(trial) if t.number < trial.number)
+        earlier = (t for t in trials if t.number < trial.number)
         ahead = sum(is_trained(t) or t.state == TrialState.RUNNING for t in earlier)
         if ahead >= self._plan.file.budget.trials:
             self._skip(trial, SURPLUS)
@@ -92,19 +95,19 @@ class Objective:
         except ConfigError as error:
             self._skip(trial, f"invalid: {one_line(error)[:300]}")
         trial.set_user_attr("config", differences(config))
+        trial.set_user_attr("key", identity(config))
         return config
 
-    def _not_twice(self, trial: Trial, config: Config) -> None:
-        key = identity(config)
-        trial.set_user_attr("key", key)
-        original = self._same(trial, key)
+    def _not_twice(self, trial: Trial, trials: list[FrozenTrial]) -> None:
+        original = self._same(trial, trials)
         if original is not None:
             trial.set_user_attr("duplicate_of", original)
             self._skip(trial, "duplicate")
 
-    def _same(self, trial: Trial, key: str) -> int | None:
+    def _same(self, trial: Trial, trials: list[FrozenTrial]) -> int | None:
         """The number of another trial of the same configuration, trained or being trained."""
-        for other in self._trials(trial):
+        key = trials[trial.number].user_attrs["key"]
+        for other in trials:
             if other.number == trial.number or other.user_attrs.get("key") != key:
                 continue
             earlier = other.state == TrialState.RUNNING and other.number < trial.number
@@ -139,18 +142,14 @@ class Objective:
             return
         for name, violation in over.items():
             trial.set_constraint(name, violation)
-        self._show_constraints(trial)
+        self._violations |= over
+        # The dashboard reads only this older form, in which constraints have no names.
+        shown = list(self._violations.values())
+        trial.storage.set_trial_system_attr(trial._trial_id, "constraints", shown)
         worst = max(over, key=lambda name: over[name])
         if over[worst] > 0 and worst != "loss":
             limit = self._limits[worst]
             self._skip(trial, f"limit: {worst} {values[worst]:g} exceeds {limit:g}")
-
-    def _show_constraints(self, trial: Trial) -> None:
-        # The dashboard reads only this older form, in which constraints have no names.
-        storage = trial.storage
-        named = storage.get_trial(trial._trial_id).constraints.items()
-        found = [violation for name, violation in named if name in self._limits]
-        storage.set_trial_system_attr(trial._trial_id, "constraints", found)
 
     def _trained(self, trial: Trial, config: Config) -> "TrainResult":
         self._emit("trial", number=trial.number)
@@ -191,7 +190,7 @@ class Objective:
             elif not checked:
                 # Of two workers that started the same configuration in the same instant, one
                 # could not see the other at first.
-                original = self._same(trial, trial.user_attrs["key"])
+                original = self._same(trial, self._trials(trial))
                 if original is not None:
                     trial.set_user_attr("duplicate_of", original)
                     ended.append("duplicate")

@@ -11,11 +11,12 @@ import optuna
 import sqlalchemy
 from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from clapp.errors import UserError
+from clapp.study.batching import BatchingStorage
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -59,7 +60,7 @@ def open_storage(url: str, *, create: bool = True) -> BaseStorage:
             kwargs = {"pool_size": 1, "max_overflow": 2, "pool_pre_ping": True}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeat_interval
-            return RDBStorage(
+            return BatchingStorage(
                 url,
                 kwargs,
                 skip_compatibility_check=not create,
@@ -75,18 +76,20 @@ def _open_sqlite(url: str, parsed: URL, create: bool) -> BaseStorage:
     path = Path(str(parsed.database))
     kwargs = {"connect_args": {"timeout": BUSY_SECONDS}}
     if not create:
-        storage = RDBStorage(url, kwargs, skip_compatibility_check=True, skip_table_creation=True)
+        storage = BatchingStorage(
+            url, kwargs, skip_compatibility_check=True, skip_table_creation=True
+        )
     else:
         if not path.parent.is_dir():
             raise UserError(f"--storage {url}: the folder {path.parent} does not exist")
         # Processes that start together on a fresh file would each create the tables.
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=BUSY_SECONDS):
-            storage = RDBStorage(url, kwargs)
+            storage = BatchingStorage(url, kwargs)
     _lock_before_reading(storage)
     return storage
 
 
-def _lock_before_reading(storage: RDBStorage) -> None:
+def _lock_before_reading(storage: BatchingStorage) -> None:
     """Take the write lock at the start of every transaction.
 
     By default SQLite takes it at the first write, when what was read may be out of date: two

@@ -57,7 +57,7 @@ def work(study: "Study", objective: "Objective", job: Job, total: int, stop: Sto
     """
     from optuna.trial import TrialState
 
-    from clapp.study.trials import count, is_failed, last_skip, skips_in_a_row, trained
+    from clapp.study.trials import count, last_skip, skips_in_a_row, trained
 
     failures = 0
     while True:
@@ -77,24 +77,27 @@ def work(study: "Study", objective: "Objective", job: Job, total: int, stop: Sto
         if done + count(trials, TrialState.RUNNING) >= total:
             _wait_for_others(study)  # one of those running may yet fail
             continue
-        number = _run_one(study, objective)
-        last = study.get_trials(deepcopy=False)[number]
-        failures = failures + 1 if is_failed(last) else 0
+        failure = _run_one(study, objective)
+        failures = failures + 1 if failure else 0
         if failures == FAILURES_IN_A_ROW:
-            raise ClappError(
-                f"{failures} trials in a row failed, the last with: {last.user_attrs['failed']}"
-            )
+            raise ClappError(f"{failures} trials in a row failed, the last with: {failure}")
 
 
-def _run_one(study: "Study", objective: "Objective") -> int:
-    """Run one trial and return its number."""
+def _run_one(study: "Study", objective: "Objective") -> str | None:
+    """Run one trial; why it failed by itself, if it did."""
     from clapp.study.objective import TrialError
+    from clapp.study.trials import INTERRUPTED
 
     numbers: list[int] = []
+    failures: list[str] = []
 
     def called(trial: Any) -> list[float]:
         numbers.append(trial.number)
-        return objective(trial)
+        try:
+            return objective(trial)
+        except TrialError as error:
+            failures.append(str(error))
+            raise
 
     try:
         study.optimize(called, n_trials=1, catch=(TrialError,))
@@ -105,7 +108,7 @@ def _run_one(study: "Study", objective: "Objective") -> int:
         from loguru import logger
 
         logger.warning(f"trial {numbers[0]} was finished by another process: {error}")
-    return numbers[0]
+    return next((f for f in failures if not f.startswith(INTERRUPTED)), None)
 
 
 def _wait_for_others(study: "Study") -> None:
