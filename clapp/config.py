@@ -161,6 +161,7 @@ class TrainConfig(Section):
     output_dir: str
     output_log_interval: PositiveInt
     validation_interval: PositiveInt
+    validation_images: PositiveInt | None
     min_lr: NonNegative
     lr_cycle: PositiveInt
     loss_type: Literal["l1", "l2", "lc", "all"]

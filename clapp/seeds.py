@@ -119,9 +119,11 @@ class _Together(Trainer):
     def _result(self, member: _Member, reason: str, index: int) -> TrainResult:
         end = member.curve[-1]
         why = member.reason or reason
+        model = member.model or _separated(self.model, index)
+        loss = math.nan if why == "nan" else self.final_l2(model, end)
         return TrainResult(
-            model=(member.model or _separated(self.model, index)).to("cpu").eval(),
-            loss=math.nan if why == "nan" else end.l2,
+            model=model.to("cpu").eval(),
+            loss=loss,
             ema=end.ema,
             stop_reason=why,
             iterations=end.step,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -144,7 +145,7 @@ class Trainer:
         self.optimiser = torch.optim.Adam(self.model.parameters(), fused=True)
         self.timings = {"data": 0.0, "step": 0.0, "validate": 0.0}
         self.curve: list[Point] = []
-        self.iterations = self.images = 0
+        self.iterations = self.images = self.validations = 0
         self.start = time.perf_counter()
 
     def run(self) -> TrainResult:
@@ -154,9 +155,10 @@ class Trainer:
             if reason in _FINAL:
                 break
         end = self.curve[-1]
+        loss = math.nan if reason == "nan" else self.final_l2(self.model, end)
         return TrainResult(
             model=self.model.to("cpu").eval(),
-            loss=math.nan if reason == "nan" else end.l2,
+            loss=loss,
             ema=end.ema,
             stop_reason=reason,
             iterations=self.iterations,
@@ -254,15 +256,32 @@ class Trainer:
             return "stopped"
         return "time" if self.out_of_time() and reason is None else reason
 
-    @torch.inference_mode()
     def validate(self) -> Tensor:
-        """Mean squared error over the whole validation set."""
+        """Mean squared error over the pictures whose turn it is, by default all."""
         images, targets = self.valid  # (N, S, S, 3), (N, S, S)
+        wanted = self.config.train.validation_images
+        if wanted is None or wanted >= len(images):
+            return self.l2(self.model, images, targets)
+        turn = (np.arange(wanted) + wanted * self.validations) % len(images)
+        self.validations += 1
+        return self.l2(self.model, images[turn], targets[turn])
+
+    def final_l2(self, model: FilterNet, end: Point) -> float:
+        """Mean squared error over the whole validation set; `end` is the last validation."""
+        images, targets = self.valid
+        if (self.config.train.validation_images or len(images)) >= len(images):
+            return end.l2
+        with self.timed("validate"):
+            return self.l2(model, images, targets).item()
+
+    @torch.inference_mode()
+    def l2(self, model: FilterNet, images: Pictures, targets: Pictures) -> Tensor:
+        """Mean squared error of a model on images (N, S, S, 3) and targets (N, S, S)."""
         total = torch.zeros((), device=self.device)
         for part in chunks(images, self.widest, self.device):
             x = input_tensor(images[part], self.device)
             y = target_tensor(targets[part], self.device)
-            total = total + self.compare(F.mse_loss, self.model(x), y) * len(x)
+            total = total + self.compare(F.mse_loss, model(x), y) * len(x)
         return (total / len(images)).cpu()
 
     def out_of_time(self) -> bool:

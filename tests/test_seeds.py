@@ -53,12 +53,14 @@ def test_copies_are_the_networks_side_by_side(changes: list[str]) -> None:
     )
 
 
-def test_together_is_what_each_is_alone() -> None:
-    config = tiny(*SMOOTH)
+@pytest.mark.parametrize("changes", [[], ["train.validation_images=3"]])
+def test_together_is_what_each_is_alone(changes: list[str]) -> None:
+    config = tiny(*SMOOTH, *changes)
     alone = [train(tiny_seed(config, seed)) for seed in SEEDS]
     together = train_seeds(config, SEEDS, together=True)
     assert len({result.loss for result in alone}) == len(SEEDS)
     for one, other in zip(alone, together, strict=True):
+        assert other.loss == pytest.approx(one.loss, rel=1e-4)
         assert [p.l2 for p in other.curve] == pytest.approx([p.l2 for p in one.curve], rel=1e-4)
         assert [p.train_loss for p in other.curve] == pytest.approx(
             [p.train_loss for p in one.curve], rel=1e-4

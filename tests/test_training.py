@@ -318,3 +318,17 @@ def test_bf16_computes_the_network_and_nothing_else_in_bfloat16(
     assert half.curve[0].train_loss == pytest.approx(full.curve[0].train_loss, rel=0.05)
     assert {p.dtype for p in half.model.parameters()} == {torch.float32}
     assert kinds == {(torch.float32, torch.float32)}
+
+
+def test_pictures_take_turns_in_validating_and_the_final_loss_is_over_all() -> None:
+    whole = train(tiny())
+    turns = train(tiny("train.validation_images=3"))
+    assert turns.loss == pytest.approx(whole.loss, rel=1e-5)  # the same training
+    assert turns.curve[-1].l2 != pytest.approx(whole.loss, rel=1e-3)
+    # 3 of 4 pictures each time: four validations see each picture three times.
+    still = ["train.learning_rate=1e-12", "train.min_lr=0", "train.max_iterations=16"]
+    whole, turns = train(tiny(*still)), train(tiny(*still, "train.validation_images=3"))
+    assert len(turns.curve) == 4
+    mean = sum(point.l2 for point in turns.curve) / 4
+    assert mean == pytest.approx(whole.loss, rel=1e-5)
+    assert turns.loss == pytest.approx(whole.loss, rel=1e-5)
