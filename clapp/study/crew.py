@@ -22,6 +22,13 @@ MAX_CRASHES = 3
 """Deaths of workers, with no trial finished in between, after which they are not replaced."""
 
 
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    # Compiled convolutions that oneDNN keeps, by default 1024: of networks that do not come again.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
+}
+
+
 @dataclass
 class Worker:
     """One process and what is known about it."""
@@ -65,7 +72,7 @@ class Crew:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env={**os.environ, **_ENVIRONMENT},
             )
         worker = Worker(index, name, process)
         # By pipe: the storage's URL may hold a password, which arguments would show to everybody.
