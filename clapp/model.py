@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from clapp.activations import ACTIVATIONS
 from clapp.config import ModelConfig, model_config
+from clapp.convolution import Conv2d
 from clapp.initialise import initialise
 
 # The slope of the root is at most 1 / (2 sqrt(eps)) = 500, and its offset is taken off again.
@@ -60,12 +61,12 @@ class FilterNet(nn.Module):
         self.config, self.copies = config, copies
         self.min_size = min_size(config)
         stem, capacity, layers = config.stem_channels, config.capacity, config.num_layers
-        self.prep = nn.Conv2d(config.input_channels, copies * stem, 1)
+        self.prep = Conv2d(config.input_channels, copies * stem, 1)
         inner = 0 if config.shared_weights else layers - 1
         self.main = nn.ModuleList(
             [Block(config, stem, copies), *(Block(config, capacity, copies) for _ in range(inner))]
         )
-        self.post = nn.Conv2d(copies * capacity, copies * config.output_channels, 1, groups=copies)
+        self.post = Conv2d(copies * capacity, copies * config.output_channels, 1, groups=copies)
         if not self.post.weight.is_meta:
             initialise(self)
 
@@ -133,10 +134,10 @@ def _convolution(config: ModelConfig, channels: int, copies: int) -> list[nn.Mod
     layers: list[nn.Module]
     if config.separable:
         # The 1x1 convolution has a bias; one before it would only add to that.
-        depthwise = nn.Conv2d(channels, channels, size, groups=channels, bias=False, **padding)
-        layers = [depthwise, nn.Conv2d(channels, width, 1, groups=copies)]
+        depthwise = Conv2d(channels, channels, size, groups=channels, bias=False, **padding)
+        layers = [depthwise, Conv2d(channels, width, 1, groups=copies)]
     else:
-        layers = [nn.Conv2d(channels, width, size, groups=copies, **padding)]
+        layers = [Conv2d(channels, width, size, groups=copies, **padding)]
     if border and config.padding == "zero_after":
         layers.append(nn.ZeroPad2d(border))
     return layers

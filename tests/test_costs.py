@@ -21,7 +21,7 @@ def test_the_reference_network() -> None:
 def test_equals_a_counted_forward_pass(seed: int) -> None:
     channels = {"input_channels": 1 + seed % 4, "output_channels": 1 + seed % 3}
     config = random_architecture(random.Random(seed), **channels)
-    net = FilterNet(config)
+    net = FilterNet(config).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(torch.rand(1, config.input_channels, 224, 224))
     params = sum(p.numel() for p in net.parameters())
