@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 import torch
 from test_training import tiny
@@ -123,19 +121,16 @@ def test_one_that_diverges_leaves_the_others_alone(monkeypatch: pytest.MonkeyPat
     assert second.loss == pytest.approx(alone.loss, rel=1e-3)
 
 
-def test_on_a_processor_they_are_trained_one_after_another() -> None:
-    config = tiny("train.device=cpu")  # without a batch seed: the configuration's own seed
-    results = train_seeds(config, [5])
-    batches = config.train.seed
-    changed = tiny("train.device=cpu", "train.seed=5", f"train.batch_seed={batches}")
-    expected = train(changed)
-    assert replace(results[0], model=None, seconds=0, timings={}, curve=[]) == replace(  # type: ignore[arg-type]
-        expected,
-        model=None,
-        seconds=0,
-        timings={},
-        curve=[],  # type: ignore[arg-type]
-    )
+def test_with_two_resolutions_they_are_trained_one_after_another() -> None:
+    config = tiny("num_resolutions=2", "train.max_iterations=4")  # batches by its own seed
+    results = train_seeds(config, [5, 6])
+    for seed, result in zip((5, 6), results, strict=True):
+        batches = f"train.batch_seed={config.train.seed}"
+        expected = train(
+            tiny("num_resolutions=2", "train.max_iterations=4", f"train.seed={seed}", batches)
+        )
+        assert [p.l2 for p in result.curve] == [p.l2 for p in expected.curve]
+        assert (result.iterations, result.images) == (expected.iterations, expected.images)
 
 
 def test_the_callers_random_numbers_are_left_alone() -> None:
