@@ -17,14 +17,14 @@ PADDING = ("zeros", "reflect", "replicate")
 
 
 class Conv2d(nn.Conv2d):
-    """`torch.nn.Conv2d`, which for gradients on a processor, in float32, goes a way of its own.
+    """`torch.nn.Conv2d`, which in training mode on a processor, in float32, goes a way of its own.
 
-    All else, validation, evaluation, export, GPUs, goes torch's; results differ by rounding. What
-    comes out of training is contiguous (B, C, H, W), never channels-last, which would be copied.
+    All else, evaluation, export, GPUs, goes torch's; results differ by rounding. What comes out of
+    training is contiguous (B, C, H, W), never channels-last, which would be copied.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
-        if not (self.training and torch.is_grad_enabled() and self._is_fast(input)):
+        if not (self.training and self._is_fast(input)):
             return cast(Tensor, super()._conv_forward(input, weight, bias))
         if bias is None:
             bias = weight.new_zeros(len(weight))

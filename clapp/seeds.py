@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from clapp.adam import Adam
 from clapp.config import Config
 from clapp.device import resolve_device
 from clapp.losses import Loss
@@ -82,7 +83,7 @@ class _Together(Trainer):
         super().__init__(config, pool, device, None)
         self.model = _joined(nets).to(device)
         self.widest *= len(nets)
-        self.optimiser = torch.optim.Adam(self.model.parameters(), fused=True)
+        self.optimiser = Adam(self.model.parameters())
         self.members = [_Member(StoppingRule(config.train)) for _ in nets]
 
     def results(self) -> list[TrainResult]:
@@ -100,7 +101,7 @@ class _Together(Trainer):
         del stage, rule  # there is one stage, and each member has a rule of its own
         with self.timed("validate"):
             l2 = self.validate().tolist()
-        seconds, rate = time.perf_counter() - self.start, self.optimiser.param_groups[0]["lr"]
+        seconds = time.perf_counter() - self.start
         for index, (member, value, loss) in enumerate(
             zip(self.members, l2, mean.tolist(), strict=True)
         ):
@@ -108,7 +109,7 @@ class _Together(Trainer):
                 continue
             finite = math.isfinite(value) and math.isfinite(loss)
             member.reason = member.rule.update(value, step) if finite else "nan"
-            point = Point(self.iterations, seconds, loss, value, member.rule.ema, rate)
+            point = Point(self.iterations, seconds, loss, value, member.rule.ema, self.rate)
             member.curve.append(point)
             if member.reason is not None:
                 member.model = _separated(self.model, index)

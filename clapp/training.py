@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clapp.adam import Adam
 from clapp.batches import Batches
 from clapp.config import Config
 from clapp.device import resolve_device
@@ -142,7 +143,8 @@ class Trainer:
         self.model = FilterNet(config.model).to(device)
         self.widest = max(config.model.stem_channels, config.model.capacity)
         self.loss = loss(config.train.loss_type)
-        self.optimiser = torch.optim.Adam(self.model.parameters(), fused=True)
+        self.optimiser = Adam(self.model.parameters())
+        self.rate = 0.0
         self.timings = {"data": 0.0, "step": 0.0, "validate": 0.0}
         self.curve: list[Point] = []
         self.iterations = self.images = self.validations = 0
@@ -156,6 +158,7 @@ class Trainer:
                 break
         end = self.curve[-1]
         loss = math.nan if reason == "nan" else self.final_l2(self.model, end)
+        self.optimiser.release()
         return TrainResult(
             model=self.model.to("cpu").eval(),
             loss=loss,
@@ -223,8 +226,8 @@ class Trainer:
             value = self.compare(self.loss, prediction.float(), y) * (len(x) / len(images))
             value.sum().backward()  # type: ignore[no-untyped-call]
             total = total + value.detach()
-        self.optimiser.param_groups[0]["lr"] = rate
-        self.optimiser.step()
+        self.optimiser.step(rate)
+        self.rate = rate
         self.iterations += 1
         self.images += len(images)
         return total
@@ -247,8 +250,7 @@ class Trainer:
         finite = math.isfinite(l2) and math.isfinite(train_loss)
         reason = rule.update(l2, step) if finite else "nan"
         seconds = time.perf_counter() - self.start
-        rate = self.optimiser.param_groups[0]["lr"]
-        self.curve.append(Point(self.iterations, seconds, train_loss, l2, rule.ema, rate))
+        self.curve.append(Point(self.iterations, seconds, train_loss, l2, rule.ema, self.rate))
         if not finite:
             return reason
         progress = Progress(self.iterations, stage, seconds, train_loss, rule.ema, l2, self.model)
