@@ -1,0 +1,1 @@
+"""CLAPP-Bench: recorded learning curves, on which ways of searching can be compared in seconds."""

@@ -1,0 +1,156 @@
+"""Record learning curves: configurations of a study's space, drawn at random, trained to the end.
+
+Configuration number i is drawn from seed i, so that any number of processes and machines can share
+the work and a killed one loses no more than the training under way:
+
+    python -m clapp.replay.record --out curves --part 0/2    # numbers 0, 2, 4, ...
+    python -m clapp.replay.record --out curves --part 1/2    # numbers 1, 3, 5, ...
+"""
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clapp.config import Config, Layer
+from clapp.console import log_to_stderr, run_app
+from clapp.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from clapp.study.plan import Plan
+
+# Nothing stops a training before its last iteration, and twenty validations draw its curve.
+SETTINGS = {
+    "stop_l2_loss": None,
+    "patience": None,
+    "max_seconds": None,
+    "validation_interval": 50,
+    "device": "cpu",
+}
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def record(
+    out: Annotated[Path, typer.Option(help="Folder of the recordings.")],
+    study: Annotated[str, typer.Option(help="Study whose space and limits hold.")] = "sobel3",
+    part: Annotated[
+        str, typer.Option(metavar="I/N", help="Numbers i with i modulo N = I.")
+    ] = "0/1",
+    until: Annotated[int, typer.Option(help="Record numbers below this.")] = 1_000_000,
+) -> None:
+    """Train configuration after configuration and append each to OUT/part-I-of-N.jsonl."""
+    from loguru import logger
+
+    from clapp.process import prepare_process
+
+    prepare_process(threads=1)
+    log_to_stderr()
+    index, parts = _part(part)
+    out.mkdir(parents=True, exist_ok=True)
+    done = {row["number"] for row in rows(out)}
+    path = out / f"part-{index}-of-{parts}.jsonl"
+    cut_short = path.is_file() and not path.read_bytes().endswith(b"\n")
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n" if cut_short else "")
+        for number in range(index, until, parts):
+            if number in done:
+                continue
+            row = curve(study, number)
+            # One write a row: a process killed in between leaves at most half a line.
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+            logger.info(
+                "number {}: {} parameters, loss {:.6f}, {:.1f} s",
+                number,
+                row["params"],
+                row["loss"],
+                row["seconds"][-1],
+            )
+
+
+def rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """The complete rows of all parts in a folder."""
+    for path in sorted(folder.glob("part-*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue  # cut short by a kill; its number is trained again
+
+
+def curve(study: str, number: int) -> dict[str, Any]:
+    """Train configuration `number` of a study's space to the end.
+
+    Returns:
+        The number; `config`, the drawn keys; `params`, `flops`; after each validation the `steps`
+        so far, `seconds`, the mean `train_loss` since the last and the validation `l2`; the final
+        `loss`, NaN where it diverged; `stop_reason`; `cpu_seconds` of the process in all.
+    """
+    from clapp.costs import cost
+    from clapp.training import train
+
+    drawn, config = draw(_plan(study), number)
+    start = time.process_time()
+    result = train(config)
+    params, flops = cost(config.model)
+    return {
+        "number": number,
+        "config": drawn,
+        "params": params,
+        "flops": flops,
+        "steps": [point.step for point in result.curve],
+        "seconds": [round(point.seconds, 3) for point in result.curve],
+        "train_loss": [point.train_loss for point in result.curve],
+        "l2": [point.l2 for point in result.curve],
+        "loss": result.loss,
+        "stop_reason": result.stop_reason,
+        "cpu_seconds": round(time.process_time() - start, 3),
+    }
+
+
+def draw(plan: "Plan", number: int) -> tuple[dict[str, Any], Config]:
+    """Configuration `number`: the first one within the study's limits that seed `number` gives."""
+    import optuna
+
+    from clapp.costs import cost
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    limits = plan.file.limits.given()
+    sampler = optuna.samplers.RandomSampler(seed=number)
+    study = optuna.create_study(sampler=sampler)
+    for _ in count():
+        drawn = plan.space.suggest(study.ask(), plan.base)
+        try:
+            config = plan.config(drawn, number, None)
+        except ConfigError:
+            continue
+        costs = dict(zip(("params", "flops"), cost(config.model), strict=True))
+        if all(value <= limits.get(name, value) for name, value in costs.items()):
+            return drawn, config
+    raise AssertionError("unreachable")
+
+
+def _plan(study: str) -> "Plan":
+    from clapp.study.plan import make_plan
+
+    return make_plan(study, overrides=[Layer("record", {"config": {"train": SETTINGS}})])
+
+
+def _part(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or int(match[1]) >= int(match[2]):
+        raise UserError(f"--part {text}: expected I/N with I below N, such as 0/2")
+    return int(match[1]), int(match[2])
+
+
+if __name__ == "__main__":
+    run_app(app)
