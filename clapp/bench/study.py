@@ -211,4 +211,6 @@ def _ratios(rows: list[Row]) -> dict[str, float]:
             key = f"seconds_per_trial, {peer} / {name}"
             ratios[key] = rate / figure(rows, peer, "trials_per_hour")
             ratios[f"{TO_TARGET}, {peer} / {name}"] = figure(rows, peer, TO_TARGET) / reached
+    two, one = (figure(rows, name, "trials_per_hour") for name in (TWO, ONE))
+    ratios[f"seconds_per_trial, {ONE} / {TWO}"] = two / one
     return {key: value for key, value in ratios.items() if math.isfinite(value)}
