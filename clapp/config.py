@@ -194,6 +194,10 @@ class Config(Section):
     model: ModelConfig
     train: TrainConfig
 
+    def with_train(self, **changes: Any) -> Self:
+        """This configuration with other values in `train`, which are not checked again."""
+        return self.model_copy(update={"train": self.train.model_copy(update=changes)})
+
     @property
     def target_filter(self) -> FilterSpec:
         """The filter the network learns."""

@@ -1,6 +1,7 @@
 """Settings for a process of our own, a command or a worker; never for somebody's program."""
 
 import ctypes
+import os
 import sys
 
 # glibc's numbers of its options, and the largest size it lets come from the heap.
@@ -33,3 +34,10 @@ def keep_memory() -> None:
     if hasattr(library, "mallopt") and hasattr(library, "gnu_get_libc_version"):
         library.mallopt(_MMAP_THRESHOLD, _LARGEST)
         library.mallopt(_TRIM_THRESHOLD, _KEPT)
+
+
+def cores() -> int:
+    """The cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

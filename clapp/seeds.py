@@ -45,18 +45,13 @@ def train_seeds(
     if together is None:
         together = config.num_resolutions == 1
     if not together:
-        return [train(_seeded(config, seed, batches)) for seed in seeds]
+        return [train(config.with_train(seed=seed, batch_seed=batches)) for seed in seeds]
     with (
         torch.random.fork_rng([device] if device.type == "cuda" else []),
         Pool.open(config.train_data, 1) as pool,
     ):
         nets = [_seeded_net(config, seed) for seed in seeds]
-        return _Together(_seeded(config, settings.seed, batches), nets, pool, device).results()
-
-
-def _seeded(config: Config, seed: int, batches: int) -> Config:
-    changes = {"seed": seed, "batch_seed": batches}
-    return config.model_copy(update={"train": config.train.model_copy(update=changes)})
+        return _Together(config.with_train(batch_seed=batches), nets, pool, device).results()
 
 
 def _seeded_net(config: Config, seed: int) -> FilterNet:

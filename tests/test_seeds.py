@@ -71,7 +71,7 @@ def test_together_is_what_each_is_alone(changes: list[str]) -> None:
 
 
 def tiny_seed(config: Config, seed: int) -> Config:
-    return config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
+    return config.with_train(seed=seed)
 
 
 def test_each_ends_by_its_own_rule_and_keeps_its_weights_of_that_moment() -> None:

@@ -134,16 +134,14 @@ class Watch:
 
 def _ours(number: int, folder: Path) -> dict[str, float]:
     """A worker on a fresh study."""
-    import cv2
     import optuna
-    import torch
 
+    from clapp.process import prepare_process
     from clapp.study import objective, prepare, worker
     from clapp.study.stop import Stop
     from clapp.study.storage import default_url, open_storage
 
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    prepare_process(threads=1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     plan, url = _plan_of(number), default_url(folder)
     study = prepare.create_study(plan, open_storage(url))

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from clapp.bench import reference
 from clapp.config import Config
-from clapp.errors import ClappError, ConfigError, UserError
+from clapp.errors import ClappError, UserError
 from clapp.files import PACKAGE, dump_yaml, write_text
+from clapp.study.draw import known, within_limits
 from clapp.study.plan import Plan, make_plan, plan_from
 
 if TYPE_CHECKING:
@@ -64,20 +65,8 @@ def _within_limits(plan: Plan, trial: "Trial") -> Config | None:
     from clapp.study.sampler import derived_seed
 
     seed = derived_seed(plan.file.seed, "trial", trial.number)  # as in a study of ours
-    try:
-        config = plan.config(plan.space.suggest(trial, plan.base), seed, None)
-    except ConfigError:
-        return None
-    costs = known(config)
-    limits = plan.file.limits.given()
-    return config if all(costs[name] <= limits.get(name, costs[name]) for name in costs) else None
-
-
-def known(config: Config) -> dict[str, float]:
-    """The objectives that need no training."""
-    from clapp.costs import cost
-
-    return dict(zip(("params", "flops"), map(float, cost(config.model)), strict=True))
+    found = within_limits(plan, trial, seed)
+    return None if found is None else found[1]
 
 
 def plain_loop(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from clapp.errors import ClappError
+from clapp.process import cores
 
 _SAMPLE_SECONDS = 0.05
 _WIDTH = 160  # characters of a table in a file
@@ -200,13 +201,6 @@ def machine() -> dict[str, Any]:
         **{name: version(package) for name, package in _PACKAGES.items()},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
-
-
-def cores() -> int:
-    """The cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _processor() -> str:

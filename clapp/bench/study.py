@@ -25,7 +25,6 @@ from clapp.bench.loops import (
     Parameters,
     Record,
     draw,
-    known,
     our_study,
     plain_loop,
     seconds_per_step,
@@ -34,6 +33,7 @@ from clapp.bench.measure import Result, Row, figure, in_process, in_turn
 from clapp.bench.trainer import check_steps, fill_pool
 from clapp.config import Config
 from clapp.errors import ClappError, UserError
+from clapp.study.draw import known
 from clapp.study.plan import Plan, make_plan, plan_from
 
 OBJECTIVES = ["loss", "params", "flops"]

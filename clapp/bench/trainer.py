@@ -262,5 +262,4 @@ def l2(model: "FilterNet", config: Config) -> float:
 def _seeded(config: Config) -> Iterator[Config]:
     """`config` with its seed and those after it."""
     for seed in count(config.train.seed):
-        train = config.train.model_copy(update={"seed": seed})
-        yield config.model_copy(update={"train": train})
+        yield config.with_train(seed=seed)

@@ -12,7 +12,6 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +19,7 @@ import typer
 
 from clapp.config import Config, Layer
 from clapp.console import log_to_stderr, run_app
-from clapp.errors import ConfigError, UserError
+from clapp.errors import UserError
 
 if TYPE_CHECKING:
     from clapp.study.plan import Plan
@@ -121,22 +120,14 @@ def draw(plan: "Plan", number: int) -> tuple[dict[str, Any], Config]:
     """Configuration `number`: the first one within the study's limits that seed `number` gives."""
     import optuna
 
-    from clapp.costs import cost
+    from clapp.study.draw import within_limits
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    limits = plan.file.limits.given()
-    sampler = optuna.samplers.RandomSampler(seed=number)
-    study = optuna.create_study(sampler=sampler)
-    for _ in count():
-        drawn = plan.space.suggest(study.ask(), plan.base)
-        try:
-            config = plan.config(drawn, number, None)
-        except ConfigError:
-            continue
-        costs = dict(zip(("params", "flops"), cost(config.model), strict=True))
-        if all(value <= limits.get(name, value) for name, value in costs.items()):
-            return drawn, config
-    raise AssertionError("unreachable")
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number))
+    while True:
+        found = within_limits(plan, study.ask(), number)
+        if found is not None:
+            return found
 
 
 def _plan(study: str) -> "Plan":

@@ -17,6 +17,7 @@ import optuna
 from clapp.console import INTERRUPTED
 from clapp.errors import ClappError, UserError
 from clapp.front import counts, front_of, print_front, reference_of, write_front
+from clapp.process import cores
 from clapp.study import prepare
 from clapp.study.crew import Crew
 from clapp.study.job import Job
@@ -80,7 +81,7 @@ class Run:
         self, plan: Plan, options: Options, study: "Study", folder: Path, url: str
     ) -> None:
         self._plan, self._study, self._folder, self._url = plan, study, folder, url
-        self._workers = options.workers or _cores()
+        self._workers = options.workers or cores()
         self._local = is_sqlite(url)
         self._locks = folder / prepare.LOCKS
         self._started = time.monotonic()
@@ -256,10 +257,3 @@ class Run:
         print_front(self._study)
         self._say_what_next(view)
         return 0
-
-
-def _cores() -> int:
-    """The cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
