@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser import Browser, chromium
 
 os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the processes that tests start
 
@@ -24,3 +25,10 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.environ["CLAPP_CACHE"] = str(folder)
     yield folder
     del os.environ["CLAPP_CACHE"]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One Chromium for all tests: `browser.open(page)` starts each of them afresh."""
+    with chromium() as opened:
+        yield opened
