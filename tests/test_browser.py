@@ -8,7 +8,7 @@ PAGE = """<!doctype html><meta name="viewport" content="width=device-width">
 <style>@media (prefers-color-scheme: dark) {body {color: white}}</style>
 <body style="margin: 0"><p style="width: 400px">wide</p>
 <canvas width="9" height="9"></canvas><script>
-document.addEventListener("mousemove", (event) => { window.seen = [event.clientX, event.clientY]; });
+document.addEventListener("mousemove", (e) => { window.seen = [e.clientX, e.clientY]; });
 window.gl = document.querySelector("canvas").getContext("webgl") !== null;
 setTimeout(() => { window.late = "there"; }, 100);
 %s
