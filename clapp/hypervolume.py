@@ -1,0 +1,103 @@
+"""The hypervolume of a study: how far its front has come, as one number that only grows.
+
+It is the volume between the front and a fixed worst point (Zitzler and Thiele, 1998), taken on
+log10 of the objectives, in which a loss of 0.001 is as far from 0.01 as 0.01 is from 0.1: one unit
+is a factor of ten in each objective at once.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from clapp.front import Candidate, candidates, objectives
+from clapp.study.trials import is_trained
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+WORST_LOSS = 0.1
+"""More than an output of plain grey has, for most filters."""
+_LEAST = 1e-9  # stands for an exact zero, whose logarithm is not finite
+
+Values = NDArray[np.float64]
+
+
+class Moment(NamedTuple):
+    """A study just after one of its trials was trained.
+
+    Attributes:
+        seconds: since its first trial started; pauses between runs count.
+        trials: trained so far, to the end or stopped early.
+        hypervolume: of those trained to the end within the limits.
+    """
+
+    seconds: float
+    trials: int
+    hypervolume: float
+
+
+def log_hypervolume(values: ArrayLike, reference: ArrayLike) -> float:
+    """The hypervolume of points on log10 scales; all objectives are minimised.
+
+    Args:
+        values: (n, m), one row a point, in the objectives' own units; n may be 0.
+        reference: (m,), the worst point in the same units, all above zero. A point that is not
+            better in every objective adds nothing.
+    """
+    from moocore import hypervolume  # type: ignore[import-untyped]
+
+    worst = np.log10(np.asarray(reference, float))
+    points = np.asarray(values, float).reshape(-1, len(worst))
+    if not len(points):
+        return 0.0
+    return float(hypervolume(np.log10(np.maximum(points, _LEAST)), ref=worst))
+
+
+def worst_point(study: "Study") -> dict[str, float]:
+    """The reference point of a study, by objective.
+
+    The loss is 0.1; any other objective has the study's limit, or where it has none the largest
+    value of any candidate: then the volumes of a study that still runs may grow in hindsight.
+    """
+    found = candidates(study)
+    limits: dict[str, Any] = study.user_attrs.get("definition", {}).get("limits") or {}
+    return {name: _worst(name, limits.get(name), found) for name in objectives(study)}
+
+
+def _worst(name: str, limit: float | None, found: Sequence[Candidate]) -> float:
+    if name == "loss":
+        return WORST_LOSS
+    if limit is not None:
+        return float(limit)
+    return max([_LEAST, *(c.values[name] for c in found)])
+
+
+def history(study: "Study", worst: dict[str, float] | None = None) -> list[Moment]:
+    """The hypervolume after each trained trial, in the order in which they finished.
+
+    Args:
+        worst: the reference point, by objective; None: `worst_point`.
+
+    Raises:
+        UserError: see `clapp.front.objectives`.
+    """
+    worst = worst_point(study) if worst is None else worst
+    reference = np.array(list(worst.values()))  # (m,)
+    within = {c.trial: [c.values[name] for name in worst] for c in candidates(study)}
+    done = [t for t in study.get_trials(deepcopy=False) if is_trained(t)]
+    done.sort(key=lambda t: (t.datetime_complete or datetime.min, t.number))
+    begun = min((t.datetime_start for t in done if t.datetime_start), default=None)
+    front: Values = np.empty((0, len(reference)))
+    volume, moments = 0.0, []
+    for position, trial in enumerate(done, start=1):
+        point = within.get(trial.number)
+        if point is not None and not np.any(np.all(front <= point, axis=1)):
+            front = np.vstack([front[np.any(front < point, axis=1)], point])
+            volume = log_hypervolume(front, reference)
+        ended = trial.datetime_complete
+        seconds = (ended - begun).total_seconds() if ended and begun else 0.0
+        moments.append(Moment(seconds, position, volume))
+    return moments
