@@ -11,7 +11,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import TrialState
 
-from clapp.study.batching import BatchingStorage
+from clapp.study.batching import BatchingStorage, set_study_system_attrs
 from clapp.study.storage import open_storage
 
 
@@ -81,3 +81,20 @@ def test_a_trial_takes_few_transactions(storage: BaseStorage) -> None:
     storage.set_trial_state_values(trial, TrialState.COMPLETE, [1.0])
     assert len(commits) == 2
     assert len(storage.get_trial(trial).params) == 30
+
+
+@pytest.mark.parametrize("kind", ["ours", "cached", "other"])
+def test_attributes_of_a_study_are_stored_together(url: str, kind: str) -> None:
+    opened = RDBStorage(url) if kind == "other" else open_storage(url)
+    study = optuna.create_study(storage=opened)
+    storage = study._storage if kind == "cached" else opened
+    commits = []
+    sqlalchemy.event.listen(opened.engine, "commit", lambda _: commits.append(1))
+    set_study_system_attrs(storage, study._study_id, {"a": 1, "b": "x"})
+    set_study_system_attrs(storage, study._study_id, {"a": [2], "c": None})
+    assert len(commits) == {"other": 4}.get(kind, 2)
+    assert RDBStorage(url).get_study_system_attrs(study._study_id) == {
+        "a": [2],
+        "b": "x",
+        "c": None,
+    }

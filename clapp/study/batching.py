@@ -6,7 +6,7 @@ statements in Optuna: 60 ms a trial, and as many turns at a database that others
 
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy
@@ -16,7 +16,7 @@ from optuna.distributions import (
     distribution_to_json,
 )
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import column, table
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session
@@ -34,6 +34,7 @@ _USER, _SYSTEM = (
     table(name, column("trial_id"), column("key"), column("value_json"))
     for name in ("trial_user_attributes", "trial_system_attributes")
 )
+_STUDY = table("study_system_attributes", column("study_id"), column("key"), column("value_json"))
 _NAMES = {_PARAMS: "param_name", _USER: "key", _SYSTEM: "key"}
 
 
@@ -119,9 +120,35 @@ class BatchingStorage(RDBStorage):
                     for where, name in _NAMES.items():
                         rows = [row for (target, _, _), row in waiting.items() if target is where]
                         if rows:
-                            _replace(connection, where, name, rows)
+                            _replace(connection, where, ("trial_id", name), rows)
             except SQLAlchemyError as error:
                 raise StorageInternalError(f"a trial could not be written: {error}") from error
+
+    def set_study_system_attrs(self, study_id: int, values: Mapping[str, Any]) -> None:
+        """Store attributes of a study in one transaction: who reads sees all of them or none.
+
+        Raises:
+            StorageInternalError: the database refused.
+        """
+        rows = [
+            {"study_id": study_id, "key": key, "value_json": json.dumps(value)}
+            for key, value in values.items()
+        ]
+        try:
+            with self.engine.begin() as connection:
+                _replace(connection, _STUDY, ("study_id", "key"), rows)
+        except SQLAlchemyError as error:
+            raise StorageInternalError(f"a study could not be written: {error}") from error
+
+
+def set_study_system_attrs(storage: BaseStorage, study_id: int, values: Mapping[str, Any]) -> None:
+    """Store several attributes of a study, together where the storage can."""
+    backend = getattr(storage, "_backend", storage)  # behind Optuna's cache
+    if isinstance(backend, BatchingStorage):
+        backend.set_study_system_attrs(study_id, values)
+    else:
+        for key, value in values.items():
+            storage.set_study_system_attr(study_id, key, value)
 
 
 def _check_unfinished(connection: sqlalchemy.Connection, trials: Iterable[int]) -> None:
@@ -136,12 +163,14 @@ def _check_unfinished(connection: sqlalchemy.Connection, trials: Iterable[int]) 
 
 
 def _replace(
-    connection: sqlalchemy.Connection, where: Any, name: str, rows: list[dict[str, Any]]
+    connection: sqlalchemy.Connection,
+    where: Any,
+    names: tuple[str, str],
+    rows: list[dict[str, Any]],
 ) -> None:
-    """Insert rows in place of those of the same trial and name: an upsert for any database."""
+    """Insert rows in place of those with the same values in the columns `names`: an upsert."""
     old = sqlalchemy.delete(where).where(
-        where.c.trial_id == sqlalchemy.bindparam("old_trial"),
-        where.c[name] == sqlalchemy.bindparam("old_name"),
+        *(where.c[name] == sqlalchemy.bindparam(f"old_{name}") for name in names)
     )
-    connection.execute(old, [{"old_trial": row["trial_id"], "old_name": row[name]} for row in rows])
+    connection.execute(old, [{f"old_{name}": row[name] for name in names} for row in rows])
     connection.execute(sqlalchemy.insert(where), rows)
