@@ -161,11 +161,15 @@ def dashboard(
     results: Results = RESULTS,
     storage: Storage = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free one.")] = 8080,
+    artifacts: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where the pictures are, as given to optimize.py."),
+    ] = None,
 ) -> None:
     """optuna-dashboard on this machine, with the pictures of every trial."""
     from clapp.dashboard import serve
 
-    serve(study, results, storage, port)
+    serve(study, results, storage, port, artifacts=artifacts)
 
 
 def main(**_: Any) -> NoReturn:

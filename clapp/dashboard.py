@@ -10,6 +10,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from loguru import logger
 
 from clapp.errors import UserError
+from clapp.study.artifacts import open_artifacts
 from clapp.study.storage import load_existing
 
 _UNAVAILABLE = (errno.EADDRINUSE, errno.EACCES)
@@ -31,6 +32,7 @@ def serve(
     storage: str | None = None,
     port: int = 8080,
     host: str = "127.0.0.1",
+    artifacts: str | None = None,
 ) -> None:
     """Serve the dashboard of `study` until Ctrl-C; its address is printed on stdout.
 
@@ -40,17 +42,17 @@ def serve(
         study: its name, or the path of its file.
         results: the folder that holds a folder for each study.
         storage: the URL of the study's storage; None: SQLite in the study's folder.
+        artifacts: where the pictures are, see `clapp.study.artifacts`; None: in the results.
         port: where it is taken, any free one is used; 0: any free one.
 
     Raises:
         UserError: no such study, or no address to listen on.
     """
-    from optuna.artifacts import FileSystemArtifactStore
     from optuna_dashboard import wsgi  # type: ignore[import-untyped]
 
     loaded = load_existing(study, results, storage)
-    artifacts = FileSystemArtifactStore(str(results / loaded.study_name / "artifacts"))
-    app = wsgi(loaded._storage, artifact_store=artifacts)
+    store = open_artifacts(artifacts, results / loaded.study_name)
+    app = wsgi(loaded._storage, artifact_store=store)
     with _listen(app, host, port) as server:
         address = f"http://{host}:{server.server_port}/dashboard/studies/{loaded._study_id}"
         sys.stdout.write(f"{loaded.study_name}: {address} (Ctrl-C ends it)\n")

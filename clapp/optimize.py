@@ -36,6 +36,13 @@ def optimize(
     results: Annotated[Path, typer.Option(metavar="DIR", help="Folder of results.")] = Path(
         "results"
     ),
+    artifacts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where pictures go: a folder or s3://bucket/prefix; default: in the results.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of the study.")] = None,
     set_: Annotated[
         list[str] | None,
@@ -67,7 +74,7 @@ def optimize(
         plan.config({}, seed=0, device=device)  # refuses an unknown device before anything starts
     from clapp.study.driver import Options, run_study
 
-    code = run_study(plan, Options(results, storage, workers, device, fresh))
+    code = run_study(plan, Options(results, storage, workers, device, artifacts, fresh))
     raise typer.Exit(code)
 
 

@@ -61,6 +61,7 @@ class Bench:
             "document": self.plan.document(),
             "storage": self.url,
             "folder": str(self.folder),
+            "artifacts": None,
             "device": None,
             "deadline": None,
             "first": len(self.trials()),

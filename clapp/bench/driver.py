@@ -170,6 +170,7 @@ def _job(plan: "Plan", url: str, folder: Path, first: int) -> "Job":
         document=plan.document(),
         storage=url,
         folder=str(folder),
+        artifacts=None,
         device="cpu",
         deadline=None,
         first=first,

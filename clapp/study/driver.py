@@ -19,6 +19,7 @@ from clapp.errors import ClappError, UserError
 from clapp.front import counts, front_of, print_front, reference_of, write_front
 from clapp.process import cores
 from clapp.study import prepare
+from clapp.study.artifacts import check_artifacts
 from clapp.study.crew import Crew
 from clapp.study.job import Job
 from clapp.study.live import Snapshot, View, make_view
@@ -44,6 +45,7 @@ class Options:
     storage: str | None = None
     workers: int | None = None
     device: str | None = None
+    artifacts: str | None = None
     fresh: bool = False
 
 
@@ -65,6 +67,7 @@ def run_study(plan: Plan, options: Options) -> int:
     if options.fresh:
         prepare.set_aside(plan, folder, open_storage(url) if options.storage else None)
     prepare.make_folder(folder)
+    check_artifacts(options.artifacts, folder)
     with storage_errors(url):
         storage = open_storage(url)
         study = prepare.create_study(plan, storage)
@@ -104,6 +107,7 @@ class Run:
             document=plan.document(),
             storage=url,
             folder=str(folder),
+            artifacts=options.artifacts,
             device=options.device,
             deadline=None if left is None else time.time() + left,
             first=len(trials),

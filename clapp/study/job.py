@@ -13,6 +13,8 @@ class Job:
     """The resolved study, see `Plan.document`."""
     storage: str
     folder: str
+    artifacts: str | None
+    """See `clapp.study.artifacts`; None: in `folder`."""
     device: str | None
     deadline: float | None
     """Time of day (seconds since the epoch) at which the study's time is over."""

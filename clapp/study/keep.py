@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optuna.artifacts import FileSystemArtifactStore, upload_artifact
+from loguru import logger
+from optuna.artifacts import upload_artifact
 from optuna.trial import Trial
 
 from clapp.config import Config
 
 if TYPE_CHECKING:
+    from optuna.artifacts._protocol import ArtifactStore
+
     from clapp.training import TrainResult
 
 
@@ -18,26 +21,37 @@ def trial_folder(folder: Path, number: int) -> Path:
 
 
 def keep(
-    trial: Trial, folder: Path, config: Config, result: "TrainResult", values: dict[str, float]
+    trial: Trial,
+    folder: Path,
+    artifacts: "ArtifactStore",
+    config: Config,
+    result: "TrainResult",
+    values: dict[str, float],
 ) -> None:
     """Save a trained trial and show its preview picture in the dashboard.
 
     Called before Optuna finishes the trial: an artifact cannot be attached later.
     """
-    from optuna_dashboard.artifact import get_artifact_path  # type: ignore[import-untyped]
-
     from clapp.trialfiles import save_trained
 
     place = trial_folder(folder, trial.number)
     save_trained(place, config, result)
-    artifacts = folder / "artifacts"
-    artifacts.mkdir(exist_ok=True)
-    picture = upload_artifact(
-        artifact_store=FileSystemArtifactStore(str(artifacts)),
-        file_path=str(place / "preview.png"),
-        study_or_trial=trial,
-    )
-    _save_note(trial, _note(trial.user_attrs, values, get_artifact_path(trial, picture)))
+    picture = _upload(trial, artifacts, place / "preview.png")
+    _save_note(trial, _note(trial.user_attrs, values, picture))
+
+
+def _upload(trial: Trial, artifacts: "ArtifactStore", picture: Path) -> str:
+    """The picture as Markdown; a store that fails costs the picture, not the trained trial."""
+    from optuna_dashboard.artifact import get_artifact_path  # type: ignore[import-untyped]
+
+    try:
+        name = upload_artifact(
+            artifact_store=artifacts, file_path=str(picture), study_or_trial=trial
+        )
+    except OSError as error:
+        logger.warning(f"trial {trial.number}: its picture could not be stored: {error}")
+        return "Its picture could not be stored."
+    return f"Input, filter, model, difference:\n\n![preview]({get_artifact_path(trial, name)})"
 
 
 def _save_note(trial: Trial, text: str) -> None:
@@ -59,6 +73,6 @@ def _note(attributes: dict[str, Any], values: dict[str, float], picture: str) ->
     return (
         f"**{figures}** after {attributes['iterations']} iterations "
         f"({attributes['stop_reason']}, {attributes['seconds']:.1f} s)\n\n"
-        f"Input, filter, model, difference:\n\n![preview]({picture})\n\n"
+        f"{picture}\n\n"
         f"Differences from the defaults:\n\n{keys}\n"
     )

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from clapp.config import Config
 from clapp.costs import cost, measure
 from clapp.errors import ConfigError, FeederError, UserError, one_line
+from clapp.study.artifacts import open_artifacts
 from clapp.study.job import Job
 from clapp.study.keep import keep
 from clapp.study.plan import Plan, differences
@@ -40,6 +41,7 @@ class Objective:
         self._emit, self._stop = emit, stop
         self._limits = plan.file.limits.given()
         self._violations: dict[str, float] = {}  # of the present trial
+        self._artifacts = open_artifacts(job.artifacts, Path(job.folder))
 
     def __call__(self, trial: Trial) -> list[float]:
         """Run `trial`; its objectives in the order of the study file.
@@ -67,7 +69,7 @@ class Objective:
             trial.set_user_attr(name, value)
         if "loss" in self._limits:
             self._constrain(trial, {"loss": result.loss})
-        keep(trial, Path(self._job.folder), config, result, values)
+        keep(trial, Path(self._job.folder), self._artifacts, config, result, values)
         return [values[name] for name in self._plan.file.objectives]
 
     def _within_budget(self, trial: Trial, trials: list[FrozenTrial]) -> None:
