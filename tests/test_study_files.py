@@ -115,7 +115,15 @@ def test_the_first_difference_of_definitions(write: Any, change: str, where: str
         ("limits: {params: -3}", "limits.params: -3 is not allowed; allowed: greater than 0"),
         ("limits: {parms: 3}", "limits.parms: unknown key; did you mean params?"),
         ("sampler: tpee", "sampler: 'tpee' is not allowed; allowed: tpe, random, nsga2"),
-        ("pruner: median", "pruner: 'median' is not allowed; allowed: none"),
+        ("pruner: median", "pruner: 'median' is not allowed; allowed: none, front, mo-asha"),
+        (
+            "pruner: {name: front, quantile: 2}",
+            "pruner: front: quantile: 2 is not allowed; allowed: at most 1",
+        ),
+        (
+            "pruner: {name: front, rungs: 2}",
+            "pruner: front: rungs: unknown key; known: warmup, eta",
+        ),
         ("budget: {trials: 0}", "budget.trials: 0 is not allowed; allowed: greater than 0"),
         ("budget: {trials: 2.5}", "allowed: a whole number"),
         ("budget: {timeout: soon}", "budget.timeout: 'soon' is not a duration"),

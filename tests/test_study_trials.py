@@ -34,11 +34,14 @@ RATE = defaults()["train"]["learning_rate"]
 
 
 def result(loss: float = 0.5, reason: str = "iterations") -> Any:
-    return SimpleNamespace(loss=loss, stop_reason=reason, iterations=10, seconds=0.1)
+    timings = {"data": 0.02, "step": 0.07, "validate": 0.01}
+    return SimpleNamespace(
+        loss=loss, stop_reason=reason, iterations=10, seconds=0.1, timings=timings
+    )
 
 
 def train(config: Config, report: Callable[[Any], bool]) -> Any:
-    report(SimpleNamespace(step=5, l2=0.1))
+    report(SimpleNamespace(step=5, seconds=0.5, l2=0.1))
     return result(1 / config.model.capacity)
 
 
@@ -224,7 +227,7 @@ def test_the_users_mistake_ends_the_study_at_once(tmp_path: Path) -> None:
 
 def test_the_end_of_the_time_is_not_the_end_of_the_trial(tmp_path: Path) -> None:
     def slow(config: Config, report: Any) -> Any:
-        while not report(SimpleNamespace(step=1, l2=None)):
+        while not report(SimpleNamespace(step=1, seconds=0.1, l2=0.5)):
             time.sleep(0.01)
         return result(reason="stopped")
 

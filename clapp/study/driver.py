@@ -22,6 +22,7 @@ from clapp.study import prepare
 from clapp.study.artifacts import check_artifacts
 from clapp.study.crew import Crew
 from clapp.study.job import Job
+from clapp.study.ledger import write_ledger
 from clapp.study.live import Snapshot, View, make_view
 from clapp.study.plan import Plan
 from clapp.study.storage import default_url, is_sqlite, open_storage, redact, storage_errors
@@ -219,6 +220,7 @@ class Run:
         enqueue_again(self._study)
         self._save_elapsed()
         write_front(self._folder, self._study)
+        write_ledger(self._folder, self._study)
 
     def _conclude(self, view: View) -> int:
         """Say how it ended."""
@@ -258,6 +260,7 @@ class Run:
             f"study {self._plan.name} is finished: {spent}; raise --trials or --timeout to go on"
         )
         write_front(self._folder, self._study)
+        write_ledger(self._folder, self._study)
         print_front(self._study)
         self._say_what_next(view)
         return 0

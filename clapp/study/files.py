@@ -10,7 +10,8 @@ from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, field_v
 from clapp.config import Layer, Section, merge, validate
 from clapp.errors import UserError
 from clapp.files import data_dir, read_mapping
-from clapp.study.sampler import known_pruners, known_samplers
+from clapp.study import pruners
+from clapp.study.sampler import known_samplers
 
 Objective = Literal["loss", "params", "flops", "latency", "memory"]
 
@@ -77,7 +78,8 @@ class StudyFile(Section):
     )
     limits: Limits = Limits()
     sampler: str = "tpe"
-    pruner: str = "none"
+    pruner: Annotated[pruners.AnyPruner, BeforeValidator(pruners.parse)] = pruners.Nothing()
+    """Its name, or a mapping of `name` and settings."""
     budget: Budget = Budget()
     baselines: dict[str, dict[str, Any]] = Field(default_factory=_reference)
     """Named configurations tried first, each laid over `config`."""
@@ -105,18 +107,10 @@ class StudyFile(Section):
     @field_validator("sampler")
     @classmethod
     def _known_sampler(cls, value: str) -> str:
-        return _known(value, known_samplers())
-
-    @field_validator("pruner")
-    @classmethod
-    def _known_pruner(cls, value: str) -> str:
-        return _known(value, known_pruners())
-
-
-def _known(value: str, names: list[str]) -> str:
-    if value not in names:
-        raise ValueError(f"{value!r} is not allowed; allowed: {', '.join(names)}")
-    return value
+        if value not in known_samplers():
+            allowed = ", ".join(known_samplers())
+            raise ValueError(f"{value!r} is not allowed; allowed: {allowed}")
+        return value
 
 
 def find_file(name_or_path: str, folder: str, kind: str) -> Path:

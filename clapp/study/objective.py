@@ -21,12 +21,12 @@ from clapp.study.plan import Plan, differences
 from clapp.study.sampler import derived_seed
 from clapp.study.stop import Stop
 from clapp.study.trials import INTERRUPTED, SURPLUS, is_trained
+from clapp.study.watch import Emit, Watch, same
 
 if TYPE_CHECKING:
-    from clapp.training import Progress, TrainResult
+    from clapp.training import TrainResult
 
-Train = Callable[[Config, "Callable[[Progress], bool]"], "TrainResult"]
-Emit = Callable[..., None]
+Train = Callable[[Config, Watch], "TrainResult"]
 
 
 class TrialError(Exception):
@@ -43,22 +43,30 @@ class Objective:
         self._violations: dict[str, float] = {}  # of the present trial
         self._artifacts = open_artifacts(job.artifacts, Path(job.folder))
 
-    def __call__(self, trial: Trial) -> list[float]:
+    def __call__(self, trial: Trial, sampling: float = 0.0) -> list[float]:
         """Run `trial`; its objectives in the order of the study file.
+
+        Args:
+            sampling: seconds spent on asking for it.
 
         Raises:
             TrialPruned: skipped; the user attribute `skipped` says why.
             TrialError: failed or interrupted; the user attribute `failed` says why.
             UserError, FeederError: nothing else can be trained either.
         """
-        self._violations = {}
+        self._violations, start = {}, time.perf_counter()
         trial.set_user_attr("worker", self._job.worker)
         config = self._configure(trial)
         values = self._known_before(trial, config)
-        trials = self._trials(trial)  # now, so that the others see this one's configuration
+        # Now, so that the others see this one's configuration.
+        trials = trial.study.get_trials(deepcopy=False)
         self._within_budget(trial, trials)
         self._not_twice(trial, trials)
-        result = self._trained(trial, config)
+        watch = Watch(trial, config, self._plan, self._job, self._emit, self._stop)
+        if watch.hopeless():
+            self._skip(trial, "hopeless: a model no larger is as good as 8 bits can tell")
+        timings = {"sample": round(sampling + time.perf_counter() - start, 4)}
+        result = self._trained(trial, config, watch, timings)
         values["loss"] = result.loss
         for name, value in (
             ("stop_reason", result.stop_reason),
@@ -69,7 +77,11 @@ class Objective:
             trial.set_user_attr(name, value)
         if "loss" in self._limits:
             self._constrain(trial, {"loss": result.loss})
+        watch.keep_curve()
+        start = time.perf_counter()
         keep(trial, Path(self._job.folder), self._artifacts, config, result, values)
+        timings["keep"] = round(time.perf_counter() - start, 4)
+        trial.set_user_attr("timings", timings)
         return [values[name] for name in self._plan.file.objectives]
 
     def _within_budget(self, trial: Trial, trials: list[FrozenTrial]) -> None:
@@ -101,21 +113,10 @@ class Objective:
         return config
 
     def _not_twice(self, trial: Trial, trials: list[FrozenTrial]) -> None:
-        original = self._same(trial, trials)
+        original = same(trial, trials)
         if original is not None:
             trial.set_user_attr("duplicate_of", original)
             self._skip(trial, "duplicate")
-
-    def _same(self, trial: Trial, trials: list[FrozenTrial]) -> int | None:
-        """The number of another trial of the same configuration, trained or being trained."""
-        key = trials[trial.number].user_attrs["key"]
-        for other in trials:
-            if other.number == trial.number or other.user_attrs.get("key") != key:
-                continue
-            earlier = other.state == TrialState.RUNNING and other.number < trial.number
-            if earlier or is_trained(other):
-                return other.number
-        return None
 
     def _known_before(self, trial: Trial, config: Config) -> dict[str, float]:
         """The objectives that need no training, checked against the study's limits."""
@@ -153,15 +154,15 @@ class Objective:
             limit = self._limits[worst]
             self._skip(trial, f"limit: {worst} {values[worst]:g} exceeds {limit:g}")
 
-    def _trained(self, trial: Trial, config: Config) -> "TrainResult":
+    def _trained(
+        self, trial: Trial, config: Config, watch: Watch, timings: dict[str, float]
+    ) -> "TrainResult":
         self._emit("trial", number=trial.number)
-        ended: list[str] = []
-        progress = self._report(trial, ended)
         try:
             with self._stop.interrupts():
-                result = self._train(config, progress)
+                result = self._train(config, watch)
         except KeyboardInterrupt:
-            ended.append(f"{INTERRUPTED}: stopped by the user")
+            self._fail(trial, f"{INTERRUPTED}: stopped by the user")
         except ConfigError as error:  # such as pictures too small for this network
             self._skip(trial, f"invalid: {one_line(error)[:300]}")
         except (UserError, FeederError) as error:
@@ -169,40 +170,19 @@ class Objective:
             raise
         except Exception as error:
             self._fail(trial, f"{type(error).__name__}: {one_line(error)[:300]}", error)
-        if ended and ended[0] == "duplicate":
+        if watch.duplicate is not None:
+            trial.set_user_attr("duplicate_of", watch.duplicate)
             self._skip(trial, "duplicate")
-        if ended:
-            self._fail(trial, ended[0])
+        if watch.interrupted is not None:
+            self._fail(trial, watch.interrupted)
+        timings |= {name: round(seconds, 4) for name, seconds in result.timings.items()}
         if result.stop_reason == "nan" or result.loss != result.loss:
             self._fail(trial, f"nan after {result.iterations} iterations")
+        if watch.verdict is not None:
+            trial.set_user_attr("timings", timings)
+            trial.set_user_attr("iterations", result.iterations)
+            raise TrialPruned(f"stopped early: {watch.verdict}")
         return result
-
-    def _report(self, trial: Trial, ended: list[str]) -> "Callable[[Progress], bool]":
-        """The callback of the training: tells the driver, and ends what must not go on."""
-        checked = False
-
-        def report(progress: "Progress") -> bool:
-            nonlocal checked
-            self._emit("progress", number=trial.number, step=progress.step, l2=progress.l2)
-            deadline = self._job.deadline
-            if self._stop.requested:
-                ended.append(f"{INTERRUPTED}: stopped by the user")
-            elif deadline is not None and time.time() >= deadline:
-                ended.append(f"{INTERRUPTED}: the study's time is over")
-            elif not checked:
-                # Of two workers that started the same configuration in the same instant, one
-                # could not see the other at first.
-                original = self._same(trial, self._trials(trial))
-                if original is not None:
-                    trial.set_user_attr("duplicate_of", original)
-                    ended.append("duplicate")
-            checked = True
-            return bool(ended)
-
-        return report
-
-    def _trials(self, trial: Trial) -> list[FrozenTrial]:
-        return trial.study.get_trials(deepcopy=False)
 
     def _skip(self, trial: Trial, reason: str) -> NoReturn:
         trial.set_user_attr("skipped", reason)

@@ -1,11 +1,10 @@
-"""Samplers and pruners by name; optuna is imported when one is made, not to list them."""
+"""Samplers by name; optuna is imported when one is made, not to list them."""
 
 from collections.abc import Callable
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
 
 STARTUP = 20
@@ -39,25 +38,12 @@ def nsga2(seed: int) -> "BaseSampler":
     return NSGAIISampler(seed=seed)
 
 
-def none() -> "BasePruner":
-    """Every trial is trained to its end."""
-    from optuna.pruners import NopPruner
-
-    return NopPruner()
-
-
 SAMPLERS: dict[str, Callable[[int], "BaseSampler"]] = {"tpe": tpe, "random": random, "nsga2": nsga2}
-PRUNERS: dict[str, Callable[[], "BasePruner"]] = {"none": none}
 
 
 def known_samplers() -> list[str]:
     """Names a study file may use."""
     return list(SAMPLERS)
-
-
-def known_pruners() -> list[str]:
-    """Names a study file may use."""
-    return list(PRUNERS)
 
 
 def make_sampler(name: str, *parts: int | str) -> "BaseSampler":

@@ -90,11 +90,12 @@ def _run_one(study: "Study", objective: "Objective") -> str | None:
 
     numbers: list[int] = []
     failures: list[str] = []
+    start = time.perf_counter()
 
     def called(trial: Any) -> list[float]:
         numbers.append(trial.number)
         try:
-            return objective(trial)
+            return objective(trial, time.perf_counter() - start)
         except TrialError as error:
             failures.append(str(error))
             raise
@@ -137,7 +138,7 @@ def run(job: Job, emit: Events, stop: Stop, train: "Train | None" = None) -> str
     from clapp.study.objective import Objective
     from clapp.study.plan import plan_from
     from clapp.study.prepare import LOCKS
-    from clapp.study.sampler import PRUNERS, make_sampler
+    from clapp.study.sampler import make_sampler
     from clapp.study.storage import open_storage
 
     if train is None:
@@ -154,7 +155,6 @@ def run(job: Job, emit: Events, stop: Stop, train: "Train | None" = None) -> str
             sampler=make_sampler(
                 plan.file.sampler, plan.file.seed, "sampler", job.index, job.first, job.salt
             ),
-            pruner=PRUNERS[plan.file.pruner](),
         )
         emit("ready")
         objective = Objective(plan, job, train, emit, stop)

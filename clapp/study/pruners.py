@@ -1,0 +1,223 @@
+"""When a trial is stopped early, from its curve and those of the others.
+
+A pruner knows nothing of Optuna or of networks: it judges records. Losses are minimised, sizes are
+exact before a training starts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+
+from clapp.config import Section
+from clapp.explain import explain
+from clapp.study.sampler import derived_seed
+
+QUANTISATION = 1 / (12 * 255**2)
+"""Mean squared error of rounding to 8 bits: targets are known no better than that."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a pruner knows of a trial.
+
+    Attributes:
+        sizes: its exact objectives, such as parameters and FLOPs.
+        curve: optimiser steps -> validation L2.
+        loss: at the end of its training; None while it runs, or when it was stopped.
+    """
+
+    sizes: tuple[float, ...]
+    curve: dict[int, float] = field(default_factory=dict)
+    loss: float | None = None
+
+    def fits_in(self, sizes: tuple[float, ...]) -> bool:
+        """Whether it is no larger than `sizes` in any objective."""
+        return all(own <= other for own, other in zip(self.sizes, sizes, strict=True))
+
+
+class Verdict(NamedTuple):
+    """Why a trial is stopped.
+
+    Attributes:
+        step: where it was judged, with validation loss `l2`.
+        bar: the loss it would have to reach, `predicted` the one that it may hope for; NaN where a
+            pruner has no such notion.
+    """
+
+    step: int
+    l2: float
+    bar: float
+    predicted: float
+
+
+class Pruner(Protocol):
+    """What a study asks."""
+
+    audit: float
+    """Share of the trials due to be stopped that run on, to see what stopping costs."""
+
+    def hopeless(self, sizes: tuple[float, ...], others: Sequence[Record]) -> bool:
+        """Whether a network of these sizes need not be trained at all."""
+        ...
+
+    def is_rung(self, step: int) -> bool:
+        """Whether trials are judged after that many steps."""
+        ...
+
+    def verdict(self, trial: Record, others: Sequence[Record]) -> Verdict | None:
+        """Judge a trial at the last point of its curve, a rung; None: it goes on."""
+        ...
+
+
+class Nothing(Section):
+    """Every trial is trained to its end."""
+
+    name: Literal["none"] = "none"
+    audit: float = 0.0
+
+    def hopeless(self, sizes: tuple[float, ...], others: Sequence[Record]) -> bool:  # noqa: ARG002
+        """Nothing is."""
+        return False
+
+    def is_rung(self, step: int) -> bool:  # noqa: ARG002
+        """Nothing is judged."""
+        return False
+
+    def verdict(self, trial: Record, others: Sequence[Record]) -> None:
+        """Never called."""
+
+
+class _Rungs(Section):
+    """Trials are judged at `warmup`, `warmup * eta`, `warmup * eta**2`, ... steps."""
+
+    warmup: Annotated[int, Field(gt=0)] = 100
+    eta: Annotated[int, Field(gt=1)] = 2
+    audit: Annotated[float, Field(ge=0, le=1)] = 0.05
+
+    def is_rung(self, step: int) -> bool:
+        """Whether trials are judged after that many steps."""
+        rung = self.warmup
+        while rung < step:
+            rung *= self.eta
+        return rung == step
+
+
+class Front(_Rungs):
+    """Stops a trial whose loss cannot become the lowest of its size.
+
+    Sizes are exact before training, so the loss to beat is known: the lowest among the finished
+    trials that are no larger in any size. A trial is compared with nothing else: not with larger
+    ones, which it may well lose to, and the smallest network is no exception, for predicting the
+    mean costs nothing and sets a bar to everybody. How far a loss may still fall is taken from the
+    finished trials: a low quantile of their final loss over their loss at the same step.
+    """
+
+    name: Literal["front"] = "front"
+    min_finished: Annotated[int, Field(ge=1)] = 10
+    """Trials with a loss at the same step and at the end, before anything is stopped."""
+    quantile: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """0: the largest fall of a loss that was ever seen."""
+    margin: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the bar by which a loss has to be lower to count as such."""
+
+    def hopeless(self, sizes: tuple[float, ...], others: Sequence[Record]) -> bool:
+        """Whether something no larger is as good as the targets are exact."""
+        return bar(sizes, others) <= QUANTISATION
+
+    def verdict(self, trial: Record, others: Sequence[Record]) -> Verdict | None:
+        """Judge a trial by the lowest loss it may hope for."""
+        step, l2 = max(trial.curve.items())
+        falls = [r.loss / r.curve[step] for r in others if r.loss is not None and step in r.curve]
+        if len(falls) < self.min_finished:
+            return None
+        found = Verdict(
+            step, l2, bar(trial.sizes, others), l2 * float(np.quantile(falls, self.quantile))
+        )
+        return found if found.predicted > found.bar * (1 - self.margin) else None
+
+
+class MOASHA(_Rungs):
+    """Asynchronous successive halving for several objectives (Schmucker et al., 2021).
+
+    At each rung a trial goes on when it is in the best 1/eta of all trials that came that far,
+    itself included: in order of non-dominated rank in loss and sizes (Deb et al., 2002), within a
+    rank the more solitary ones first.
+    """
+
+    name: Literal["mo-asha"] = "mo-asha"
+
+    def hopeless(self, sizes: tuple[float, ...], others: Sequence[Record]) -> bool:  # noqa: ARG002
+        """Nothing is."""
+        return False
+
+    def verdict(self, trial: Record, others: Sequence[Record]) -> Verdict | None:
+        """Judge a trial by its place among those that reached the same rung."""
+        from moocore import pareto_rank  # type: ignore[import-untyped]
+
+        step, l2 = max(trial.curve.items())
+        points = np.array(
+            [(r.curve[step], *r.sizes) for r in (trial, *others) if step in r.curve], float
+        )
+        ranks = pareto_rank(points)
+        tied = np.flatnonzero(ranks == ranks[0])
+        solitary = crowding_distance(points[tied])
+        better = np.sum(ranks < ranks[0]) + np.sum(solitary > solitary[0])
+        promoted = better < max(len(points) // self.eta, 1)
+        return None if promoted else Verdict(step, l2, float("nan"), float("nan"))
+
+
+def crowding_distance(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far the neighbours of each of (n, m) points are, as NSGA-II measures it; ends: inf."""
+    total = np.zeros(len(points))
+    for column in points.T:
+        order = np.argsort(column, kind="stable")
+        span = column[order[-1]] - column[order[0]]
+        if span > 0:
+            total[order[[0, -1]]] = np.inf
+            total[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span
+    return total
+
+
+def bar(sizes: tuple[float, ...], others: Sequence[Record]) -> float:
+    """The lowest final loss among records no larger than `sizes`; infinite where there is none."""
+    return min(
+        (r.loss for r in others if r.loss is not None and r.fits_in(sizes)), default=float("inf")
+    )
+
+
+def constant(mean: float, sizes: int) -> Record:
+    """Predicting the mean of the targets, of L2 `mean`: no size at all, and a bar to everybody."""
+    return Record((0.0,) * sizes, {}, mean)
+
+
+def is_audited(pruner: Pruner, seed: int, number: int) -> bool:
+    """Whether trial `number`, due to be stopped, runs on as a sample of what is lost."""
+    return derived_seed(seed, "audit", number) < pruner.audit * 2**31
+
+
+AnyPruner: TypeAlias = Nothing | Front | MOASHA
+PRUNERS: dict[str, type[AnyPruner]] = {
+    kind.model_fields["name"].default: kind for kind in (Nothing, Front, MOASHA)
+}
+
+
+def parse(value: Any) -> AnyPruner:
+    """A pruner as a study file writes it: its name, or a mapping of `name` and its settings.
+
+    Raises:
+        ValueError: no such pruner, or a setting it does not have.
+    """
+    if isinstance(value, Nothing | Front | MOASHA):
+        return value
+    settings = value if isinstance(value, dict) else {"name": value}
+    name = settings.get("name")
+    if not isinstance(name, str) or name not in PRUNERS:
+        raise ValueError(f"{name!r} is not allowed; allowed: {', '.join(PRUNERS)}")
+    try:
+        return PRUNERS[name].model_validate(settings)
+    except ValidationError as error:
+        raise ValueError(explain(error, PRUNERS[name], [(name, settings)])) from error

@@ -1,0 +1,152 @@
+"""What happens to a trial while it trains: told to the driver, ended when it must not go on."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from clapp.config import Config
+from clapp.study.job import Job
+from clapp.study.plan import Plan
+from clapp.study.pruners import Record, Verdict, constant, is_audited
+from clapp.study.stop import Stop
+from clapp.study.trials import INTERRUPTED, is_trained
+
+if TYPE_CHECKING:
+    from clapp.training import Progress
+
+Emit = Callable[..., None]
+EXACT = ("params", "flops")
+"""Objectives that are known before a training and the same on every machine."""
+
+
+class Watch:
+    """The callback of one training.
+
+    Attributes:
+        interrupted: why it was ended from outside.
+        duplicate: another trial of the same configuration that was found to be under way.
+        verdict: why it was stopped early.
+    """
+
+    interrupted: str | None = None
+    duplicate: int | None = None
+    verdict: Verdict | None = None
+
+    def __init__(
+        self, trial: Trial, config: Config, plan: Plan, job: Job, emit: Emit, stop: Stop
+    ) -> None:
+        self._trial, self._config = trial, config
+        self._plan, self._job, self._emit, self._stop = plan, job, emit, stop
+        self._pruner = plan.file.pruner
+        self._curve: list[list[float]] = []
+        self._checked = False
+        # A baseline is somebody's wish, and the reference is what the others are measured by.
+        self._judged = "baseline" not in trial.user_attrs
+
+    def __call__(self, progress: "Progress") -> bool:
+        """Take in a validation; True ends the training."""
+        self._emit("progress", number=self._trial.number, step=progress.step, l2=progress.l2)
+        self._curve.append([progress.step, round(progress.seconds, 2), progress.l2])
+        deadline = self._job.deadline
+        if self._stop.requested:
+            self.interrupted = f"{INTERRUPTED}: stopped by the user"
+        elif deadline is not None and time.time() >= deadline:
+            self.interrupted = f"{INTERRUPTED}: the study's time is over"
+        elif not self._checked:
+            # Of two workers that started the same configuration in the same instant, one could
+            # not see the other at first.
+            self.duplicate = same(self._trial, self._trials())
+            self._checked = True
+        if self._judged and self._pruner.is_rung(progress.step):
+            self._judge(progress)
+        return self.interrupted is not None or self.duplicate is not None or bool(self.verdict)
+
+    def keep_curve(self) -> None:
+        """Write the curve to the trial."""
+        self._trial.set_user_attr("curve", self._curve)
+
+    def hopeless(self) -> bool:
+        """Whether the trial's sizes alone say that it need not be trained."""
+        sizes = exact_sizes(self._plan.file.objectives, self._trial.user_attrs)
+        return self._judged and self._pruner.hopeless(sizes, self._others())
+
+    def _judge(self, progress: "Progress") -> None:
+        self.keep_curve()  # the others judge theirs by it
+        attributes = self._trial.user_attrs
+        sizes = exact_sizes(self._plan.file.objectives, attributes)
+        record = Record(sizes, {int(step): l2 for step, _, l2 in self._curve})
+        verdict = self._pruner.verdict(record, self._others())
+        if verdict is None:
+            return
+        if is_audited(self._pruner, self._plan.file.seed, self._trial.number):
+            self._judged = False
+            self._trial.set_user_attr("audit", verdict._asdict())
+            return
+        self.verdict = verdict
+        self._trial.set_user_attr("stopped", verdict._asdict())
+        self._trial.set_user_attr("seconds", round(progress.seconds, 3))
+        saved = progress.seconds * (self._usual_length() / progress.step - 1)
+        self._trial.set_user_attr("saved_seconds", round(max(saved, 0.0), 3))
+
+    def _usual_length(self) -> float:
+        """Steps of a training that is not stopped: those of the finished ones, on average."""
+        done = [
+            t.user_attrs["iterations"] for t in self._trials() if t.state == TrialState.COMPLETE
+        ]
+        most = self._config.train.max_iterations * self._config.num_resolutions
+        return sum(done) / len(done) if done else most
+
+    def _others(self) -> list[Record]:
+        names = self._plan.file.objectives
+        return [
+            constant(self._mean, len(exact_sizes(names, self._trial.user_attrs))),
+            *records(names, (t for t in self._trials() if t.number != self._trial.number)),
+        ]
+
+    @cached_property
+    def _mean(self) -> float:
+        """L2 of predicting the mean of the validation targets."""
+        from clapp.validation import validation_set
+
+        _, targets = validation_set(self._config.valid_data, self._config.target_filter)
+        return float((targets / 255).var())
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self._trial.study.get_trials(deepcopy=False)
+
+
+def exact_sizes(objectives: Sequence[str], attributes: dict[str, Any]) -> tuple[float, ...]:
+    """The objectives of a trial that are exact before its training."""
+    return tuple(float(attributes[name]) for name in objectives if name in EXACT)
+
+
+def records(objectives: Sequence[str], trials: Iterable[FrozenTrial]) -> list[Record]:
+    """What a pruner may know of trials: those trained, being trained or stopped early.
+
+    Trials over a limit are left out: they are no alternative to anything.
+    """
+    found = []
+    for trial in trials:
+        attributes = trial.user_attrs
+        if "params" not in attributes or any(v > 0 for v in trial.constraints.values()):
+            continue
+        curve = {int(step): l2 for step, _, l2 in attributes.get("curve", ())}
+        loss = attributes["loss"] if trial.state == TrialState.COMPLETE else None
+        if curve or loss is not None:
+            found.append(Record(exact_sizes(objectives, attributes), curve, loss))
+    return found
+
+
+def same(trial: Trial, trials: Sequence[FrozenTrial]) -> int | None:
+    """The number of another trial of the same configuration, trained or being trained."""
+    key = trials[trial.number].user_attrs["key"]
+    for other in trials:
+        if other.number == trial.number or other.user_attrs.get("key") != key:
+            continue
+        earlier = other.state == TrialState.RUNNING and other.number < trial.number
+        if earlier or is_trained(other):
+            return other.number
+    return None
