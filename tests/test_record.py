@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clapp.costs import cost
-from clapp.replay.record import _plan, draw, rows
+from clapp.replay.record import _plan, draw, good_row, rows
 
 STUDY = """
 search_space: filternet
@@ -62,6 +62,23 @@ def test_parts_share_the_numbers_and_a_killed_one_goes_on(study: Path, tmp_path:
     plan = _plan(str(study))
     assert found[3]["config"] == draw(plan, 3)[0]
     assert found[3]["params"] == cost(draw(plan, 3)[1].model).params
+
+
+def test_near_a_good_row_most_keys_are_kept(study: Path) -> None:
+    plan = _plan(str(study))
+    recorded = [
+        {"number": n, "loss": loss, "params": 100 + n, "flops": 1e6, "config": draw(plan, n)[0]}
+        for n, loss in enumerate([0.03, float("nan"), *[0.05] * 30, 0.001])
+    ]
+    assert {good_row(recorded, seed)["number"] for seed in range(40)} == {0, 2, 3, 32}
+    parent = recorded[-1]["config"]
+    for number in range(100, 120):
+        keys, config = draw(plan, number, parent)
+        assert (keys, config) == draw(plan, number, parent)
+        assert keys != parent
+        assert cost(config.model).params <= 400
+        # Those drawn anew, and those that apply only to the new values.
+        assert sum(keys.get(key) == value for key, value in parent.items()) >= len(parent) - 6
 
 
 @pytest.mark.parametrize("part", ["2/2", "1", "a/b"])

@@ -1,10 +1,14 @@
-"""Record learning curves: configurations of a study's space, drawn at random, trained to the end.
+"""Record learning curves: configurations of a study's space, trained to the end.
 
-Configuration number i is drawn from seed i, so that any number of processes and machines can share
-the work and a killed one loses no more than the training under way:
+Configuration number i is drawn at random from seed i, so that any number of processes and machines
+can share the work and a killed one loses no more than the training under way:
 
     python -m clapp.replay.record --out curves --part 0/2    # numbers 0, 2, 4, ...
     python -m clapp.replay.record --out curves --part 1/2    # numbers 1, 3, 5, ...
+
+Random configurations are mostly bad, and a search spends its time among good ones. Numbers from
+`--near N` on are therefore changed versions of good rows: a row of the first few fronts of what is
+recorded by then, with one to four keys drawn anew. Such a row names its `parent`.
 """
 
 import json
@@ -44,6 +48,9 @@ def record(
         str, typer.Option(metavar="I/N", help="Numbers i with i modulo N = I.")
     ] = "0/1",
     until: Annotated[int, typer.Option(help="Record numbers below this.")] = 1_000_000,
+    near: Annotated[
+        int | None, typer.Option(help="From this number on, draw near good rows.")
+    ] = None,
 ) -> None:
     """Train configuration after configuration and append each to OUT/part-I-of-N.jsonl."""
     from loguru import logger
@@ -62,7 +69,7 @@ def record(
         for number in range(index, until, parts):
             if number in done:
                 continue
-            row = curve(study, number)
+            row = curve(study, number, list(rows(out)) if _is_near(number, near) else [])
             # One write a row: a process killed in between leaves at most half a line.
             file.write(json.dumps(row) + "\n")
             file.flush()
@@ -86,23 +93,33 @@ def rows(folder: Path) -> Iterator[dict[str, Any]]:
                 continue  # cut short by a kill; its number is trained again
 
 
-def curve(study: str, number: int) -> dict[str, Any]:
+def _is_near(number: int, near: int | None) -> bool:
+    return near is not None and number >= near
+
+
+def curve(study: str, number: int, recorded: list[dict[str, Any]]) -> dict[str, Any]:
     """Train configuration `number` of a study's space to the end.
 
+    Args:
+        recorded: rows, near the good ones of which it is drawn; none: anywhere.
+
     Returns:
-        The number; `config`, the drawn keys; `params`, `flops`; after each validation the `steps`
+        The number; `parent`, the number of the row it was drawn near, or None; `config`, the drawn
+        keys; `params`, `flops`; after each validation the `steps`
         so far, `seconds`, the mean `train_loss` since the last and the validation `l2`; the final
         `loss`, NaN where it diverged; `stop_reason`; `cpu_seconds` of the process in all.
     """
     from clapp.costs import cost
     from clapp.training import train
 
-    drawn, config = draw(_plan(study), number)
+    parent = good_row(recorded, number) if recorded else None
+    drawn, config = draw(_plan(study), number, parent and parent["config"])
     start = time.process_time()
     result = train(config)
     params, flops = cost(config.model)
     return {
         "number": number,
+        "parent": parent and parent["number"],
         "config": drawn,
         "params": params,
         "flops": flops,
@@ -116,17 +133,40 @@ def curve(study: str, number: int) -> dict[str, Any]:
     }
 
 
-def draw(plan: "Plan", number: int) -> tuple[dict[str, Any], Config]:
-    """Configuration `number`: the first one within the study's limits that seed `number` gives."""
+def good_row(recorded: list[dict[str, Any]], seed: int) -> dict[str, Any]:
+    """A row of the first fronts of loss, parameters and FLOPs, as many as hold a tenth of all."""
+    import numpy as np
+    from moocore import pareto_rank  # type: ignore[import-untyped]
+
+    finite = [row for row in recorded if row["loss"] == row["loss"]]
+    ranks = pareto_rank([[row["loss"], row["params"], row["flops"]] for row in finite])
+    worst = np.sort(ranks)[len(finite) // 10]
+    good = [row for row, rank in zip(finite, ranks, strict=True) if rank <= worst]
+    return good[np.random.default_rng(seed).integers(len(good))]
+
+
+def draw(
+    plan: "Plan", number: int, near: dict[str, Any] | None = None
+) -> tuple[dict[str, Any], Config]:
+    """Configuration `number`: the first one within the study's limits that seed `number` gives.
+
+    Args:
+        near: the keys of another one, of which it keeps all but one to four.
+    """
+    import numpy as np
     import optuna
 
     from clapp.study.draw import within_limits
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number))
+    chance = np.random.default_rng(number)
     while True:
+        if near is not None:
+            anew = chance.choice(list(near), size=chance.integers(1, 5), replace=False)
+            study.enqueue_trial({key: value for key, value in near.items() if key not in anew})
         found = within_limits(plan, study.ask(), number)
-        if found is not None:
+        if found is not None and found[0] != near:
             return found
 
 

@@ -1,0 +1,101 @@
+"""Recorded learning curves as one Parquet file: written from a recorder's parts, read again."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from clapp.errors import UserError
+from clapp.files import PACKAGE, atomic_path
+
+DEFAULT = PACKAGE / "replay" / "sobel3.parquet"
+_STUDY = b"clapp.study"
+_SCHEMA = pa.schema(
+    [
+        ("number", pa.int32()),
+        ("parent", pa.int32()),
+        ("config", pa.string()),
+        ("params", pa.int32()),
+        ("flops", pa.int64()),
+        ("loss", pa.float64()),
+        ("stop_reason", pa.string()),
+        ("cpu_seconds", pa.float32()),
+        ("steps", pa.list_(pa.int32())),
+        ("seconds", pa.list_(pa.float32())),
+        ("train_loss", pa.list_(pa.float32())),
+        ("l2", pa.list_(pa.float64())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Configurations trained to the end.
+
+    Attributes:
+        study: the study file whose space and settings they were drawn from, as a document.
+        configs: N mappings of dotted key -> value, the keys that were drawn.
+        sizes: (N, 2), parameters and FLOPs.
+        steps: (S,), optimiser steps of the validations, the same for all.
+        l2: (N, S), validation L2 there; infinite after a divergence.
+        seconds: (N,), CPU time of the whole training on the machine that recorded it.
+    """
+
+    study: dict[str, Any]
+    configs: list[dict[str, Any]]
+    sizes: NDArray[np.float64]
+    steps: NDArray[np.int64]
+    l2: NDArray[np.float64]
+    seconds: NDArray[np.float64]
+
+
+def write(rows: list[dict[str, Any]], study: dict[str, Any], path: Path) -> None:
+    """Write rows of the recorder, each number once, in order."""
+    unique = {row["number"]: row for row in rows}
+    flat = [
+        {"parent": None} | unique[n] | {"config": json.dumps(unique[n]["config"])}
+        for n in sorted(unique)
+    ]
+    table = pa.Table.from_pylist(flat, schema=_SCHEMA)
+    table = table.replace_schema_metadata({_STUDY: json.dumps(study)})
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", compression_level=19)
+
+
+def read(path: Path = DEFAULT) -> Table:
+    """Read what `write` wrote.
+
+    Raises:
+        UserError: no such file, or not such a file.
+    """
+    try:
+        table = pq.read_table(path)
+        study = json.loads(table.schema.metadata[_STUDY])
+        rows = table.select(_SCHEMA.names).to_pylist()
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a file of recorded curves: {error}") from error
+    if not rows:
+        raise UserError(f"{path}: there are no recorded curves in it")
+    steps = max((row["steps"] for row in rows), key=len)
+    return Table(
+        study=study,
+        configs=[json.loads(row["config"]) for row in rows],
+        sizes=np.array([[row["params"], row["flops"]] for row in rows], float),
+        steps=np.array(steps),
+        l2=np.array([_filled(row["l2"], len(steps)) for row in rows]),
+        seconds=np.array([_whole(row, steps[-1]) for row in rows], float),
+    )
+
+
+def _filled(l2: list[float], points: int) -> list[float]:
+    return [x if x == x else np.inf for x in l2] + [np.inf] * (points - len(l2))
+
+
+def _whole(row: dict[str, Any], last: int) -> float:
+    """What the training would have taken had it not diverged."""
+    return float(row["cpu_seconds"] * last / row["steps"][-1])
