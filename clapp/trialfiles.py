@@ -1,6 +1,7 @@
-"""The folder of one trained model: weights, configuration, curve, result and a preview picture."""
+"""The folder of one trained model: weights, configuration, curve, result and pictures."""
 
 import json
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from clapp import __version__
 from clapp.config import Config, load_config
 from clapp.costs import cost
+from clapp.curve import curve_svg
 from clapp.errors import UserError
 from clapp.files import atomic_path, dump_json, dump_yaml, write_text
 from clapp.model import FilterNet, build_model
@@ -24,12 +26,13 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 CONFIG = "config.yaml"
 CURVE = "curve.json"
+CURVE_PICTURE = "curve.svg"
 RESULT = "result.json"
 PREVIEW = "preview.png"
 
 
 def save_trained(folder: Path, config: Config, result: "TrainResult") -> None:
-    """Write what a training left: weights, configuration, curve, result and preview.
+    """Write what a training left: weights, configuration, curve, its picture, result and preview.
 
     The weights come last, so that a folder that has them is complete.
     """
@@ -38,6 +41,9 @@ def save_trained(folder: Path, config: Config, result: "TrainResult") -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_config(folder, config)
     write_text(folder / CURVE, dump_json([asdict(point) for point in result.curve]))
+    finite = [(point.step, point.l2) for point in result.curve if math.isfinite(point.l2)]
+    if finite:
+        write_text(folder / CURVE_PICTURE, curve_svg(finite))
     write_text(folder / RESULT, dump_json(_result(config, result)))
     write_preview(folder / PREVIEW, result.model, config)
     save_weights(folder, result.model)

@@ -106,10 +106,10 @@ def test_two_workers_reach_the_total_and_a_finished_study_says_so(desk: Desk) ->
     document = json.loads((desk.results / "mine" / "front.json").read_text())
     assert document["counts"]["complete"] == 5
     kept = desk.results / "mine" / "trials" / "00000"
-    assert {"model.safetensors", "config.yaml", "curve.json", "preview.png"} <= {
+    assert {"model.safetensors", "config.yaml", "curve.json", "curve.svg", "preview.png"} <= {
         path.name for path in kept.iterdir()
     }
-    assert len(list((desk.results / "mine" / "artifacts").iterdir())) == 5
+    assert len(list((desk.results / "mine" / "artifacts").iterdir())) == 3 * 5
 
     code, output = desk.run()
     assert code == 0

@@ -65,7 +65,14 @@ def test_round_trip(folder, config):
 
 def test_files(folder):
     names = sorted(path.name for path in folder.iterdir())
-    assert names == ["config.yaml", "curve.json", "model.safetensors", "preview.png", "result.json"]
+    assert names == [
+        "config.yaml",
+        "curve.json",
+        "curve.svg",
+        "model.safetensors",
+        "preview.png",
+        "result.json",
+    ]
     assert is_model_folder(folder)
     assert json.loads((folder / "curve.json").read_text())[0]["l2"] == 0.02
     result = read_result(folder)

@@ -181,8 +181,6 @@ def _job(plan: "Plan", url: str, folder: Path, first: int) -> "Job":
 
 def _load_what_a_worker_has() -> None:
     """Import what the first trial would, once for a whole study."""
-    import optuna_dashboard.artifact  # type: ignore[import-untyped]  # noqa: F401
-
     import clapp.preview
     import clapp.training
     import clapp.trialfiles  # noqa: F401

@@ -7,7 +7,7 @@ add one note or graph they read those of all trials.
 import json
 import mimetypes
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,12 @@ def study_note(text: str, old: Attributes) -> dict[str, Any]:
 def read_study_note(attributes: Attributes) -> str:
     """The study's note; "" when it has none."""
     return _joined("dashboard:note_str:", attributes)
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table for a note."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def graph(name: str, figure: Mapping[str, Any], old: Attributes) -> dict[str, Any]:

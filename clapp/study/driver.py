@@ -24,6 +24,7 @@ from clapp.study.crew import Crew
 from clapp.study.job import Job
 from clapp.study.ledger import write_ledger
 from clapp.study.live import Snapshot, View, make_view
+from clapp.study.overview import Overview
 from clapp.study.plan import Plan
 from clapp.study.storage import default_url, is_sqlite, open_storage, redact, storage_errors
 from clapp.study.trials import enqueue_again, interrupt, trained
@@ -93,6 +94,7 @@ class Run:
         trials = study.get_trials(deepcopy=False)
         self._trained_before = trained(trials)
         self._finished = {trial.number for trial in trials if trial.state.is_finished()}
+        self._overview = Overview(study)
         self._stopping = False
         self._announcements = {
             "ready": "first worker is ready",
@@ -127,6 +129,7 @@ class Run:
             f"{self._plan.name}: {self._trained_before} of {total} trials trained; "
             f"storage {redact(self._url)}"
         )
+        self._overview.refresh()
         view.message(f"starting {self._workers} worker{'s' * (self._workers > 1)}")
         before = {s: signal.signal(s, self._interrupted) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -183,6 +186,7 @@ class Run:
         self._finished.update(trial.number for trial in fresh)
         if fresh:
             self._crew.finished_a_trial()
+            self._overview.refresh_graphs()
         unchanged = None if fresh else self._snapshot
         self._snapshot = Snapshot(
             study=self._plan.name,
@@ -221,6 +225,7 @@ class Run:
         self._save_elapsed()
         write_front(self._folder, self._study)
         write_ledger(self._folder, self._study)
+        self._overview.refresh()
 
     def _conclude(self, view: View) -> int:
         """Say how it ended."""

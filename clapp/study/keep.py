@@ -1,18 +1,37 @@
-"""What a trained trial leaves: its folder, its picture in the dashboard, a note to read there."""
+"""What a trained trial leaves: its folder, its files in the dashboard, a note to read there."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
-from optuna.artifacts import upload_artifact
 from optuna.trial import Trial
 
-from clapp.config import Config
+from clapp.config import Config, nest
+from clapp.errors import one_line
+from clapp.files import dump_yaml
+from clapp.study.batching import set_study_system_attrs
+from clapp.study.dashboard_format import (
+    artifact_path,
+    markdown_table,
+    trial_note,
+    upload,
+    uploaded_key,
+)
+from clapp.words import in_words
 
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
 
     from clapp.training import TrainResult
+
+_FORMATS = {
+    "loss": ("loss", "{:.6g}"),
+    "params": ("parameters", "{:,}"),
+    "flops": ("FLOPs", "{:,}"),
+    "latency": ("latency", "{:.3g} ms"),
+    "memory": ("memory", "{:,.0f} bytes"),
+}
 
 
 def trial_folder(folder: Path, number: int) -> Path:
@@ -28,51 +47,46 @@ def keep(
     result: "TrainResult",
     values: dict[str, float],
 ) -> None:
-    """Save a trained trial and show its preview picture in the dashboard.
+    """Save a trained trial and show it in the dashboard: pictures, weights and a note.
 
-    Called before Optuna finishes the trial: an artifact cannot be attached later.
+    Called before Optuna finishes the trial, which cannot be changed later.
     """
-    from clapp.trialfiles import save_trained
+    from clapp.trialfiles import CURVE_PICTURE, PREVIEW, WEIGHTS, save_trained
 
     place = trial_folder(folder, trial.number)
     save_trained(place, config, result)
-    picture = _upload(trial, artifacts, place / "preview.png")
-    _save_note(trial, _note(trial.user_attrs, values, picture))
+    paths = _upload(trial, artifacts, place, (PREVIEW, CURVE_PICTURE, WEIGHTS))
+    pictures = [f"![{name}]({path})" for name, path in paths.items() if name != WEIGHTS]
+    note = trial_note(trial._trial_id, _note(trial.user_attrs, config, values, pictures))
+    set_study_system_attrs(trial.storage, trial.study._study_id, note)
 
 
-def _upload(trial: Trial, artifacts: "ArtifactStore", picture: Path) -> str:
-    """The picture as Markdown; a store that fails costs the picture, not the trained trial."""
-    from optuna_dashboard.artifact import get_artifact_path  # type: ignore[import-untyped]
-
+def _upload(
+    trial: Trial, artifacts: "ArtifactStore", place: Path, names: tuple[str, ...]
+) -> dict[str, str]:
+    """Where the dashboard finds each file; a store that fails costs files, not the trial."""
+    paths = {}
     try:
-        name = upload_artifact(
-            artifact_store=artifacts, file_path=str(picture), study_or_trial=trial
-        )
+        for name in names:
+            artifact, meta = upload(artifacts, place / name)
+            trial.storage.set_trial_system_attr(trial._trial_id, uploaded_key(artifact), meta)
+            paths[name] = artifact_path(trial.study._study_id, trial._trial_id, artifact)
     except OSError as error:
-        logger.warning(f"trial {trial.number}: its picture could not be stored: {error}")
-        return "Its picture could not be stored."
-    return f"Input, filter, model, difference:\n\n![preview]({get_artifact_path(trial, name)})"
+        logger.warning(f"trial {trial.number}: its files could not be stored: {one_line(error)}")
+    return paths
 
 
-def _save_note(trial: Trial, text: str) -> None:
-    # The dashboard keeps the notes of all trials with the study, and its `save_note` reads them all
-    # twice to see whether this trial has one yet: 60 ms in a study of 1,000 trials.
-    from optuna_dashboard._note import (  # type: ignore[import-untyped]
-        note_ver_key,
-        split_body,
-    )
-
-    number = trial._trial_id
-    for key, value in {**split_body(text, number), note_ver_key(number): 1}.items():
-        trial.storage.set_study_system_attr(trial.study._study_id, key, value)
-
-
-def _note(attributes: dict[str, Any], values: dict[str, float], picture: str) -> str:
-    figures = ", ".join(f"{name} {value:.6g}" for name, value in values.items())
-    keys = "\n".join(f"- `{key}`: {value}" for key, value in attributes["config"].items())
-    return (
-        f"**{figures}** after {attributes['iterations']} iterations "
-        f"({attributes['stop_reason']}, {attributes['seconds']:.1f} s)\n\n"
-        f"{picture}\n\n"
-        f"Differences from the defaults:\n\n{keys}\n"
-    )
+def _note(
+    attributes: Mapping[str, Any],
+    config: Config,
+    values: Mapping[str, float],
+    pictures: Iterable[str],
+) -> str:
+    cells = {_FORMATS[name][0]: _FORMATS[name][1].format(v) for name, v in values.items()}
+    cells["iterations"] = f"{attributes['iterations']:,}"
+    cells["training"] = f"{attributes['seconds']:.1f} s"
+    cells["ended by"] = attributes["stop_reason"]
+    figures = markdown_table(list(cells), [list(cells.values())])
+    differences = dump_yaml(nest(attributes["config"]))
+    keys = f"Differences from the defaults:\n\n```yaml\n{differences}```"
+    return "\n\n".join([f"**{in_words(config)}**", figures, *pictures, keys])

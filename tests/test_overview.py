@@ -1,0 +1,161 @@
+"""The note and the graphs of a study, read back as the dashboard reads them."""
+
+import json
+import time
+from typing import Any
+
+import optuna
+import plotly.graph_objects as go
+import pytest
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna_dashboard import get_note, save_note
+from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
+
+from clapp.study import overview
+from clapp.study.graphs import CURVE_POINTS, CURVES
+from clapp.study.overview import Overview
+from clapp.study.study_note import MARK
+
+# set_metric_names is experimental in Optuna.
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+DEFINITION = {
+    "description": "Edges of photographs.",
+    "search_space": {"model.capacity": {}, "model.norm": {}},
+    "config": {"train_data": {"target_filter": "sobel_canny_5"}},
+    "limits": {"params": 5000.0, "loss": None},
+}
+
+
+def complete(loss: float, params: int, **attributes: object) -> FrozenTrial:
+    known = {"config": {}, "loss": loss, "params": params, "flops": params * 1000}
+    curve = [[100, 1.0, loss * 10], [200, 2.0, loss]]
+    return create_trial(
+        values=[loss, params, params * 1000],
+        user_attrs={**known, "curve": curve, **attributes},
+    )
+
+
+def new_study(*trials: FrozenTrial) -> optuna.Study:
+    study = optuna.create_study(study_name="edges", directions=["minimize"] * 3)
+    study.set_metric_names(["loss", "params", "flops"])
+    study.set_user_attr("definition", DEFINITION)
+    study.add_trials(trials)
+    return study
+
+
+@pytest.fixture
+def study() -> optuna.Study:
+    return new_study(
+        complete(0.004, 2505, baseline="reference"),
+        complete(0.002, 300, config={"model.capacity": 4}),
+        complete(0.001, 900, config={"model.num_layers": 2}),
+        complete(0.003, 400),
+        create_trial(state=TrialState.PRUNED, user_attrs={"skipped": "duplicate"}),
+    )
+
+
+def graphs(study: optuna.Study) -> dict[str, go.Figure]:
+    """The graphs, of which Plotly accepts every property."""
+    attributes = study._storage.get_study_system_attrs(study._study_id)
+    found = get_plotly_graph_objects(attributes)
+    return {name: go.Figure(json.loads(text)) for name, text in found.items()}
+
+
+def test_graphs_show_front_hypervolume_and_curves(study: optuna.Study) -> None:
+    Overview(study).refresh()
+    figures = graphs(study)
+    assert set(figures) == {"front", "hypervolume", "curves"}
+    trained, front, reference = figures["front"].data
+    assert (trained.x, trained.y) == ((400,), (0.003,))
+    assert (front.x, front.y) == ((300, 900), (0.002, 0.001))
+    assert (reference.x, reference.y) == ((2505,), (0.004,))
+    assert "trial 1" in front.text[0]
+    assert "4 blocks of 4 channels" in front.text[0].replace("<br>", " ")
+    (line,) = figures["hypervolume"].data
+    assert line.x[-1] == 4
+    assert list(line.y) == sorted(line.y)
+    small, large = figures["curves"].data
+    assert (small.name, large.name) == ("300 (trial 1)", "900 (trial 2)")
+    assert (large.x, large.y) == ((100, 200), (0.01, 0.001))
+
+
+def test_graphs_stay_small_however_large_the_study() -> None:
+    curve = [[step, 0.0, 1 / step] for step in range(1, 1001)]
+    study = new_study(*(complete(0.1 / n, n, curve=curve) for n in range(1, 41)))
+    Overview(study).refresh()
+    curves = graphs(study)["curves"].data
+    assert len(curves) == CURVES
+    assert [curves[0].name, curves[-1].name] == ["1 (trial 0)", "40 (trial 39)"]
+    for one in curves:
+        assert len(one.x) == CURVE_POINTS
+        assert (one.x[0], one.x[-1]) == (1, 1000)
+
+
+def test_the_note_says_what_is_searched_and_what_to_look_at(study: optuna.Study) -> None:
+    Overview(study).refresh()
+    note = get_note(study)
+    for text in (
+        "# edges\n\nEdges of photographs.\n",
+        "stand in for the filter `sobel_canny_5`",
+        "| limits | params at most 5,000 |",
+        "| searched: 2 keys | `model.capacity`, `model.norm` |",
+        "| trials | 4 complete, 1 skipped |",
+        "| front | 2 models, hypervolume ",
+        "| reference | loss 0.004, 2,505 parameters, 2.50 MFLOPs; beaten by 2 of the front |",
+        "| `min-loss` | [2](/dashboard/studies/0/trials?numbers=2) | 0.001 | 900 | 0.90 | 2 blocks",
+        "| `loss<=0.004004` | [1](/dashboard/studies/0/trials?numbers=1) | 0.002 | 300 |",
+        "clapp export edges --pick knee",
+    ):
+        assert text in note
+
+
+def test_a_note_keeps_what_a_person_wrote(study: optuna.Study) -> None:
+    Overview(study).refresh()
+    save_note(study, get_note(study) + "\n\nTry trial 3 on the robot.")
+    study.add_trial(complete(0.0005, 200))
+    Overview(study).refresh()
+    assert "5 complete" in get_note(study)
+    assert get_note(study).endswith(f"{MARK}\n\nTry trial 3 on the robot.")
+    save_note(study, "All mine.")
+    Overview(study).refresh()
+    assert get_note(study) == "All mine."
+
+
+def test_nothing_is_written_when_nothing_changed(study: optuna.Study) -> None:
+    Overview(study).refresh()
+    before = study._storage.get_study_system_attrs(study._study_id)
+    Overview(study).refresh()
+    assert study._storage.get_study_system_attrs(study._study_id) == before
+
+
+def test_a_new_study_has_a_note_and_no_graphs() -> None:
+    study = new_study()
+    Overview(study).refresh()
+    assert "| trials | none |" in get_note(study)
+    assert "Worth a look" not in get_note(study)
+    assert graphs(study) == {}
+
+
+def test_graphs_take_little_of_the_time(
+    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(overview, "_write", lambda *_: (drawn.append(1), time.sleep(0.05)))
+    monkeypatch.setattr(overview, "INTERVAL", 0.0)
+    shown = Overview(study)
+    end = time.monotonic() + 0.4
+    while time.monotonic() < end:
+        shown.refresh_graphs()
+    assert len(drawn) == 1  # 0.05 s of work is followed by 5 s without
+
+
+def test_a_failure_does_not_end_the_run(
+    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("the database is\nbusy")
+
+    monkeypatch.setattr(overview, "set_study_system_attrs", broken)
+    Overview(study).refresh()
+    assert get_note(study) == ""
