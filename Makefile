@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: study test check format clean
+.PHONY: study test check format screenshots clean
 
 study: $(INSTALLED)
 	$(BIN)/python optimize.py --study sobel3
@@ -20,6 +20,9 @@ check: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+screenshots: $(INSTALLED)
+	$(BIN)/python docs/screenshots.py sobel3 results
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist

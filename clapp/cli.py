@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from clapp.bench.cli import bench
-from clapp.console import log_to_stderr, print_json, run_app
+from clapp.console import log_to_stderr, print_json, run_app, status
 from clapp.pick import describe_rules
 from clapp.process import prepare_process
 
@@ -49,14 +49,30 @@ def front(
     study: StudyName, results: Results = RESULTS, storage: Storage = None, json: AsJson = False
 ) -> None:
     """The Pareto front of a study, deduplicated."""
-    from clapp.front import front_document, print_front
-    from clapp.study.storage import load_existing
+    with status("reading the study"):
+        from clapp.front import front_document, print_front
+        from clapp.study.storage import load_existing
 
-    loaded = load_existing(study, results, storage)
+        loaded = load_existing(study, results, storage)
     if json:
         print_json(front_document(loaded))
     else:
         print_front(loaded)
+
+
+@app.command()
+def studies(results: Results = RESULTS, storage: Storage = None, json: AsJson = False) -> None:
+    """Every study: its trials, state, hypervolume, best pick and last activity."""
+    with status("reading the studies"):
+        from clapp.listing import overviews, print_overviews
+
+        found = overviews(results, storage)
+    for place, reason in found.left_out:
+        typer.echo(f"left out: {place}: {reason}", err=True)
+    if json:
+        print_json(found.document())
+    else:
+        print_overviews(found)
 
 
 @app.command()
@@ -71,10 +87,11 @@ def export(
     json: AsJson = False,
 ) -> None:
     """Export a model of the front: weights, configuration, ONNX, preview and card."""
-    from clapp.export import export_pick
+    with status("loading PyTorch"):
+        from clapp.export import export_pick
 
-    prepare_process()
-    result = export_pick(study, pick, results, storage, out)
+        prepare_process()
+        result = export_pick(study, pick, results, storage, out)
     if json:
         print_json(result.document())
         return
@@ -91,9 +108,10 @@ def infer(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Picture to write.")],
 ) -> None:
     """Apply a model to a picture."""
-    from clapp.infer import infer as infer_picture
+    with status("loading the model"):
+        from clapp.infer import infer as infer_picture
 
-    infer_picture(model, picture, out)
+        infer_picture(model, picture, out)
     typer.echo(str(out))
 
 
@@ -111,12 +129,13 @@ def evaluate(
     json: AsJson = False,
 ) -> None:
     """Compare a model with the classical filter: mean L2, L1, PSNR and SSIM over pictures."""
-    from clapp.evaluate import evaluate as evaluate_model
-    from clapp.files import parse_yaml
+    with status("loading the model"):
+        from clapp.evaluate import evaluate as evaluate_model
+        from clapp.files import parse_yaml
 
-    prepare_process()
-    spec = None if filter is None else parse_yaml(filter, "--filter")
-    result = evaluate_model(model, images, spec, resize, crop)
+        prepare_process()
+        spec = None if filter is None else parse_yaml(filter, "--filter")
+        result = evaluate_model(model, images, spec, resize, crop)
     if json:
         print_json(result.document())
         return
@@ -140,12 +159,13 @@ def train(
     json: AsJson = False,
 ) -> None:
     """Train one configuration and write weights, configuration, curve and preview."""
-    from clapp.config import load_config
-    from clapp.single import train_to_folder
+    with status("loading PyTorch"):
+        from clapp.config import load_config
+        from clapp.single import train_to_folder
 
-    loaded = load_config(config, set_ or ())
-    prepare_process()
-    document = train_to_folder(loaded, out or Path(loaded.train.output_dir))
+        loaded = load_config(config, set_ or ())
+        prepare_process()
+        document = train_to_folder(loaded, out or Path(loaded.train.output_dir))
     if json:
         print_json(document)
     else:

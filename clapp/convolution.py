@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from clapp.progress import tell_if_slow
+
 SIZES = (1, 3, 5, 7)
 PADDING = ("zeros", "reflect", "replicate")
 
@@ -63,7 +65,7 @@ class _Convolution(torch.autograd.Function):
         y = x.new_empty(len(x), len(weight), x.shape[2] - less, x.shape[3] - less)
         pictures, result = (_pictures(t, ctx.groups) for t in (x, y))
         weights, biases = (_by_group(t, ctx.groups) for t in (weight, bias))
-        forward[size](pictures, weights, biases, border, mode, result, (0,) * size)
+        _call(forward[size], pictures, weights, biases, border, mode, result, (0,) * size)
         return y
 
     @staticmethod
@@ -79,8 +81,18 @@ class _Convolution(torch.autograd.Function):
         weights, gws, gbs = (_by_group(t, ctx.groups) for t in (weight, gw, gb))
         flipped = np.ascontiguousarray(weights[..., ::-1, ::-1].swapaxes(1, 2))
         how = ctx.border, ctx.mode
-        backward[size](pictures, flipped, gys, *how, gxs, gws, gbs, (0,) * size)
+        _call(backward[size], pictures, flipped, gys, *how, gxs, gws, gbs, (0,) * size)
         return gx if wanted else None, gw, gb, None, None
+
+
+def _call(compiled: Any, *arguments: Any) -> None:
+    if compiled.signatures:
+        compiled(*arguments)
+        return
+    # Its first call in this process: loaded in a moment where an earlier process has stored it.
+    size = len(arguments[-1])
+    with tell_if_slow(f"compiling convolutions of {size}x{size}, once on this machine"):
+        compiled(*arguments)
 
 
 def _pictures(x: Tensor, groups: int) -> Any:

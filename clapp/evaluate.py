@@ -17,6 +17,7 @@ from clapp.images.photos import PHOTOS, Photos
 from clapp.images.source import Skipped
 from clapp.infer import read_picture
 from clapp.metrics import SMALLEST_SIDE, Metrics, mean, measure
+from clapp.progress import tell
 from clapp.runner import Runner, as_batch, open_runner
 
 Picture = NDArray[np.uint8]
@@ -76,7 +77,10 @@ def evaluate(
     pictures, skipped = _pictures(str(images))
     target_filter = resolve(spec)
     crops = (centre_crop(picture, resize, crop) for picture in pictures)
-    found = [_compare(runner, target_filter, picture) for picture in crops]
+    found = []
+    for number, picture in enumerate(crops, start=1):
+        tell(f"comparing picture {number}")
+        found.append(_compare(runner, target_filter, picture))
     return Evaluation(*mean(found), images=len(found), skipped=skipped.count)
 
 

@@ -20,6 +20,7 @@ from clapp.metrics import mean, measure
 from clapp.onnx_export import parity, write_onnx
 from clapp.pick import Finished, folder_name, meaning, pick
 from clapp.preview import predict, write_preview
+from clapp.progress import tell
 from clapp.runner import as_batch
 from clapp.study.keep import trial_folder
 from clapp.study.storage import load_existing
@@ -85,6 +86,7 @@ def export_pick(
             missing or broken; `out` cannot be written or holds something else.
         ParityError: ONNX Runtime does not reproduce the model; nothing is written.
     """
+    tell("reading the study")
     loaded = load_existing(study, results, storage)
     folder = results / loaded.study_name
     origin = _origin(loaded, rule)
@@ -108,6 +110,7 @@ def export_folder(source: Path, origin: Origin, out: Path) -> ExportResult:
     model, config = load_trained(source)
     training = read_result(source)
     images, targets = validation_set(config.valid_data, config.target_filter)
+    tell(f"running trial {chosen.trial} on {len(images)} validation pictures")
     outputs = predict(model, images)  # (N, S, S)
     metrics = mean([measure(o, t / np.float32(255)) for o, t in zip(outputs, targets, strict=True)])
     with _replacing(out) as folder:
@@ -119,7 +122,9 @@ def export_folder(source: Path, origin: Origin, out: Path) -> ExportResult:
             "min_size": str(model.min_size),
             "clapp": __version__,
         }
+        tell("writing the ONNX file")
         write_onnx(model, folder / ONNX, properties)
+        tell("checking the ONNX file against PyTorch")
         difference = parity(model, folder / ONNX, _proof(images, model.min_size))
         write_preview(folder / PREVIEW, model, config)
         figures = Figures(metrics, len(images), difference, model.min_size, training)

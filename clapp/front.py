@@ -77,8 +77,12 @@ def candidates(study: "Study") -> list[Candidate]:
     """
     from optuna.trial import TrialState
 
-    names = objectives(study)
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return feasible(complete, objectives(study))
+
+
+def feasible(complete: "Iterable[FrozenTrial]", names: list[str]) -> list[Candidate]:
+    """The trials within the limits of a study with the objectives `names`."""
     return [_candidate(t, names) for t in complete if all(v <= 0 for v in t.constraints.values())]
 
 
@@ -120,7 +124,12 @@ def front_of(study: "Study") -> list[Candidate]:
 
 def reference_of(study: "Study") -> Candidate | None:
     """The hand-tuned reference trained in the same study, once it is finished."""
-    return next((c for c in candidates(study) if c.baseline == REFERENCE), None)
+    return reference_among(candidates(study))
+
+
+def reference_among(found: Iterable[Candidate]) -> Candidate | None:
+    """See `reference_of`."""
+    return next((c for c in found if c.baseline == REFERENCE), None)
 
 
 def counts(study: "Study") -> dict[str, int]:
@@ -129,6 +138,11 @@ def counts(study: "Study") -> dict[str, int]:
     Skipped trials (duplicates, over a limit) are those pruned before any training. Interrupted ones
     are not counted: their configurations are tried again.
     """
+    return counted(study.get_trials(deepcopy=False))
+
+
+def counted(trials: "Iterable[FrozenTrial]") -> dict[str, int]:
+    """See `counts`."""
     from optuna.trial import TrialState
 
     from clapp.study.trials import is_lost
@@ -139,7 +153,7 @@ def counts(study: "Study") -> dict[str, int]:
         TrialState.FAIL: "failed",
         TrialState.RUNNING: "running",
     }
-    for trial in study.get_trials(deepcopy=False):
+    for trial in trials:
         if trial.state is TrialState.PRUNED:
             number["skipped" if "skipped" in trial.user_attrs else "pruned"] += 1
         elif trial.state in words and not is_lost(trial):
@@ -180,9 +194,11 @@ def _cell(value: Any) -> Any:
     return value if isinstance(value, str | int | float) else json.dumps(value)
 
 
-def front_table(found: Sequence[Candidate], reference: Candidate | None) -> "Table":
+def front_table(
+    found: Sequence[Candidate], reference: Candidate | None, *, short: bool = False
+) -> "Table":
     """`found` as a table; models at least as good as `reference` in loss, params and FLOPs are
-    marked.
+    marked, with a star where the table shall be `short`.
     """
     from rich.table import Table
 
@@ -199,16 +215,16 @@ def front_table(found: Sequence[Candidate], reference: Candidate | None) -> "Tab
             f"{one.loss:.6f}",
             f"{one.params:,}",
             f"{one.flops / 1e6:.2f}",
-            _remark(one, reference),
+            _remark(one, reference, "*" if short else "beats the reference"),
             *(f"{one.values[name]:.4g}" for name in others),
         )
     return table
 
 
-def _remark(one: Candidate, reference: Candidate | None) -> str:
+def _remark(one: Candidate, reference: Candidate | None, better: str) -> str:
     if one.baseline is not None:
         return one.baseline
-    return "beats the reference" if reference is not None and beats(one, reference) else ""
+    return better if reference is not None and beats(one, reference) else ""
 
 
 def beats(one: Candidate, other: Candidate) -> bool:

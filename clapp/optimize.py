@@ -5,7 +5,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from clapp.console import log_to_stderr, run_app
+from clapp.console import log_to_stderr, run_app, status
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -56,24 +56,24 @@ def optimize(
 
     Interrupting is safe: whatever is trained is saved, and the same command goes on from there.
     """
-    from clapp.config import Layer
-    from clapp.study.plan import make_plan
-
     log_to_stderr()
-    overrides = [
-        Layer(f"--{name} {value}", layer)
-        for name, value, layer in (
-            ("trials", trials, {"budget": {"trials": trials}}),
-            ("timeout", timeout, {"budget": {"timeout": timeout}}),
-            ("seed", seed, {"seed": seed}),
-        )
-        if value is not None
-    ]
-    plan = make_plan(study, set_ or (), overrides)
-    if device is not None:
-        plan.config({}, seed=0, device=device)  # refuses an unknown device before anything starts
-    from clapp.study.driver import Options, run_study
+    with status("reading the study"):
+        from clapp.config import Layer
+        from clapp.study.driver import Options, run_study
+        from clapp.study.plan import make_plan
 
+        overrides = [
+            Layer(f"--{name} {value}", layer)
+            for name, value, layer in (
+                ("trials", trials, {"budget": {"trials": trials}}),
+                ("timeout", timeout, {"budget": {"timeout": timeout}}),
+                ("seed", seed, {"seed": seed}),
+            )
+            if value is not None
+        ]
+        plan = make_plan(study, set_ or (), overrides)
+        if device is not None:
+            plan.config({}, seed=0, device=device)  # refuses an unknown device now
     code = run_study(plan, Options(results, storage, workers, device, artifacts, fresh))
     raise typer.Exit(code)
 

@@ -21,13 +21,15 @@ from clapp.errors import FeederError, UserError
 from clapp.files import PACKAGE
 from clapp.images import open_source
 from clapp.images.source import Picture
+from clapp.progress import tell
 from clapp.slots import FORMAT, STATE, Slots
 from clapp.validation import validation_set as validation_set
 
 LIMIT = 8 * 2**30
 """Bytes on the disk that all pools may take; unused ones are removed to stay below."""
 _POLL = 0.02  # seconds between two looks while waiting
-_TELL_AFTER, _TELL_EVERY = 2.0, 15.0  # seconds of waiting
+_TELL_EVERY = 0.5  # seconds of waiting
+_LOG_AFTER, _LOG_EVERY = 2.0, 15.0
 
 
 class Pool:
@@ -145,14 +147,17 @@ class Pool:
         return picture[top : top + side, left : left + side]
 
     def _wait(self, wanted: int) -> None:
-        tell = time.monotonic() + _TELL_AFTER
+        told, log = 0.0, time.monotonic() + _LOG_AFTER
         while self._slots.filled < wanted and not self._slots.complete:
             if self._users is None:
                 raise FeederError(f"{self.name}: the pool was closed while pictures were awaited")
             self._tend()
-            if time.monotonic() > tell:
-                tell += _TELL_EVERY
-                there = f"{self._slots.filled} of {wanted}"
+            now, there = time.monotonic(), f"{self._slots.filled} of {wanted}"
+            if now > told + _TELL_EVERY:
+                told = now
+                tell(f"waiting for pictures: {there}")
+            if now > log:
+                log += _LOG_EVERY
                 logger.info(f"waiting for pictures: {there} are there ({self.name})")
             time.sleep(_POLL)
         self._report_skipped()

@@ -15,6 +15,7 @@ from clapp.files import atomic_path
 from clapp.filters import resolve
 from clapp.images import Source, open_source
 from clapp.images.decode import Picture, centre_crop
+from clapp.progress import tell
 
 FORMAT = 1  # raise it when the pictures are cut differently
 
@@ -53,10 +54,10 @@ def _stored(data: ValidConfig) -> Path:
 
 
 def _make(source: Source, data: ValidConfig) -> Picture:
-    pictures = [
-        centre_crop(picture, data.resize_base, data.crop_size)
-        for picture in islice(source.epoch(0), data.num_images)
-    ]
+    pictures = []
+    for number, picture in enumerate(islice(source.epoch(0), data.num_images), start=1):
+        tell(f"reading validation pictures: {number} of {data.num_images}")
+        pictures.append(centre_crop(picture, data.resize_base, data.crop_size))
     if not pictures:
         raise UserError(f"{source.describe()}: there are no pictures")
     return np.stack(pictures)

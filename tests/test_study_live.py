@@ -1,6 +1,7 @@
 """What a person sees: the live display and the plain lines."""
 
 import io
+import time
 from typing import Any
 
 import optuna
@@ -9,7 +10,11 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from clapp.front import Candidate
-from clapp.study.live import PlainView, Snapshot, clock, describe, render
+from clapp.study import live
+from clapp.study.live import PlainView
+from clapp.study.screen import Screen
+from clapp.study.snapshot import Snapshot, Watcher
+from clapp.study.words import clock, describe
 
 
 def candidate(trial: int, loss: float, params: int, baseline: str | None = None) -> Candidate:
@@ -49,25 +54,93 @@ def test_rate_and_time_left() -> None:
     assert snapshot(reference=None).beating() is None
 
 
+def shown(width: int, height: int, encoding: str = "utf-8", **changes: Any) -> list[str]:
+    """The lines of the display on a terminal of that size."""
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    console = Console(file=file, width=width, height=height)
+    screen = Screen("sobel3")
+    models = [candidate(n, 10 ** (-1 - n / 8), 9 + n * n) for n in range(30)]
+    screen.show(snapshot(**({"front": models, "candidates": models} | changes)))
+    screen.notes.append("trial 5: failed: nan after 3 iterations")
+    console.print(screen)
+    file.flush()
+    return file.buffer.getvalue().decode(encoding).splitlines()  # type: ignore[attr-defined]
+
+
+SIZES = [(40, 24), (72, 24), (80, 24), (119, 30), (160, 24), (160, 50), (300, 90), (80, 8), (12, 5)]
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("volumes", [[], [1.0], [0.5 * n for n in range(20)]])
+def test_the_display_fits_every_terminal(width: int, height: int, volumes: list[float]) -> None:
+    many = [f"worker {n}: trial {n}: step 300, validation L2 0.00123" for n in range(9)]
+    lines = shown(width, height, volumes=volumes, workers=many)
+    assert max(map(len, lines)) <= width
+    assert len(lines) <= max(height, 12)  # what says how things stand is never cut
+
+
 def test_the_display_shows_progress_counts_front_and_workers() -> None:
-    console = Console(file=io.StringIO(), width=120)
-    console.print(render(snapshot(), rows=20))
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    text = "\n".join(shown(80, 24, volumes=[1.0, 2.5]))
     for part in (
-        "20 of 60 trials, 8:00 left",
+        "20 of 60 trials, 8:00 left; running for 2:00",
         "18 complete, 2 pruned, 3 skipped, 1 failed, 2 running, 5.0 trials a minute",
-        "1 beat the reference",
-        "0.001000",
+        "beat the reference",
+        "hypervolume 2.50 ▁█",
+        "loss by params: ● front ◆ reference",
         "worker 0: trial 24: step 300",
+        "trial 5: failed: nan after 3 iterations",
+        "Ctrl-C stops",
     ):
         assert part in text
 
 
-def test_a_long_front_is_cut_to_the_screen() -> None:
-    console = Console(file=io.StringIO(), width=120)
-    front = [candidate(n, 1 / (n + 1), n + 1) for n in range(30)]
-    console.print(render(snapshot(front=front), rows=8))
-    assert "... and 22 larger models" in console.file.getvalue()  # type: ignore[attr-defined]
+def test_plots_stand_beside_the_table_where_there_is_room_else_below() -> None:
+    for width in (80, 160):
+        assert any("loss  params" in line and "loss by params" in line for line in shown(width, 24))
+    narrow = shown(40, 24)
+    heading = next(n for n, line in enumerate(narrow) if "loss  params" in line)
+    assert narrow.index("loss by params: ● front ◆ reference") > heading
+
+
+def test_a_tall_terminal_shows_how_the_hypervolume_grew() -> None:
+    volumes = [0.5 * n for n in range(20)]
+    assert any("hypervolume by trials" in line for line in shown(160, 50, volumes=volumes))
+    assert not any("hypervolume by trials" in line for line in shown(160, 24, volumes=volumes))
+
+
+def test_a_long_front_is_cut_to_both_ends_and_what_fits_between() -> None:
+    lines = shown(80, 16)
+    rows = [int(line.split()[0]) for line in lines if line[:5].strip().isdigit()]
+    assert rows[0] == 0
+    assert rows[-1] == 29
+    assert rows == sorted(rows)
+    assert f"... and {30 - len(rows)} more models" in "\n".join(lines)
+
+
+def test_a_terminal_without_unicode_gets_ascii() -> None:
+    lines = shown(160, 50, encoding="ascii", volumes=[0.5 * n for n in range(20)])
+    text = "\n".join(lines)
+    assert text.isascii()
+    assert "o front R reference" in text
+    assert "hypervolume 9.50 _" in text
+
+
+def test_before_the_first_look_the_display_says_that_it_starts() -> None:
+    console = Console(file=io.StringIO(), width=80, height=24)
+    console.print(Screen("sobel3"))
+    assert "sobel3: starting" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_display_says_what_it_has_long_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), width=80, height=24)
+    screen = Screen("sobel3")
+    screen.do("waiting for the storage")
+    console.print(screen)
+    assert "storage" not in console.file.getvalue()  # type: ignore[attr-defined]
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 5)
+    console.print(screen)
+    assert "waiting for the storage, 5 s" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +181,74 @@ def test_plain_lines_tell_of_the_front_only_when_it_changed(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0:00"), (65.4, "1:05"), (600, "10:00"), (3723, "1:02:03")]
+    ("seconds", "text"),
+    [(0, "0:00"), (65.4, "1:05"), (600, "10:00"), (3723, "1:02:03"), (100_000, "27:46:40")],
 )
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def test_plain_lines_tell_of_progress_when_nothing_else_happens(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "QUIET_SECONDS", 0.5)
+    with PlainView() as view:
+        view.update(snapshot())
+        with view.doing("waiting for the storage"):
+            time.sleep(4)
+    lines = capsys.readouterr().out.splitlines()
+    said = "20 of 60 trials, 8:00 left; worker 0: trial 24: step 300"
+    assert set(lines) <= {said, f"{said}; waiting for the storage"}
+    assert lines[-1].endswith("waiting for the storage")
+
+
+@pytest.mark.parametrize(
+    ("terminal", "variables", "plain"),
+    [
+        (True, {"TERM": "xterm"}, False),
+        (True, {"TERM": "xterm", "NO_COLOR": "1"}, False),
+        (True, {"TERM": "xterm", "CI": "false"}, False),
+        (True, {"TERM": "xterm", "CI": "true"}, True),
+        (True, {"TERM": "dumb"}, True),
+        (True, {}, True),
+        (False, {"TERM": "xterm"}, True),
+    ],
+)
+def test_who_gets_plain_lines(
+    terminal: bool, variables: dict[str, str], plain: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TERM", "CI", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    assert isinstance(live.make_view("x"), PlainView) == plain
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_watcher_takes_in_what_finished_since_its_last_look() -> None:
+    study = optuna.create_study(study_name="edges", directions=["minimize"] * 2)
+    study.set_metric_names(["loss", "params"])
+
+    def add(loss: float, params: int) -> None:
+        facts = {"loss": loss, "params": params, "flops": params, "config": {}}
+        study.add_trial(optuna.trial.create_trial(values=[loss, params], user_attrs=facts))
+
+    add(0.01, 1000)
+    watcher = Watcher(study, 10)
+    first = watcher.look(0, None)
+    assert (first.finished, first.trained, first.trained_before) == ([], 1, 1)
+    assert first.volumes == [0]  # the only one is its own worst point
+    add(0.01, 100)
+    assert watcher.look(0, None, again=False).trained == 1
+    second = watcher.look(0, None)
+    assert [trial.number for trial in second.finished] == [1]
+    assert [one.trial for one in second.front] == [1]
+    assert second.volumes == pytest.approx([0, 1])  # a factor of ten in each
+    add(0.1, 10_000)
+    third = watcher.look(0, None)
+    assert third.counts["complete"] == 3
+    assert third.volumes == pytest.approx([1, 2, 2])  # larger than all before: a new scale
+    add(0.001, 1000)
+    assert watcher.look(0, None).volumes == pytest.approx([1, 2, 2, 3])
+    assert watcher.look(0, None).finished == []

@@ -36,11 +36,17 @@ class Worker:
     index: int
     name: str
     process: subprocess.Popen[str]
-    status: str = "starting"
-    trial: int | None = None
+    status: str = "starting: loading PyTorch"
+    heard: float = field(default_factory=time.monotonic)
+    """When it said something last."""
     ended: bool = False
     """It said why it ended, so its end is in order."""
     listener: threading.Thread = field(default_factory=threading.Thread)
+
+    def describe(self) -> str:
+        """What it does, and for how long when that is long."""
+        silent = time.monotonic() - self.heard
+        return f"worker {self.index}: {self.status}" + (f", {silent:.0f} s" if silent >= 2 else "")
 
 
 @dataclass
@@ -106,12 +112,14 @@ class Crew:
             yield event
 
     def _note(self, worker: Worker, event: dict[str, Any]) -> None:
+        worker.heard = time.monotonic()
         match event["event"]:
             case "ready":
                 worker.status = "ready"
             case "trial":
-                worker.trial = event["number"]
-                worker.status = f"trial {worker.trial}: waiting for pictures"
+                worker.status = f"trial {event['number']}: preparing"
+            case "doing":
+                worker.status = event["text"]
             case "progress":
                 worker.status = f"trial {event['number']}: step {event['step']}"
                 if event["l2"] is not None:

@@ -14,25 +14,29 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-from clapp.console import INTERRUPTED
+from clapp.console import INTERRUPTED, status
 from clapp.errors import ClappError, UserError
-from clapp.front import counts, front_of, print_front, reference_of, write_front
+from clapp.front import print_front, write_front
 from clapp.process import cores
+from clapp.progress import tell
 from clapp.study import prepare
 from clapp.study.artifacts import check_artifacts
 from clapp.study.crew import Crew
 from clapp.study.job import Job
 from clapp.study.ledger import write_ledger
-from clapp.study.live import Snapshot, View, make_view
+from clapp.study.live import View, make_view
 from clapp.study.overview import Overview
 from clapp.study.plan import Plan
+from clapp.study.snapshot import Snapshot, Watcher
 from clapp.study.storage import default_url, is_sqlite, open_storage, redact, storage_errors
 from clapp.study.trials import enqueue_again, interrupt, trained
 
 if TYPE_CHECKING:
     from optuna import Study
 
-POLL_SECONDS = 1.0
+SHOW_SECONDS = 1.0
+POLL_SECONDS = 5.0
+"""Between two looks at the storage when our workers say nothing new: it may have others."""
 RECOVER_SECONDS = 3.0
 ELAPSED_SECONDS = 10.0
 DEADLINE_GRACE = 10.0
@@ -51,8 +55,11 @@ class Options:
     fresh: bool = False
 
 
-def run_study(plan: Plan, options: Options) -> int:
+def run_study(plan: Plan, options: Options, view: View | None = None) -> int:
     """Run `plan` until its budget is spent, or go on with it.
+
+    Args:
+        view: where to show it; None: standard output.
 
     Returns:
         The exit code: 0 finished, 130 interrupted with everything saved.
@@ -62,7 +69,16 @@ def run_study(plan: Plan, options: Options) -> int:
         ClappError: the trainings fail again and again.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with status("preparing the study"):
+        run = _prepare(plan, options)
+    return run.go(view or make_view(plan.name))
+
+
+def _prepare(plan: Plan, options: Options) -> "Run":
+    """The run of a study that is in the storage by then."""
+    tell("looking for the pictures")
     prepare.check_sources(plan)
+    tell("opening the storage")
     folder = options.results / plan.name
     url = options.storage or default_url(folder)
     prepare.make_folder(options.results)
@@ -75,8 +91,7 @@ def run_study(plan: Plan, options: Options) -> int:
         study = prepare.create_study(plan, storage)
         prepare.recover(study, folder / prepare.LOCKS, local=is_sqlite(url))
         enqueue_again(study, failed_baselines=True)
-    run = Run(plan, options, study, folder, url)
-    return run.go()
+        return Run(plan, options, study, folder, url)
 
 
 class Run:
@@ -91,19 +106,17 @@ class Run:
         self._locks = folder / prepare.LOCKS
         self._started = time.monotonic()
         self._elapsed_before: float = study.user_attrs.get(prepare.ELAPSED, 0.0)
-        trials = study.get_trials(deepcopy=False)
-        self._trained_before = trained(trials)
-        self._finished = {trial.number for trial in trials if trial.state.is_finished()}
         self._overview = Overview(study)
+        self._watcher = Watcher(study, plan.file.budget.trials)
         self._stopping = False
+        self._next_poll = 0.0
         self._announcements = {
             "ready": "first worker is ready",
-            "trial": "waiting for pictures",
+            "trial": "first trial is being prepared",
             "progress": "training has started",
         }
         self._reasons: list[str] = []
         self._error: ClappError | None = None
-        self._snapshot: Snapshot | None = None
         left = self._seconds_left()
         job = Job(
             name=plan.name,
@@ -113,32 +126,34 @@ class Run:
             artifacts=options.artifacts,
             device=options.device,
             deadline=None if left is None else time.time() + left,
-            first=len(trials),
+            first=self._watcher.first,
             salt="" if self._local else f"{socket.gethostname()}-{os.getpid()}",
         )
         self._crew = Crew(job, folder / "logs")
 
-    def go(self) -> int:
+    def go(self, view: View) -> int:
         """Run to the end; returns the exit code."""
         total = self._plan.file.budget.trials
         left = self._seconds_left()
-        if self._trained_before >= total or (left is not None and left <= 0):
-            return self._nothing_to_do(self._trained_before >= total)
-        view = make_view()
+        before = self._watcher.trained_before
+        if before >= total or (left is not None and left <= 0):
+            return self._nothing_to_do(view, before >= total)
         view.message(
-            f"{self._plan.name}: {self._trained_before} of {total} trials trained; "
-            f"storage {redact(self._url)}"
+            f"{self._plan.name}: {before} of {total} trials trained; storage {redact(self._url)}"
         )
         self._overview.refresh()
         view.message(f"starting {self._workers} worker{'s' * (self._workers > 1)}")
-        before = {s: signal.signal(s, self._interrupted) for s in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {s: signal.signal(s, self._interrupted) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             with view:
-                self._crew.start(self._workers)
-                self._follow(view)
+                try:
+                    self._crew.start(self._workers)
+                    self._follow(view)
+                finally:
+                    with view.doing("stopping the workers and saving"):
+                        self._end()
         finally:
-            self._end()
-            for number, handler in before.items():
+            for number, handler in handlers.items():
                 signal.signal(number, handler)
         return self._conclude(view)
 
@@ -147,30 +162,34 @@ class Run:
 
     def _follow(self, view: View) -> None:
         """Show what happens until the workers have ended or somebody interrupts."""
-        next_poll = next_recovery = next_elapsed = 0.0
+        next_look = next_recovery = next_elapsed = 0.0
         while not self._stopping and self._crew.at_work():
             self._listen(view, wait=0.1)
             for message in self._crew.replace_killed():
                 view.message(message)
             now = time.monotonic()
-            if now >= next_recovery:
-                next_recovery = now + RECOVER_SECONDS
-                prepare.recover(self._study, self._locks, local=self._local)
-            if now >= next_poll:
-                next_poll = now + POLL_SECONDS
-                view.update(self._look())
-            if now >= next_elapsed:
-                next_elapsed = now + ELAPSED_SECONDS
-                self._save_elapsed()
+            with view.doing("waiting for the storage"):
+                if now >= next_recovery:
+                    next_recovery = now + RECOVER_SECONDS
+                    prepare.recover(self._study, self._locks, local=self._local)
+                if now >= next_look:
+                    next_look = now + SHOW_SECONDS
+                    view.update(self._look())
+                if now >= next_elapsed:
+                    next_elapsed = now + ELAPSED_SECONDS
+                    self._save_elapsed()
             left = self._seconds_left()
             if left is not None and left < -DEADLINE_GRACE:
                 self._reasons.append("the study's time is over")
                 break
         self._listen(view, wait=0.0)
+        self._next_poll = 0.0
         view.update(self._look())
 
     def _listen(self, view: View, wait: float) -> None:
         for event in self._crew.events(wait):
+            if event["event"] not in ("progress", "doing"):
+                self._next_poll = 0.0  # a trial has begun, so another may have ended
             if event["event"] in self._announcements:
                 view.message(self._announcements.pop(event["event"]))
             elif event["event"] == "end":
@@ -181,27 +200,20 @@ class Run:
                     self._stopping = True  # every other worker would meet the same
 
     def _look(self) -> Snapshot:
-        trials = self._study.get_trials(deepcopy=False)
-        fresh = [t for t in trials if t.state.is_finished() and t.number not in self._finished]
-        self._finished.update(trial.number for trial in fresh)
-        if fresh:
+        now = time.monotonic()
+        again = now >= self._next_poll
+        if again:
+            self._next_poll = now + POLL_SECONDS
+        shown = self._watcher.look(
+            elapsed=now - self._started,
+            seconds_left=self._seconds_left(),
+            workers=[worker.describe() for worker in self._crew.workers],
+            again=again,
+        )
+        if shown.finished:
             self._crew.finished_a_trial()
             self._overview.refresh_graphs()
-        unchanged = None if fresh else self._snapshot
-        self._snapshot = Snapshot(
-            study=self._plan.name,
-            total=self._plan.file.budget.trials,
-            trained=trained(trials),
-            trained_before=self._trained_before,
-            counts=counts(self._study),
-            front=unchanged.front if unchanged else front_of(self._study),
-            reference=unchanged.reference if unchanged else reference_of(self._study),
-            elapsed=time.monotonic() - self._started,
-            seconds_left=self._seconds_left(),
-            workers=[f"worker {w.index}: {w.status}" for w in self._crew.workers],
-            finished=fresh,
-        )
-        return self._snapshot
+        return shown
 
     def _elapsed(self) -> float:
         return self._elapsed_before + time.monotonic() - self._started
@@ -253,8 +265,7 @@ class Run:
         view.message(f"{self._folder / 'front.json'}, {self._folder / 'front.csv'}")
         view.message(f"next: clapp export {name} --pick knee\n      clapp dashboard {name}")
 
-    def _nothing_to_do(self, by_trials: bool) -> int:
-        view = make_view()
+    def _nothing_to_do(self, view: View, by_trials: bool) -> int:
         budget = self._plan.file.budget
         spent = (
             f"all {budget.trials} trials are trained"

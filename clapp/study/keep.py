@@ -10,6 +10,7 @@ from optuna.trial import Trial
 from clapp.config import Config, nest
 from clapp.errors import one_line
 from clapp.files import dump_yaml
+from clapp.progress import tell
 from clapp.study.batching import set_study_system_attrs
 from clapp.study.dashboard_format import (
     artifact_path,
@@ -53,6 +54,7 @@ def keep(
     """
     from clapp.trialfiles import CURVE_PICTURE, PREVIEW, WEIGHTS, save_trained
 
+    tell(f"trial {trial.number}: saving")
     place = trial_folder(folder, trial.number)
     save_trained(place, config, result)
     paths = _upload(trial, artifacts, place, (PREVIEW, CURVE_PICTURE, WEIGHTS))

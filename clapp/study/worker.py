@@ -8,12 +8,14 @@ everything else, including what libraries print, to standard error, which is the
 import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from clapp.errors import ClappError, UserError
 from clapp.process import prepare_process
+from clapp.progress import tell, told_to
 from clapp.study.job import Job
 from clapp.study.stop import Stop
 
@@ -34,6 +36,7 @@ class Events:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._next_progress = 0.0
+        self._lock = threading.Lock()  # a wait is told of by threads, too
 
     def __call__(self, event: str, **data: Any) -> None:
         """Send one event."""
@@ -43,8 +46,9 @@ class Events:
                 return
             self._next_progress = now + PROGRESS_SECONDS
         try:
-            self._stream.write(json.dumps({"event": event, **data}) + "\n")
-            self._stream.flush()
+            with self._lock:
+                self._stream.write(json.dumps({"event": event, **data}) + "\n")
+                self._stream.flush()
         except BrokenPipeError:
             pass  # the driver died; `Stop` ends this worker
 
@@ -100,6 +104,7 @@ def _run_one(study: "Study", objective: "Objective") -> str | None:
             failures.append(str(error))
             raise
 
+    tell("choosing what to try next")
     try:
         study.optimize(called, n_trials=1, catch=(TrialError,))
     except (AssertionError, RuntimeError, ValueError) as error:
@@ -175,7 +180,8 @@ def main() -> int:
     logger.add(sys.stderr, format="{time:YYYY-MM-DD HH:mm:ss} {level} {message}", diagnose=False)
     prepare_process(threads=1)
     try:
-        emit("end", reason=run(Job(**json.loads(text)), emit, stop))
+        with told_to(lambda told: emit("doing", text=told)):
+            emit("end", reason=run(Job(**json.loads(text)), emit, stop))
     except (ClappError, KeyboardInterrupt) as error:
         user = isinstance(error, UserError)
         emit("error", text=str(error), user=user)

@@ -1,0 +1,62 @@
+"""What is said of a study and its trials while it runs."""
+
+from typing import TYPE_CHECKING
+
+from clapp.study.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+
+def describe(trial: "FrozenTrial") -> str:
+    """A finished trial in one line."""
+    from optuna.trial import TrialState
+
+    facts = trial.user_attrs
+    start = f"trial {trial.number}"
+    if "baseline" in facts:
+        start += f" ({facts['baseline']})"
+    if "skipped" in facts:
+        of = f" of trial {facts['duplicate_of']}" if "duplicate_of" in facts else ""
+        return f"{start}: skipped: {facts['skipped']}{of}"
+    if trial.state == TrialState.FAIL:
+        return f"{start}: failed: {facts.get('failed', 'its worker was lost')}"
+    stopped = " (stopped early)" if trial.state == TrialState.PRUNED else ""
+    figures = [f"{name} {facts[name]:.6g}" for name in ("loss", "params", "flops") if name in facts]
+    return f"{start}: {', '.join(figures)}, {facts.get('seconds', 0):.1f} s{stopped}"
+
+
+def front_in_words(snapshot: Snapshot) -> str:
+    """Its size and its best model."""
+    best = min(snapshot.front, key=lambda one: one.loss)
+    text = (
+        f"{len(snapshot.front)} model{'s' * (len(snapshot.front) > 1)}, "
+        f"lowest loss {best.loss:.6f} with {best.params:,} parameters"
+    )
+    beating = snapshot.beating()
+    return text if beating is None else f"{text}, {beating} beat the reference"
+
+
+def counts_in_words(snapshot: Snapshot) -> str:
+    """Trials by what became of them, and how fast they come."""
+    words = [f"{number} {word}" for word, number in snapshot.counts.items() if number]
+    if snapshot.trained > snapshot.trained_before:
+        words.append(f"{snapshot.per_minute:.1f} trials a minute")
+    beating = snapshot.beating()
+    if beating is not None:
+        words.append(f"{beating} beat the reference")
+    return ", ".join(words) or "no trial yet"
+
+
+def progress_in_words(snapshot: Snapshot) -> str:
+    """How far the study is, and how long it will take."""
+    left = snapshot.remaining
+    text = f"{snapshot.trained} of {snapshot.total} trials"
+    return text if left is None else f"{text}, {clock(left)} left"
+
+
+def clock(seconds: float) -> str:
+    """A duration as 1:02:03 or 2:03."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
