@@ -141,13 +141,14 @@ class Run:
         view.message(
             f"{self._plan.name}: {before} of {total} trials trained; storage {redact(self._url)}"
         )
-        self._overview.refresh()
         view.message(f"starting {self._workers} worker{'s' * (self._workers > 1)}")
         handlers = {s: signal.signal(s, self._interrupted) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             with view:
                 try:
                     self._crew.start(self._workers)
+                    with view.doing("drawing the dashboard's graphs"):
+                        self._overview.refresh()
                     self._follow(view)
                 finally:
                     with view.doing("stopping the workers and saving"):
