@@ -5,6 +5,7 @@ terminal, and interrupts it, which loses nothing. Rich writes that and the front
 """
 
 import io
+import re
 import signal
 import sys
 from pathlib import Path
@@ -47,7 +48,9 @@ def save(content: RenderableType, name: str, title: str, width: int, height: int
         highlight=False,
     )
     console.print(content)
-    console.save_svg(str(IMAGES / name), title=title)
+    # Rich names a font on somebody's server; the reader's own does.
+    drawn = re.sub(r"@font-face \{.*?\}\s*", "", console.export_svg(title=title), flags=re.DOTALL)
+    (IMAGES / name).write_text(drawn, encoding="utf-8")
 
 
 def main(study: str, results: Path) -> None:
