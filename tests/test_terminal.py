@@ -81,6 +81,11 @@ def shows(*parts: str) -> Callable[[list[str]], bool]:
     return lambda lines: all(part in "\n".join(lines) for part in parts)
 
 
+def whole(lines: list[str]) -> bool:
+    """Whether the display has been drawn from its first line to its last."""
+    return lines[0].startswith("mine ") and shows("worker 0:", "Ctrl-C stops")(lines)
+
+
 def test_in_tmux_the_display_follows_the_window_and_leaves_it_clean(tmux: Tmux) -> None:
     tmux.start(
         f"{sys.executable} {ROOT}/optimize.py --study mine.yaml --workers 1",
@@ -100,10 +105,9 @@ def test_in_tmux_the_display_follows_the_window_and_leaves_it_clean(tmux: Tmux) 
     tmux.wait(lambda lines: lines[0] != earlier and lines[0].startswith("mine ━"), 30)
 
     tmux("resize-window", "-x", "160", "-y", "50")
-    wide = tmux.wait(shows("hypervolume by trials"), 30)
+    wide = tmux.wait(lambda lines: whole(lines) and shows("hypervolume by trials")(lines), 30)
     tmux("resize-window", "-x", "40", "-y", "24")
-    narrow = tmux.wait(lambda lines: "hypervolume by trials" not in "\n".join(lines), 30)
-    narrow = tmux.wait(shows("Ctrl-C stops"), 30)
+    narrow = tmux.wait(lambda lines: whole(lines) and not shows("hypervolume by trials")(lines), 30)
     for lines in (small, wide, narrow):
         text = "\n".join(lines)
         assert lines[0].startswith("mine ")
