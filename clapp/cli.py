@@ -185,11 +185,12 @@ def dashboard(
         str | None,
         typer.Option(metavar="URL", help="Where the pictures are, as given to optimize.py."),
     ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
 ) -> None:
     """optuna-dashboard on this machine, with the pictures of every trial."""
     from clapp.dashboard import serve
 
-    serve(study, results, storage, port, artifacts=artifacts)
+    serve(study, results, storage, port, artifacts=artifacts, show=open_)
 
 
 def main(**_: Any) -> NoReturn:

@@ -1,17 +1,27 @@
 """optuna-dashboard for one study, on this machine only, with the pictures of its trials."""
 
 import errno
+import socket
 import sys
+import threading
+import warnings
+import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
 from socketserver import ThreadingMixIn
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from loguru import logger
 
 from clapp.errors import UserError
 from clapp.study.artifacts import open_artifacts
+from clapp.study.onnx_files import Place, attaching
+from clapp.study.overview import Overview
 from clapp.study.storage import load_existing
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
 
 _UNAVAILABLE = (errno.EADDRINUSE, errno.EACCES)
 
@@ -33,6 +43,7 @@ def serve(
     port: int = 8080,
     host: str = "127.0.0.1",
     artifacts: str | None = None,
+    show: bool = False,
 ) -> None:
     """Serve the dashboard of `study` until Ctrl-C; its address is printed on stdout.
 
@@ -44,6 +55,7 @@ def serve(
         storage: the URL of the study's storage; None: SQLite in the study's folder.
         artifacts: where the pictures are, see `clapp.study.artifacts`; None: in the results.
         port: where it is taken, any free one is used; 0: any free one.
+        show: open the address in a browser.
 
     Raises:
         UserError: no such study, or no address to listen on.
@@ -52,15 +64,44 @@ def serve(
 
     loaded = load_existing(study, results, storage)
     store = open_artifacts(artifacts, results / loaded.study_name)
+    Overview(loaded).refresh()
+    _leave_out_infeasible()
     app = wsgi(loaded._storage, artifact_store=store)
-    with _listen(app, host, port) as server:
-        address = f"http://{host}:{server.server_port}/dashboard/studies/{loaded._study_id}"
-        sys.stdout.write(f"{loaded.study_name}: {address} (Ctrl-C ends it)\n")
-        sys.stdout.flush()  # whoever waits for the address reads a pipe
+    place = Place(study, results, storage, artifacts)
+    with _listen(app, host, port) as server, attaching(place), warnings.catch_warnings():
+        # Optuna's, about importances after few trials, at every look at the page.
+        warnings.filterwarnings("ignore", "Some regimes for parameter")
+        port = server.server_port
+        address = f"http://{host}:{port}/dashboard/studies/{loaded._study_id}"
+        _announce(loaded.study_name, address, host, port)
+        if show:
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         try:
             server.serve_forever()
         except KeyboardInterrupt:
             logger.info("dashboard stopped")
+
+
+def _announce(study: str, address: str, host: str, port: int) -> None:
+    sys.stdout.write(
+        f"{study}: {address} (Ctrl-C ends it)\n"
+        f"from another machine: ssh -L {port}:{host}:{port} {socket.gethostname()}, "
+        "then open the same address there\n"
+    )
+    sys.stdout.flush()  # whoever waits for the address reads a pipe
+
+
+def _leave_out_infeasible() -> None:
+    """Keep trials over a limit out of the dashboard's list of the best, as its plots do."""
+    from optuna_dashboard import _app
+
+    best = _app.get_pareto_front_trials
+
+    def feasible(trials: "Sequence[FrozenTrial]", directions: Any) -> Any:
+        within = [t for t in trials if all(v <= 0 for v in t.constraints.values())]
+        return best(within, directions)
+
+    _app.get_pareto_front_trials = feasible
 
 
 def _listen(app: Any, host: str, port: int) -> WSGIServer:

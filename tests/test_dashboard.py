@@ -1,3 +1,5 @@
+"""The dashboard of a study in a process of its own, looked at with a real browser."""
+
 import json
 import os
 import re
@@ -5,108 +7,244 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
-from optuna.artifacts import FileSystemArtifactStore, upload_artifact
-from PIL import Image
+import torch
+from browser import Browser
+from optuna.trial import create_trial
 
+from clapp.config import Config
+from clapp.costs import cost
 from clapp.dashboard import serve
 from clapp.errors import UserError
+from clapp.model import build_model
+from clapp.study import prepare
+from clapp.study.artifacts import open_artifacts
+from clapp.study.job import Job
+from clapp.study.onnx_files import attach
+from clapp.study.overview import Overview
+from clapp.study.plan import make_plan
+from clapp.study.stop import Stop
 from clapp.study.storage import default_url, open_storage
+from clapp.study.worker import run
+from clapp.training import Point, Progress, TrainResult
 
 # set_metric_names is experimental in Optuna.
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
-START = """
-import sys
-from pathlib import Path
-from clapp.dashboard import serve
-serve("edges", Path(sys.argv[1]), None, int(sys.argv[2]))
+STUDY = """
+description: Edges of photographs
+search_space: {model.capacity: {type: int, low: 1, high: 6}}
+config:
+  valid_data: {resize_base: 64, crop_size: 48, num_images: 3}
+limits: {loss: 0.02, params: 5000}
+budget: {trials: 4}
 """
+LOSSES = {8: 0.004, 1: 0.01, 2: 0.002, 3: 0.03}
+"""By channels: the reference, two of the front, and one over the limit."""
+FRONT, OVER_LIMIT = {1, 2}, 3
 
 
-@pytest.fixture
-def results(tmp_path):
-    """A results folder with a study of one trial, which has a picture."""
-    folder = tmp_path / "edges"
-    folder.mkdir()
-    study = optuna.create_study(
-        study_name="edges",
-        storage=open_storage(default_url(folder)),
-        directions=["minimize"] * 2,
-    )
-    study.set_metric_names(["loss", "params"])
-    (folder / "artifacts").mkdir()
-    trial = study.ask()
-    Image.new("RGB", (30, 20), "red").save(tmp_path / "preview.png")
-    upload_artifact(
-        artifact_store=FileSystemArtifactStore(str(folder / "artifacts")),
-        file_path=str(tmp_path / "preview.png"),
-        study_or_trial=trial,
-    )
-    study.tell(trial, [0.01, 59])
-    return tmp_path
+def untrained(config: Config, report: Any) -> TrainResult:
+    """In place of a training: fresh weights and a made-up loss."""
+    torch.manual_seed(config.train.seed)
+    model = build_model(config.model).eval()
+    loss = LOSSES[config.model.capacity]
+    curve = [Point(100 * n, n, 0.1, loss * (4 - n), loss, 0.01) for n in (1, 2, 3)]
+    for point in curve:
+        report(Progress(point.step, 0, point.seconds, 0.1, point.l2, point.l2, model))
+    return TrainResult(model, loss, loss, "iterations", 300, 2400, 3.0, {}, curve, "cpu")
 
 
-@pytest.fixture
-def address(results):
-    """The address that a dashboard in a process of its own prints, its wished port being taken."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        process = subprocess.Popen(
-            [sys.executable, "-c", START, str(results), str(port)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": ""},
-        )
-        try:
-            line = process.stdout.readline()
-            found = re.fullmatch(
-                r"edges: (http://127\.0\.0\.1:(\d+)/dashboard/studies/\d+) .*\n", line
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with a study of four trials."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "edges.yaml").write_text(STUDY)
+    plan = make_plan(str(folder / "edges.yaml"))
+    place = folder / "results" / "edges"
+    prepare.make_folder(place)
+    study = prepare.create_study(plan, open_storage(default_url(place)))
+    for capacity in (1, 2, 3):
+        study.enqueue_trial({"model.capacity": capacity})
+    job = Job("edges", plan.document(), default_url(place), str(place), None, None, None, 0, "")
+    assert run(job, lambda *_, **__: None, Stop(), untrained) == "the budget is spent"
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    return folder / "results"
+
+
+class Server:
+    """`clapp dashboard edges`, its wished port being taken."""
+
+    def __init__(self, results: Path, *options: str, **environment: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            self.wished = taken.getsockname()[1]
+            command = [sys.executable, "-m", "clapp", "dashboard", "edges", *options]
+            self.process = subprocess.Popen(
+                [*command, "--results", str(results), "--port", str(self.wished)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "", **environment},
             )
-            assert found, line + process.stderr.read()
-            assert int(found[2]) != port
-            yield found[1]
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=20)
-        finally:
-            process.kill()
-            process.wait()
-    assert process.returncode == 0
+            line = self.process.stdout.readline()
+        found = re.fullmatch(r"edges: (http://127\.0\.0\.1:(\d+))(/\S+) \(Ctrl-C ends it\)\n", line)
+        assert found, line + self.process.stderr.read()
+        self.hint = self.process.stdout.readline()
+        self.root, self.port, self.page = found[1], int(found[2]), found[1] + found[3]
+
+    def get(self, path: str) -> bytes:
+        with urllib.request.urlopen(self.root + path, timeout=60) as answer:
+            assert answer.status == 200
+            return answer.read()
+
+    def detail(self) -> dict[str, Any]:
+        return json.loads(self.get(f"/api/studies/{self.page.rpartition('/')[2]}"))
+
+    def stop(self) -> tuple[int, str, str]:
+        self.process.send_signal(signal.SIGINT)
+        out, err = self.process.communicate(timeout=60)
+        return self.process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def server(results: Path) -> Iterator[Server]:
+    started = Server(results)
+    try:
+        yield started
+        code, out, err = started.stop()
+    finally:
+        started.process.kill()
+        started.process.communicate()
+    assert code == 0
+    here = f"ssh -L {started.port}:127.0.0.1:{started.port} {socket.gethostname()}"
+    assert started.hint == f"from another machine: {here}, then open the same address there\n"
     assert out == ""
-    assert "Traceback" not in err
-    assert f"port {port} is not available" in err
+    assert started.port != started.wished
+    assert err == f"port {started.wished} is not available; taking a free one\ndashboard stopped\n"
 
 
-def get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=20) as answer:
-        assert answer.status == 200
-        return answer.read()
+def test_the_study_page_shows_graphs(server: Server, browser: Browser) -> None:
+    browser.open(server.page, 1400, 2600)
+    drawn = "[...document.querySelectorAll('[id^=\"user-defined-plot:\"] .gtitle')]"
+    browser.wait_for(f"{drawn}.length == 3")
+    assert set(browser.run(f"return {drawn}.map(title => title.textContent)")) == {
+        "Front: the lowest loss for its size",
+        "Hypervolume: how far the front has come",
+        "Learning curves of the front",
+    }
+    points = "document.querySelectorAll('[id=\"user-defined-plot:front\"] .points path').length"
+    assert browser.run(f"return {points}") == 3
+    # Its own plot of trials over time has a colour for those over a limit.
+    browser.wait_for("document.body.textContent.includes('Infeasible')")
+    assert browser.errors() == []
 
 
-def test_page_trials_and_pictures_are_served(address, results):
-    root, study_id = re.fullmatch(r"(http://.*)/dashboard/studies/(\d+)", address).groups()
-    assert b"<html" in get(address)
-    assert [s["study_name"] for s in json.loads(get(f"{root}/api/studies"))["study_summaries"]] == [
-        "edges"
-    ]
-    detail = json.loads(get(f"{root}/api/studies/{study_id}"))
-    assert detail["objective_names"] == ["loss", "params"]
-    (trial,) = detail["trials"]
-    assert trial["values"] == [0.01, 59]
-    (artifact,) = trial["artifacts"]
-    picture = get(f"{root}/artifacts/{study_id}/{trial['trial_id']}/{artifact['artifact_id']}")
-    assert picture == (results / "preview.png").read_bytes()
+def test_the_trial_page_shows_pictures_words_and_files(server: Server, browser: Browser) -> None:
+    browser.open(f"{server.page}/trials?numbers=2", 1400, 2600)
+    loaded = "[...document.images].filter(i => i.naturalWidth > 0).map(i => i.alt)"
+    browser.wait_for(f"{loaded}.includes('preview.png') && {loaded}.includes('curve.svg')")
+    text = browser.run("return document.body.textContent")
+    assert "4 blocks of 2 channels, 3x3, GELU, normalised before the convolution" in text
+    assert "model.safetensors" in text
+    cells = browser.run("return [...document.querySelectorAll('td')].map(c => c.textContent)")
+    params, flops = cost({"capacity": 2})
+    assert cells == ["0.002", f"{params:,}", f"{flops:,}", "300", "3.0 s", "iterations"]
+    assert browser.errors() == []
 
 
-def test_no_such_study(results):
+def test_the_study_note_links_to_the_best(server: Server, browser: Browser) -> None:
+    browser.open(f"{server.page}/note", 1400, 1200)
+    links = "[...document.querySelectorAll('td a')]"
+    browser.wait_for(f"{links}.length == 3")
+    assert browser.run("return document.querySelector('h1').textContent") == "edges"
+    browser.run(f"{links}[1].click()")
+    browser.wait_for("document.body.textContent.includes('Trial 2 (trial_id=3)')")
+    assert browser.errors() == []
+
+
+def test_the_best_trials_are_those_within_the_limits(server: Server) -> None:
+    detail = server.detail()
+    assert detail["objective_names"] == ["loss", "params", "flops"]
+    assert {trial["number"] for trial in detail["best_trials"]} == FRONT
+    assert all(trial["state"] == "Complete" for trial in detail["trials"])
+    over = {t["number"] for t in detail["trials"] if any(v > 0 for v in t["constraints"])}
+    assert over == {OVER_LIMIT}
+
+
+def test_every_trial_has_its_files_and_the_front_onnx(server: Server, results: Path) -> None:
+    deadline = time.monotonic() + 240
+    while True:
+        detail = server.detail()
+        files = {t["number"]: {a["filename"]: a for a in t["artifacts"]} for t in detail["trials"]}
+        if all("model.onnx" in files[number] for number in FRONT) or time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+    usual = {"preview.png", "curve.svg", "model.safetensors"}
+    for number in range(4):
+        assert set(files[number]) == usual | ({"model.onnx"} if number in FRONT else set())
+    study, trial = server.page.rpartition("/")[2], detail["trials"][1]["trial_id"]
+    served = {
+        name: server.get(f"/artifacts/{study}/{trial}/{artifact['artifact_id']}")
+        for name, artifact in files[1].items()
+    }
+    kept = results / "edges" / "trials" / "00001"
+    assert all(served[name] == (kept / name).read_bytes() for name in usual)
+
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(served["model.onnx"])
+    assert [one.name for one in session.get_inputs()] == ["image"]
+
+
+def test_a_trial_without_its_files_gets_no_onnx_and_is_not_tried_again(tmp_path: Path) -> None:
+    study = optuna.create_study(directions=["minimize"] * 2)
+    study.set_metric_names(["loss", "params"])
+    known = {"config": {}, "loss": 0.1, "params": 9, "flops": 9}
+    study.add_trial(create_trial(values=[0.1, 9], user_attrs=known))
+    store, missing = open_artifacts(None, tmp_path), set[int]()
+    attach(study, tmp_path, store, missing)
+    assert missing == {0}
+    (tmp_path / "trials").mkdir()
+    attach(study, tmp_path, store, missing)
+    assert missing == {0}
+    assert list((tmp_path / "artifacts").iterdir()) == []
+
+
+def test_it_opens_a_browser_when_asked(results: Path, tmp_path: Path) -> None:
+    opened = tmp_path / "opened"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {opened}.part && mv {opened}.part {opened}\n')
+    browser.chmod(0o755)
+    server = Server(results, "--open", BROWSER=f"{browser} %s")
+    try:
+        deadline = time.monotonic() + 60
+        while not opened.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert opened.read_text() == server.page
+        assert server.stop()[0] == 0
+    finally:
+        server.process.kill()
+        server.process.communicate()
+
+
+def test_an_unreadable_overview_is_no_reason_not_to_serve() -> None:
+    study = optuna.create_study()  # without names of its objectives: not made by CLAPP
+    Overview(study).refresh()
+    assert study._storage.get_study_system_attrs(study._study_id) == {}
+
+
+def test_no_such_study(results: Path) -> None:
     with pytest.raises(UserError, match="no study named 'corners'"):
         serve("corners", results)
 
 
-def test_no_such_interface(results):
+def test_no_such_interface(results: Path) -> None:
     with pytest.raises(UserError, match=r"192\.0\.2\.1:0: cannot be listened on"):
         serve("edges", results, port=0, host="192.0.2.1")

@@ -126,8 +126,9 @@ def curves_graph(front: Sequence[Candidate], curves: Mapping[int, Sequence[Any]]
     ]
     values = [value for trace in traces for value in trace["y"]]
     layout = {
-        "xaxis": _axis("iterations"),
+        "xaxis": _axis("iterations") | {"rangemode": "tozero"},
         "yaxis": _log_axis("validation L2", values),
+        "showlegend": True,
         "legend": {"title": {"text": "parameters"}, "font": {"size": 11}},
     }
     return _figure("Learning curves of the front", traces, layout)
@@ -167,7 +168,7 @@ def _axis(title: str) -> Figure:
 def _log_axis(title: str, values: Sequence[float]) -> Figure:
     """A logarithmic axis, marked at powers of ten, and between them if these are few."""
     decades = math.log10(max(*values, _LEAST) / max(min(values), _LEAST))
-    dtick = "D2" if decades < 2 else 1
+    dtick = "D1" if decades < 1 else "D2" if decades < 2 else 1  # all, 1 2 5, powers of ten
     return _axis(title) | {"type": "log", "dtick": dtick, "tickformat": ",~r"}
 
 

@@ -1,5 +1,6 @@
 """What a trained trial leaves: its folder, its files in the dashboard, a note to read there."""
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,11 +85,17 @@ def _note(
     values: Mapping[str, float],
     pictures: Iterable[str],
 ) -> str:
-    cells = {_FORMATS[name][0]: _FORMATS[name][1].format(v) for name, v in values.items()}
+    # The dashboard does not break lines that are wider than its window.
+    words = "  \n".join(textwrap.wrap(in_words(config), 80))
+    cells = {
+        _FORMATS[name][0]: _FORMATS[name][1].format(values[name])
+        for name in _FORMATS
+        if name in values
+    }
     cells["iterations"] = f"{attributes['iterations']:,}"
     cells["training"] = f"{attributes['seconds']:.1f} s"
     cells["ended by"] = attributes["stop_reason"]
     figures = markdown_table(list(cells), [list(cells.values())])
     differences = dump_yaml(nest(attributes["config"]))
     keys = f"Differences from the defaults:\n\n```yaml\n{differences}```"
-    return "\n\n".join([f"**{in_words(config)}**", figures, *pictures, keys])
+    return "\n\n".join([f"**{words}**", figures, *pictures, keys])
