@@ -156,6 +156,10 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key.")
     ] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(metavar="wandb|tensorboard", help="Follow it there; repeatable."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Train one configuration and write weights, configuration, curve and preview."""
@@ -165,7 +169,7 @@ def train(
 
         loaded = load_config(config, set_ or ())
         prepare_process()
-        document = train_to_folder(loaded, out or Path(loaded.train.output_dir))
+        document = train_to_folder(loaded, out or Path(loaded.train.output_dir), log or ())
     if json:
         print_json(document)
     else:

@@ -48,6 +48,10 @@ def optimize(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key; repeatable."),
     ] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(metavar="wandb|tensorboard", help="Follow every trial there; repeatable."),
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew; the old study is kept under another name.")
     ] = False,
@@ -74,7 +78,8 @@ def optimize(
         plan = make_plan(study, set_ or (), overrides)
         if device is not None:
             plan.config({}, seed=0, device=device)  # refuses an unknown device now
-    code = run_study(plan, Options(results, storage, workers, device, artifacts, fresh))
+    options = Options(results, storage, workers, device, artifacts, fresh, tuple(log or ()))
+    code = run_study(plan, options)
     raise typer.Exit(code)
 
 

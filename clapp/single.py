@@ -1,5 +1,6 @@
 """`clapp train`: one configuration, trained and written to a folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,20 +8,27 @@ from loguru import logger
 
 from clapp.config import Config
 from clapp.preview import write_preview
+from clapp.study.plan import differences
+from clapp.trackers import Trackers, check_trackers
 from clapp.training import Progress, train
-from clapp.trialfiles import save_trained
+from clapp.trialfiles import PREVIEW, save_trained
 
 
-def train_to_folder(config: Config, folder: Path) -> dict[str, Any]:
+def train_to_folder(config: Config, folder: Path, log: Sequence[str] = ()) -> dict[str, Any]:
     """Train `config`, log each validation, and write the folder that `clapp.load` reads.
 
     Every `train.output_log_interval` iterations the preview of the moment is written to
     FOLDER/previews, so that one can watch the network learn.
 
+    Args:
+        log: trackers that follow it too, see `clapp.trackers`.
+
     Raises:
-        UserError: the pictures cannot be had, or the device is not there.
+        UserError: no such tracker, the pictures cannot be had, or the device is not there.
         OSError: the folder cannot be written.
     """
+    check_trackers(log)
+    trackers = Trackers(log, folder)
     (folder / "previews").mkdir(parents=True, exist_ok=True)  # fails now, not after the training
     due = config.train.output_log_interval
 
@@ -36,15 +44,21 @@ def train_to_folder(config: Config, folder: Path) -> dict[str, Any]:
         )
         if progress.step >= due:
             due += config.train.output_log_interval
-            write_preview(folder / "previews" / f"{progress.step:06d}.png", progress.model, config)
+            picture = folder / "previews" / f"{progress.step:06d}.png"
+            write_preview(picture, progress.model, config)
+            trackers.picture(picture)
         return False
 
-    result = train(config, report)
+    trackers.start(folder.name, "clapp train", differences(config))
+    result = train(config, trackers.follow(report))
     save_trained(folder, config, result)
-    return {
+    trackers.picture(folder / PREVIEW)
+    summary = {
         "path": str(folder),
         "loss": result.loss,
         "iterations": result.iterations,
         "seconds": result.seconds,
         "stop_reason": result.stop_reason,
     }
+    trackers.finish(summary)
+    return summary

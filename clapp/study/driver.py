@@ -30,6 +30,7 @@ from clapp.study.plan import Plan
 from clapp.study.snapshot import Snapshot, Watcher
 from clapp.study.storage import default_url, is_sqlite, open_storage, redact, storage_errors
 from clapp.study.trials import enqueue_again, interrupt, trained
+from clapp.trackers import check_trackers
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -53,6 +54,8 @@ class Options:
     device: str | None = None
     artifacts: str | None = None
     fresh: bool = False
+    log: tuple[str, ...] = ()
+    """Trackers, see `clapp.trackers`."""
 
 
 def run_study(plan: Plan, options: Options, view: View | None = None) -> int:
@@ -69,6 +72,7 @@ def run_study(plan: Plan, options: Options, view: View | None = None) -> int:
         ClappError: the trainings fail again and again.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    check_trackers(options.log)
     with status("preparing the study"):
         run = _prepare(plan, options)
     return run.go(view or make_view(plan.name))
@@ -128,6 +132,7 @@ class Run:
             deadline=None if left is None else time.time() + left,
             first=self._watcher.first,
             salt="" if self._local else f"{socket.gethostname()}-{os.getpid()}",
+            log=options.log,
         )
         self._crew = Crew(job, folder / "logs")
 

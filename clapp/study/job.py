@@ -25,3 +25,5 @@ class Job:
     index: int = 0
     worker: str = ""
     """The worker's name, unique for all time."""
+    log: tuple[str, ...] = ()
+    """Trackers that follow its trials, see `clapp.trackers`."""

@@ -24,9 +24,9 @@ from clapp.study.trials import INTERRUPTED, SURPLUS, is_trained
 from clapp.study.watch import Emit, Watch, same
 
 if TYPE_CHECKING:
-    from clapp.training import TrainResult
+    from clapp.training import Report, TrainResult
 
-Train = Callable[[Config, Watch], "TrainResult"]
+Train = Callable[[Config, "Report"], "TrainResult"]
 
 
 class TrialError(Exception):

@@ -10,6 +10,8 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -21,8 +23,12 @@ from clapp.study.stop import Stop
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.trial import Trial
 
-    from clapp.study.objective import Objective, Train
+    from clapp.study.objective import Train
+    from clapp.study.plan import Plan
+
+    Run = Callable[[Trial, float], list[float]]
 
 FAILURES_IN_A_ROW = 5
 SKIPS_IN_A_ROW = 200
@@ -53,7 +59,7 @@ class Events:
             pass  # the driver died; `Stop` ends this worker
 
 
-def work(study: "Study", objective: "Objective", job: Job, total: int, stop: Stop) -> str:
+def work(study: "Study", objective: "Run", job: Job, total: int, stop: Stop) -> str:
     """Run trials until there is a reason to end, which is returned.
 
     Raises:
@@ -87,7 +93,7 @@ def work(study: "Study", objective: "Objective", job: Job, total: int, stop: Sto
             raise ClappError(f"{failures} trials in a row failed, the last with: {failure}")
 
 
-def _run_one(study: "Study", objective: "Objective") -> str | None:
+def _run_one(study: "Study", objective: "Run") -> str | None:
     """Run one trial; why it failed by itself, if it did."""
     from clapp.study.objective import TrialError
     from clapp.study.trials import INTERRUPTED
@@ -140,7 +146,6 @@ def run(job: Job, emit: Events, stop: Stop, train: "Train | None" = None) -> str
     import optuna
 
     from clapp.study import liveness
-    from clapp.study.objective import Objective
     from clapp.study.plan import plan_from
     from clapp.study.prepare import LOCKS
     from clapp.study.sampler import make_sampler
@@ -162,8 +167,19 @@ def run(job: Job, emit: Events, stop: Stop, train: "Train | None" = None) -> str
             ),
         )
         emit("ready")
-        objective = Objective(plan, job, train, emit, stop)
+        objective = _objective(plan, job, train, emit, stop)
         return work(study, objective, job, plan.file.budget.trials, stop)
+
+
+def _objective(plan: "Plan", job: Job, train: "Train", emit: Events, stop: Stop) -> "Run":
+    from clapp.study.objective import Objective
+
+    if not job.log:
+        return Objective(plan, job, train, emit, stop)
+    from clapp.study.followed import Followed
+
+    followed = Followed(job, train)
+    return partial(followed.call, Objective(plan, job, followed.train, emit, stop))
 
 
 def main() -> int:
