@@ -47,7 +47,11 @@ def train(config: Config, report: Any) -> Any:
     return done
 
 
-def test_trials_that_cannot_join_the_front_are_stopped(tmp_path: Path) -> None:
+def test_trials_that_cannot_join_the_front_are_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+    monkeypatch.setattr("clapp.study.objective.keep", lambda trial, *_: kept.append(trial.number))
     bench = Bench(tmp_path, STOPPING % 0)
     assert bench.work(train) == "the budget is spent"
     trials = bench.trials()
@@ -55,6 +59,7 @@ def test_trials_that_cannot_join_the_front_are_stopped(tmp_path: Path) -> None:
     stopped = [t for t in trials if "stopped" in t.user_attrs]
     assert stopped
     assert {t.state for t in stopped} == {TrialState.PRUNED}
+    assert sorted(kept) == [t.number for t in trials if "skipped" not in t.user_attrs]
     assert all("skipped" not in t.user_attrs for t in stopped)
     finished = [t for t in trials if t.state == TrialState.COMPLETE]
     for trial in stopped:

@@ -94,7 +94,7 @@ def _note(
     }
     cells["iterations"] = f"{attributes['iterations']:,}"
     cells["training"] = f"{attributes['seconds']:.1f} s"
-    cells["ended by"] = attributes["stop_reason"]
+    cells["ended by"] = attributes.get("stop_reason", "the pruner")
     figures = markdown_table(list(cells), [list(cells.values())])
     differences = dump_yaml(nest(attributes["config"]))
     keys = f"Differences from the defaults:\n\n```yaml\n{differences}```"

@@ -181,6 +181,9 @@ class Objective:
         if watch.verdict is not None:
             trial.set_user_attr("timings", timings)
             trial.set_user_attr("iterations", result.iterations)
+            known = {name: trial.user_attrs[name] for name in ("params", "flops")}
+            loss = {"loss": result.loss}
+            keep(trial, Path(self._job.folder), self._artifacts, config, result, loss | known)
             raise TrialPruned(f"stopped early: {watch.verdict}")
         return result
 
