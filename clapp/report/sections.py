@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from clapp.config import flatten
-from clapp.errors import UserError
+from clapp.errors import ConfigError, UserError
 from clapp.files import dump_yaml
 from clapp.front import Candidate, beats
 from clapp.report import words
@@ -17,6 +17,7 @@ from clapp.report.figures.style import TITLES, Figure
 from clapp.report.pictures import Picture, Pictures
 from clapp.study.keep import trial_folder
 from clapp.trialfiles import read_result
+from clapp.words import in_words
 
 
 class Tile(NamedTuple):
@@ -31,6 +32,7 @@ class PickRow(NamedTuple):
     """A row of the table of picks: why this model, in short; `command` exports it."""
 
     why: list[str]
+    words: str
     model: Candidate
     against: str
     command: str
@@ -43,7 +45,7 @@ class FrontRow(NamedTuple):
     others: list[str]
     remark: str
     repeats: str
-    choices: list[tuple[str, str]]
+    words: str
 
 
 class Shown(NamedTuple):
@@ -101,7 +103,6 @@ class Section:
 
 def section(key: str, data: StudyData, pictures: Pictures) -> Section:
     """Prepare the section of a study."""
-    trials = {trial.number: trial for trial in data.trials}
     others = [name for name in data.objectives if name not in ("loss", "params", "flops")]
     return Section(
         key=key,
@@ -110,7 +111,7 @@ def section(key: str, data: StudyData, pictures: Pictures) -> Section:
         lead=words.lead(data),
         tiles=_tiles(data),
         picks=_pick_rows(data),
-        front=[_front_row(data, model, trials[model.trial], others) for model in data.front],
+        front=[_front_row(data, model, others) for model in data.front],
         others=[TITLES[name] for name in others],
         pairs=fronts.pairs(data, classical(data.config["train_data.target_filter"])),
         space=fronts.space(data),
@@ -124,7 +125,7 @@ def section(key: str, data: StudyData, pictures: Pictures) -> Section:
         slices=decisions.slices(data),
         pictures=pictures,
         gallery=[_shown(c, pictures) for c in data.front if c.trial in pictures.previews],
-        ledger=[(_label(k), _value(k, v)) for k, v in data.ledger.items() if k != "seconds"],
+        ledger=_ledger(data.ledger),
         reasons=_reasons(data),
         outcomes=words.outcomes(data),
         provenance=_provenance(data),
@@ -215,6 +216,7 @@ def _pick_rows(data: StudyData) -> list[PickRow]:
         rows.append(
             PickRow(
                 [pick.why for pick in picks],
+                _in_words(model),
                 model,
                 words.compared(model, reference) if reference else "",
                 f"clapp export {data.name} --pick {quoted}",
@@ -223,20 +225,27 @@ def _pick_rows(data: StudyData) -> list[PickRow]:
     return rows
 
 
-def _front_row(data: StudyData, model: Candidate, trial: Trial, others: Sequence[str]) -> FrontRow:
+def _front_row(data: StudyData, model: Candidate, others: Sequence[str]) -> FrontRow:
     remarks = [pick.rule for pick in data.picks if pick.model.trial == model.trial]
     remarks = ["as the reference" if "<" in rule else rule for rule in remarks]
     if model.baseline is not None:
         remarks.append(model.baseline)
-    short = decisions.short_names([*trial.choices])
     repeats = next((r for r in data.repeats if r.trial == model.trial), None)
     return FrontRow(
         model,
         [f"{model.values[name]:.4g}" for name in others],
         ", ".join(remarks),
         _repeats(repeats.mean, repeats.deviation) if repeats else "",
-        [(short[key], _text(value)) for key, value in trial.choices.items()],
+        _in_words(model),
     )
+
+
+def _in_words(model: Candidate) -> str:
+    """The configuration in words; nothing for one that this version does not understand."""
+    try:
+        return in_words(model.config)
+    except ConfigError:
+        return ""
 
 
 def _shown(model: Candidate, pictures: Pictures) -> Shown:
@@ -256,8 +265,14 @@ def _reasons(data: StudyData) -> list[tuple[str, int]]:
     return Counter(found).most_common(8)
 
 
+def _ledger(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The ledger without the seconds, which have a figure."""
+    rest = flatten({key: value for key, value in document.items() if key != "seconds"})
+    return [(_label(k), _value(k, v)) for k, v in rest.items() if v is not None]
+
+
 def _label(key: str) -> str:
-    return key.replace("_", " ")
+    return key.replace("_", " ").replace(".", ": ")
 
 
 def _value(key: str, value: Any) -> str:
@@ -265,9 +280,9 @@ def _value(key: str, value: Any) -> str:
         return f"{_value(key, value[0])} to {_value(key, value[1])}"
     if not isinstance(value, int | float) or isinstance(value, bool):
         return _text(value)
-    if key in ("share", "interval"):
+    if key.endswith(("share", "interval")):
         return f"{100 * value:.3g} %"
-    if key == "wall" or key.endswith("seconds"):
+    if key in ("wall", "total") or key.endswith("seconds") or key.startswith("outcomes."):
         return words.duration(value)
     return words.short(value) if isinstance(value, float) else f"{value:,}"
 
