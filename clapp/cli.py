@@ -10,6 +10,7 @@ import typer
 
 from clapp.bench.cli import bench
 from clapp.console import log_to_stderr, print_json, run_app, status
+from clapp.errors import UserError
 from clapp.pick import describe_rules
 from clapp.process import prepare_process
 
@@ -160,9 +161,18 @@ def train(
         list[str] | None,
         typer.Option(metavar="wandb|tensorboard", help="Follow it there; repeatable."),
     ] = None,
+    trial: Annotated[
+        tuple[str, int] | None,
+        typer.Option(metavar="STUDY N", help="Repeat trial N of a study and compare the losses."),
+    ] = None,
+    results: Results = RESULTS,
+    storage: Storage = None,
     json: AsJson = False,
 ) -> None:
     """Train one configuration and write weights, configuration, curve and preview."""
+    if trial is not None:
+        _repeat(trial, bool(config or set_), results, storage, out, json)
+        return
     with status("loading PyTorch"):
         from clapp.config import load_config
         from clapp.single import train_to_folder
@@ -179,29 +189,24 @@ def train(
         )
 
 
-@app.command()
-def report(
-    studies: Annotated[
-        list[str],
-        typer.Argument(metavar="STUDY...", help="Names of studies, or their results folders."),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(help="File to write; default: report.html in the study's results."),
-    ] = None,
-    results: Results = RESULTS,
-    storage: Storage = None,
-    json: AsJson = False,
+def _repeat(
+    trial: tuple[str, int],
+    configured: bool,
+    results: Path,
+    storage: str | None,
+    out: Path | None,
+    json: bool,
 ) -> None:
-    """One self-contained HTML page about a study, or several side by side."""
-    from clapp.report.page import write_report
+    from clapp.repeat import repeat
 
-    prepare_process()
-    written = write_report(studies, results, storage, out)
+    if configured:
+        raise UserError("--trial repeats a trial as it was: without --config and --set")
+    with status("training the trial again"):
+        repetition = repeat(*trial, results, storage, out)
     if json:
-        print_json(written.document())
+        print_json(repetition.document())
     else:
-        typer.echo(f"{written.path}: {written.bytes / 1e6:.1f} MB in {written.seconds:.1f} s")
+        typer.echo(repetition.describe())
 
 
 @app.command()

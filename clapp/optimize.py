@@ -1,5 +1,6 @@
 """The command line of `optimize.py`: runs studies and nothing else."""
 
+import signal
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -85,6 +86,7 @@ def optimize(
 
 def main() -> NoReturn:
     """Entry point of `optimize.py` and of the `clapp-optimize` command."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C from the start
     run_app(app)
 
 

@@ -14,7 +14,9 @@ from clapp.training import Progress, train
 from clapp.trialfiles import PREVIEW, save_trained
 
 
-def train_to_folder(config: Config, folder: Path, log: Sequence[str] = ()) -> dict[str, Any]:
+def train_to_folder(
+    config: Config, folder: Path, log: Sequence[str] = (), until: int | None = None
+) -> dict[str, Any]:
     """Train `config`, log each validation, and write the folder that `clapp.load` reads.
 
     Every `train.output_log_interval` iterations the preview of the moment is written to
@@ -22,6 +24,7 @@ def train_to_folder(config: Config, folder: Path, log: Sequence[str] = ()) -> di
 
     Args:
         log: trackers that follow it too, see `clapp.trackers`.
+        until: end at the first validation after so many iterations.
 
     Raises:
         UserError: no such tracker, the pictures cannot be had, or the device is not there.
@@ -47,7 +50,7 @@ def train_to_folder(config: Config, folder: Path, log: Sequence[str] = ()) -> di
             picture = folder / "previews" / f"{progress.step:06d}.png"
             write_preview(picture, progress.model, config)
             trackers.picture(picture)
-        return False
+        return until is not None and progress.step >= until
 
     trackers.start(folder.name, "clapp train", differences(config))
     result = train(config, trackers.follow(report))
@@ -59,6 +62,7 @@ def train_to_folder(config: Config, folder: Path, log: Sequence[str] = ()) -> di
         "iterations": result.iterations,
         "seconds": result.seconds,
         "stop_reason": result.stop_reason,
+        "device": result.device,
     }
     trackers.finish(summary)
     return summary

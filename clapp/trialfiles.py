@@ -2,7 +2,6 @@
 
 import json
 import math
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,13 +11,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from clapp import __version__
 from clapp.config import Config, load_config
 from clapp.costs import cost
 from clapp.curve import curve_svg
 from clapp.errors import UserError
 from clapp.files import atomic_path, dump_json, dump_yaml, write_text
 from clapp.model import FilterNet, build_model
+from clapp.provenance import provenance
 
 if TYPE_CHECKING:
     from clapp.training import TrainResult
@@ -148,12 +147,7 @@ def _result(config: Config, result: "TrainResult") -> dict[str, Any]:
         "images": result.images,
         "seconds": result.seconds,
         "timings": result.timings,
-        "device": result.device,
         "params": size.params,
         "flops": size.flops,
-        "versions": {
-            "clapp": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-        },
+        **provenance(config, result.device),
     }

@@ -19,6 +19,7 @@ from clapp.study import prepare, trials
 from clapp.study.job import Job
 from clapp.study.objective import identity
 from clapp.study.plan import Plan, make_plan
+from clapp.study.recovery import Recovery
 from clapp.study.sampler import derived_seed, known_samplers, make_sampler
 from clapp.study.stop import Stop
 from clapp.study.storage import default_url, load_existing, open_storage, redact
@@ -36,7 +37,7 @@ RATE = defaults()["train"]["learning_rate"]
 def result(loss: float = 0.5, reason: str = "iterations") -> Any:
     timings = {"data": 0.02, "step": 0.07, "validate": 0.01}
     return SimpleNamespace(
-        loss=loss, stop_reason=reason, iterations=10, seconds=0.1, timings=timings
+        loss=loss, stop_reason=reason, iterations=10, seconds=0.1, timings=timings, device="cpu"
     )
 
 
@@ -55,7 +56,9 @@ class Bench:
         self.folder = folder / "mine"
         self.url = default_url(self.folder)
         prepare.make_folder(self.folder)
-        self.study = prepare.create_study(self.plan, open_storage(self.url))
+        locks = self.folder / prepare.LOCKS
+        self.study = prepare.create_study(self.plan, open_storage(self.url), locks)
+        self.recovery = Recovery(self.study, locks, True, self.plan.file.max_retry)
         self.events: list[dict[str, Any]] = []
 
     def work(self, fake: Any = train, stop: Stop | None = None, **changes: Any) -> str:
@@ -186,10 +189,10 @@ def test_failures_are_recorded_and_do_not_count(tmp_path: Path) -> None:
     reasons = [trial.user_attrs.get("failed") for trial in bench.trials()]
     assert reasons == ["nan after 10 iterations", "RuntimeError: no memory", None, None]
     # A baseline that failed is tried again by the next run, another trial is not.
-    assert trials.enqueue_again(bench.study, failed_baselines=True) == 1
+    assert trials.enqueue_again(bench.study, 2, failed_baselines=True) == 1
     waiting = bench.trials()[-1]
     assert (waiting.user_attrs["baseline"], waiting.user_attrs["retry_of"]) == ("reference", 0)
-    assert trials.enqueue_again(bench.study, failed_baselines=True) == 0
+    assert trials.enqueue_again(bench.study, 2, failed_baselines=True) == 0
 
 
 def test_a_broken_set_up_ends_after_five_failures(tmp_path: Path) -> None:
@@ -235,7 +238,7 @@ def test_the_end_of_the_time_is_not_the_end_of_the_trial(tmp_path: Path) -> None
     assert bench.work(slow, deadline=time.time() + 0.3) == "the study's time is over"
     (trial,) = bench.trials()
     assert trial.user_attrs["failed"] == "interrupted: the study's time is over"
-    assert trials.enqueue_again(bench.study) == 1
+    assert trials.enqueue_again(bench.study, 2) == 1
     assert bench.trials()[1].system_attrs["fixed_params"] == trial.params
 
 
@@ -288,21 +291,26 @@ def test_a_surplus_trial_keeps_what_was_enqueued(tmp_path: Path) -> None:
     bench.study._storage.set_trial_user_attr(job._trial_id, "skipped", "surplus")
     bench.study._storage.set_trial_state_values(job._trial_id, TrialState.PRUNED)
     assert trials.trained(bench.trials()) == 0
-    assert trials.enqueue_again(bench.study) == 1
+    assert trials.enqueue_again(bench.study, 2) == 1
     assert bench.trials()[2].user_attrs["baseline"] == "b"
 
 
 def test_lost_trials_are_recovered_once_and_not_for_ever(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, "")
+    bench = Bench(tmp_path, "max_retry: 2")
     for attempt in range(1, 4):
         trial = bench.study.ask()
         trial.set_user_attr("worker", "dead")
         trial.suggest_int("model.capacity", 1, 40)
-        prepare.recover(bench.study, bench.folder / "locks", local=True)
-        prepare.recover(bench.study, bench.folder / "locks", local=True)
+        bench.recovery.recover()
+        bench.recovery.recover()
         assert bench.trials()[trial.number].state == TrialState.FAIL
         waiting = [t for t in bench.trials() if t.state == TrialState.WAITING]
-        assert len(waiting) == (attempt < trials.MAX_ATTEMPTS)
+        assert len(waiting) == (attempt < 3)
+    assert [(t.user_attrs.get("retry_of"), t.user_attrs["failed"]) for t in bench.trials()] == [
+        (None, "interrupted: its worker was killed (attempt 1 of 3)"),
+        (0, "interrupted: its worker was killed (attempt 2 of 3)"),
+        (1, "its worker was killed (attempt 3 of 3)"),
+    ]
 
 
 def test_a_changed_study_is_refused(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def follow(folder: Path, *log: str) -> Path:
     plan = make_plan(str(folder / "edges.yaml"))
     place = folder / "edges"
     prepare.make_folder(place)
-    study = prepare.create_study(plan, open_storage(default_url(place)))
+    study = prepare.create_study(plan, open_storage(default_url(place)), place / prepare.LOCKS)
     for capacity in (1, 3, 2):
         study.enqueue_trial({"model.capacity": capacity})
     url = default_url(place)

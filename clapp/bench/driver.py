@@ -144,7 +144,7 @@ def _ours(number: int, folder: Path) -> dict[str, float]:
     prepare_process(threads=1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     plan, url = _plan_of(number), default_url(folder)
-    study = prepare.create_study(plan, open_storage(url))
+    study = prepare.create_study(plan, open_storage(url), folder / prepare.LOCKS)
     job = _job(plan, url, folder, first=len(study.get_trials()))
     _load_what_a_worker_has()
     watch = Watch()

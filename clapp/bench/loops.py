@@ -167,11 +167,11 @@ def _optimize(path: Path, cache: Path, workers: int) -> None:
 
 def _enqueue(plan: Plan, folder: Path, parameters: Sequence[Parameters]) -> None:
     """Create the study as its driver would, with trials that wait."""
-    from clapp.study.prepare import create_study, make_folder
+    from clapp.study.prepare import LOCKS, create_study, make_folder
     from clapp.study.storage import default_url, open_storage
 
     make_folder(folder)
-    study = create_study(plan, open_storage(default_url(folder)))
+    study = create_study(plan, open_storage(default_url(folder)), folder / LOCKS)
     for each in parameters:
         study.enqueue_trial(dict(each))
 

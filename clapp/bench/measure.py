@@ -192,8 +192,10 @@ def machine() -> dict[str, Any]:
     """What the figures were measured on; `device` is the name of the first GPU, or None."""
     import torch
 
+    from clapp.provenance import processor
+
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": cores(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": platform.platform(),
@@ -201,12 +203,3 @@ def machine() -> dict[str, Any]:
         **{name: version(package) for name, package in _PACKAGES.items()},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
-
-
-def _processor() -> str:
-    try:
-        lines = (_PROC / "cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())

@@ -1,6 +1,7 @@
 """The worker processes of a driver: started, listened to, replaced when killed, stopped."""
 
 import json
+import math
 import os
 import secrets
 import socket
@@ -18,9 +19,8 @@ from clapp.study.job import Job
 
 STOP_SECONDS = 2.0
 """Time in which a worker asked to stop may save what it has finished."""
-MAX_CRASHES = 3
-"""Deaths of workers, with no trial finished in between, after which they are not replaced."""
-
+HANG_SECONDS = 120.0
+"""Time beyond its limit in which a trial may still fetch its pictures, validate and be saved."""
 
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -39,6 +39,10 @@ class Worker:
     status: str = "starting: loading PyTorch"
     heard: float = field(default_factory=time.monotonic)
     """When it said something last."""
+    limit: float | None = None
+    """Seconds that its trial may train."""
+    due: float = math.inf
+    """When, on the monotonic clock, its trial has been under way for too long."""
     ended: bool = False
     """It said why it ended, so its end is in order."""
     listener: threading.Thread = field(default_factory=threading.Thread)
@@ -56,10 +60,12 @@ class Crew:
     Attributes:
         template: the job, to which each worker adds its index and name.
         logs: folder for the workers' standard error.
+        patience: deaths of workers, with no trial finished in between, before none is replaced.
     """
 
     template: Job
     logs: Path
+    patience: int
     workers: list[Worker] = field(default_factory=list)
     _events: "SimpleQueue[tuple[Worker, dict[str, Any]]]" = field(default_factory=SimpleQueue)
     _crashes: int = 0
@@ -118,6 +124,9 @@ class Crew:
                 worker.status = "ready"
             case "trial":
                 worker.status = f"trial {event['number']}: preparing"
+                worker.limit = event["limit"]
+                if worker.limit is not None:
+                    worker.due = time.monotonic() + worker.limit + HANG_SECONDS
             case "doing":
                 worker.status = event["text"]
             case "progress":
@@ -135,6 +144,14 @@ class Crew:
         """Whether any worker still runs, or died without a word and may be replaced."""
         return any(w.process.poll() is None or not w.ended for w in self.workers)
 
+    def overdue(self) -> list[Worker]:
+        """Workers whose trial should have ended long ago, each named once."""
+        now = time.monotonic()
+        late = [worker for worker in self.workers if worker.due < now]
+        for worker in late:
+            worker.due = math.inf
+        return late
+
     def finished_a_trial(self) -> None:
         """Forget earlier deaths: the study gets on."""
         self._crashes = 0
@@ -151,7 +168,7 @@ class Crew:
             log = self.logs / f"worker-{worker.index}.log"
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
             messages.append(f"worker {worker.index} {how}; see {log}")
-            if self._crashes <= MAX_CRASHES:
+            if self._crashes <= self.patience:
                 self.workers[position] = self._spawn(worker.index)
         return messages
 

@@ -13,23 +13,34 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import optuna
+from optuna.trial import TrialState
 
 from clapp.console import INTERRUPTED, status
 from clapp.errors import ClappError, UserError
 from clapp.front import print_front, write_front
 from clapp.process import cores
 from clapp.progress import tell
-from clapp.study import prepare
+from clapp.study import liveness, prepare
 from clapp.study.artifacts import check_artifacts
 from clapp.study.crew import Crew
+from clapp.study.dbfile import DatabaseFile
+from clapp.study.failures import writing_results
 from clapp.study.job import Job
 from clapp.study.ledger import write_ledger
 from clapp.study.live import View, make_view
 from clapp.study.overview import Overview
 from clapp.study.plan import Plan
+from clapp.study.recovery import Recovery
 from clapp.study.snapshot import Snapshot, Watcher
-from clapp.study.storage import default_url, is_sqlite, open_storage, redact, storage_errors
-from clapp.study.trials import enqueue_again, interrupt, trained
+from clapp.study.storage import (
+    default_url,
+    is_sqlite,
+    open_storage,
+    redact,
+    storage_errors,
+    storage_lost,
+)
+from clapp.study.trials import trained
 from clapp.trackers import check_trackers
 
 if TYPE_CHECKING:
@@ -75,7 +86,11 @@ def run_study(plan: Plan, options: Options, view: View | None = None) -> int:
     check_trackers(options.log)
     with status("preparing the study"):
         run = _prepare(plan, options)
-    return run.go(view or make_view(plan.name))
+    try:
+        with storage_lost(run.url):
+            return run.go(view or make_view(plan.name))
+    finally:
+        run.close()
 
 
 def _prepare(plan: Plan, options: Options) -> "Run":
@@ -92,22 +107,29 @@ def _prepare(plan: Plan, options: Options) -> "Run":
     check_artifacts(options.artifacts, folder)
     with storage_errors(url):
         storage = open_storage(url)
-        study = prepare.create_study(plan, storage)
-        prepare.recover(study, folder / prepare.LOCKS, local=is_sqlite(url))
-        enqueue_again(study, failed_baselines=True)
-        return Run(plan, options, study, folder, url)
+        study = prepare.create_study(plan, storage, folder / prepare.LOCKS)
+        return Run(plan, options, study, folder, url, DatabaseFile(url, storage))
 
 
 class Run:
     """One run of a study by this process and its workers."""
 
     def __init__(
-        self, plan: Plan, options: Options, study: "Study", folder: Path, url: str
+        self,
+        plan: Plan,
+        options: Options,
+        study: "Study",
+        folder: Path,
+        url: str,
+        database: DatabaseFile,
     ) -> None:
-        self._plan, self._study, self._folder, self._url = plan, study, folder, url
+        self._plan, self._study, self._folder, self.url = plan, study, folder, url
         self._workers = options.workers or cores()
-        self._local = is_sqlite(url)
-        self._locks = folder / prepare.LOCKS
+        self._database = database
+        local, locks = is_sqlite(url), folder / prepare.LOCKS
+        self._recovery = Recovery(study, locks, local, plan.file.max_retry)
+        self._recovery.recover(failed_baselines=True)
+        seat, self._seat = liveness.take_seat(locks)
         self._started = time.monotonic()
         self._elapsed_before: float = study.user_attrs.get(prepare.ELAPSED, 0.0)
         self._overview = Overview(study)
@@ -131,10 +153,16 @@ class Run:
             device=options.device,
             deadline=None if left is None else time.time() + left,
             first=self._watcher.first,
-            salt="" if self._local else f"{socket.gethostname()}-{os.getpid()}",
+            salt="" if local and not seat else f"{socket.gethostname()}-{seat}",
             log=options.log,
         )
-        self._crew = Crew(job, folder / "logs")
+        # A configuration that kills its workers is given up before the study is.
+        patience = self._workers * (plan.file.max_retry + 2)
+        self._crew = Crew(job, folder / "logs", patience)
+
+    def close(self) -> None:
+        """Give up the seat among the drivers of the study."""
+        os.close(self._seat)
 
     def go(self, view: View) -> int:
         """Run to the end; returns the exit code."""
@@ -144,7 +172,7 @@ class Run:
         if before >= total or (left is not None and left <= 0):
             return self._nothing_to_do(view, before >= total)
         view.message(
-            f"{self._plan.name}: {before} of {total} trials trained; storage {redact(self._url)}"
+            f"{self._plan.name}: {before} of {total} trials trained; storage {redact(self.url)}"
         )
         view.message(f"starting {self._workers} worker{'s' * (self._workers > 1)}")
         handlers = {s: signal.signal(s, self._interrupted) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -171,15 +199,18 @@ class Run:
         next_look = next_recovery = next_elapsed = 0.0
         while not self._stopping and self._crew.at_work():
             self._listen(view, wait=0.1)
+            for worker in self._crew.overdue():
+                self._recovery.hung(worker)
             for message in self._crew.replace_killed():
                 view.message(message)
             now = time.monotonic()
             with view.doing("waiting for the storage"):
                 if now >= next_recovery:
                     next_recovery = now + RECOVER_SECONDS
-                    prepare.recover(self._study, self._locks, local=self._local)
+                    self._recovery.recover()
                 if now >= next_look:
                     next_look = now + SHOW_SECONDS
+                    self._database.check()
                     view.update(self._look())
                 if now >= next_elapsed:
                     next_elapsed = now + ELAPSED_SECONDS
@@ -216,8 +247,9 @@ class Run:
             workers=[worker.describe() for worker in self._crew.workers],
             again=again,
         )
-        if shown.finished:
+        if any(trial.state != TrialState.FAIL for trial in shown.finished):
             self._crew.finished_a_trial()
+        if shown.finished:
             self._overview.refresh_graphs()
         return shown
 
@@ -235,15 +267,16 @@ class Run:
     def _end(self) -> None:
         """Stop what still runs; a trial that was under way is run again next time."""
         self._crew.stop()
-        ours = {worker.name for worker in self._crew.workers}
-        for trial in prepare.running(self._study):
-            if trial.user_attrs.get("worker") in ours:
-                interrupt(self._study, trial, "stopped by the user")
-        enqueue_again(self._study)
+        self._recovery.stopped({worker.name for worker in self._crew.workers})
         self._save_elapsed()
-        write_front(self._folder, self._study)
-        write_ledger(self._folder, self._study)
+        self._write_front()
         self._overview.refresh()
+        self._database.put_back()
+
+    def _write_front(self) -> None:
+        with writing_results(self._folder):
+            write_front(self._folder, self._study)
+            write_ledger(self._folder, self._study)
 
     def _conclude(self, view: View) -> int:
         """Say how it ended."""
@@ -269,10 +302,7 @@ class Run:
     def _say_what_next(self, view: View) -> None:
         name = self._plan.name
         view.message(f"{self._folder / 'front.json'}, {self._folder / 'front.csv'}")
-        view.message(
-            f"next: clapp report {name}\n      clapp export {name} --pick knee\n"
-            f"      clapp dashboard {name}"
-        )
+        view.message(f"next: clapp export {name} --pick knee\n      clapp dashboard {name}")
 
     def _nothing_to_do(self, view: View, by_trials: bool) -> int:
         budget = self._plan.file.budget
@@ -284,8 +314,7 @@ class Run:
         view.message(
             f"study {self._plan.name} is finished: {spent}; raise --trials or --timeout to go on"
         )
-        write_front(self._folder, self._study)
-        write_ledger(self._folder, self._study)
+        self._write_front()
         print_front(self._study)
         self._say_what_next(view)
         return 0

@@ -5,7 +5,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
 
 from clapp.config import Layer, Section, merge, validate
 from clapp.errors import UserError
@@ -81,6 +88,8 @@ class StudyFile(Section):
     pruner: Annotated[pruners.AnyPruner, BeforeValidator(pruners.parse)] = pruners.Nothing()
     """Its name, or a mapping of `name` and settings."""
     budget: Budget = Budget()
+    max_retry: NonNegativeInt = 2
+    """How often a configuration is tried again after its worker was killed."""
     baselines: dict[str, dict[str, Any]] = Field(default_factory=_reference)
     """Named configurations tried first, each laid over `config`."""
     seed: Annotated[int, Field(ge=0)] = 0

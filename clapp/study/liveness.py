@@ -5,9 +5,12 @@ Process ids do not tell: they are reused, and a container gives every run the sa
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from clapp.cache import try_lock
 
 
 def _lock(folder: Path, worker: str) -> FileLock:
@@ -24,6 +27,17 @@ def alive(folder: Path, worker: str) -> Iterator[None]:
             yield
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def take_seat(folder: Path) -> tuple[int, int]:
+    """The lowest number that no other driver of this folder has.
+
+    Returns:
+        The number, and a descriptor that holds it until it is closed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    locks = (try_lock(folder / f"driver-{number}.lock") for number in count())
+    return next((number, lock) for number, lock in enumerate(locks) if lock is not None)
 
 
 def is_known(folder: Path, worker: str) -> bool:

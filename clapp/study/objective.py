@@ -7,14 +7,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from loguru import logger
 from optuna.exceptions import TrialPruned
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from clapp.config import Config
 from clapp.costs import cost, measure
-from clapp.errors import ConfigError, FeederError, UserError, one_line
+from clapp.errors import ConfigError, one_line
+from clapp.provenance import provenance
 from clapp.study.artifacts import open_artifacts
+from clapp.study.failures import failed, writing_results
 from clapp.study.job import Job
 from clapp.study.keep import keep
 from clapp.study.plan import Plan, differences
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
     from clapp.training import Report, TrainResult
 
 Train = Callable[[Config, "Report"], "TrainResult"]
-
-
-class TrialError(Exception):
-    """A trial that failed; the study goes on."""
 
 
 class Objective:
@@ -52,7 +49,7 @@ class Objective:
         Raises:
             TrialPruned: skipped; the user attribute `skipped` says why.
             TrialError: failed or interrupted; the user attribute `failed` says why.
-            UserError, FeederError: nothing else can be trained either.
+            UserError, FeederError: nothing else can be trained or kept either.
         """
         self._violations, start = {}, time.perf_counter()
         trial.set_user_attr("worker", self._job.worker)
@@ -73,13 +70,14 @@ class Objective:
             ("iterations", result.iterations),
             ("seconds", round(result.seconds, 3)),
             ("loss", result.loss),
+            ("provenance", provenance(config, result.device)),
         ):
             trial.set_user_attr(name, value)
         if "loss" in self._limits:
             self._constrain(trial, {"loss": result.loss})
         watch.keep_curve()
         start = time.perf_counter()
-        keep(trial, Path(self._job.folder), self._artifacts, config, result, values)
+        self._keep(trial, config, result, values)
         timings["keep"] = round(time.perf_counter() - start, 4)
         trial.set_user_attr("timings", timings)
         return [values[name] for name in self._plan.file.objectives]
@@ -157,45 +155,42 @@ class Objective:
     def _trained(
         self, trial: Trial, config: Config, watch: Watch, timings: dict[str, float]
     ) -> "TrainResult":
-        self._emit("trial", number=trial.number)
+        self._emit("trial", number=trial.number, limit=config.train.max_seconds)
         try:
             with self._stop.interrupts():
                 result = self._train(config, watch)
         except KeyboardInterrupt:
-            self._fail(trial, f"{INTERRUPTED}: stopped by the user")
+            raise failed(trial, f"{INTERRUPTED}: stopped by the user") from None
         except ConfigError as error:  # such as pictures too small for this network
             self._skip(trial, f"invalid: {one_line(error)[:300]}")
-        except (UserError, FeederError) as error:
-            trial.set_user_attr("failed", one_line(error)[:300])
-            raise
-        except Exception as error:
-            self._fail(trial, f"{type(error).__name__}: {one_line(error)[:300]}", error)
         if watch.duplicate is not None:
             trial.set_user_attr("duplicate_of", watch.duplicate)
             self._skip(trial, "duplicate")
         if watch.interrupted is not None:
-            self._fail(trial, watch.interrupted)
+            raise failed(trial, watch.interrupted)
         timings |= {name: round(seconds, 4) for name, seconds in result.timings.items()}
         if result.stop_reason == "nan" or result.loss != result.loss:
-            self._fail(trial, f"nan after {result.iterations} iterations")
+            raise failed(trial, f"nan after {result.iterations} iterations")
         if watch.verdict is not None:
             trial.set_user_attr("timings", timings)
             trial.set_user_attr("iterations", result.iterations)
+            trial.set_user_attr("provenance", provenance(config, result.device))
             known = {name: trial.user_attrs[name] for name in ("params", "flops")}
             loss = {"loss": result.loss}
-            keep(trial, Path(self._job.folder), self._artifacts, config, result, loss | known)
+            self._keep(trial, config, result, loss | known)
             raise TrialPruned(f"stopped early: {watch.verdict}")
         return result
+
+    def _keep(
+        self, trial: Trial, config: Config, result: "TrainResult", values: dict[str, float]
+    ) -> None:
+        folder = Path(self._job.folder)
+        with writing_results(folder):
+            keep(trial, folder, self._artifacts, config, result, values)
 
     def _skip(self, trial: Trial, reason: str) -> NoReturn:
         trial.set_user_attr("skipped", reason)
         raise TrialPruned(f"skipped: {reason}")
-
-    def _fail(self, trial: Trial, reason: str, cause: Exception | None = None) -> NoReturn:
-        trial.set_user_attr("failed", reason)
-        if cause is not None:
-            logger.opt(exception=cause).error(f"trial {trial.number} failed")
-        raise TrialError(reason) from cause
 
 
 def identity(config: Config) -> str:

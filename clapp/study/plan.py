@@ -11,7 +11,7 @@ from clapp.study.space import RESERVED, Space, load_space, refusal
 
 # Successes must not stop a trial: every good network would then tie at the threshold.
 ENGINE = Layer("the study engine", {"train": {"stop_l2_loss": None}})
-CHANGEABLE = ("description", "budget", "sampler", "pruner", "limits")
+CHANGEABLE = ("description", "budget", "sampler", "pruner", "limits", "max_retry")
 """Keys of a study file that may change between runs of the same study."""
 
 

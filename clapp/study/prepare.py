@@ -3,6 +3,7 @@
 import warnings
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import optuna
@@ -10,16 +11,14 @@ from loguru import logger
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
 
 from clapp.errors import UserError
 from clapp.study import liveness
 from clapp.study.plan import Plan, first_difference
-from clapp.study.trials import enqueue_again, interrupt
+from clapp.study.recovery import enqueuing
 
 if TYPE_CHECKING:
     from optuna import Study
-    from optuna.trial import FrozenTrial
 
 DEFINITION = "definition"
 ELAPSED = "elapsed"
@@ -45,21 +44,25 @@ def make_folder(folder: Path) -> None:
     Raises:
         UserError: it cannot.
     """
-    probe = folder / ".writable"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        with TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise UserError(f"{folder}: results cannot be written: {error.strerror}") from error
 
 
-def create_study(plan: Plan, storage: BaseStorage) -> "Study":
+def create_study(plan: Plan, storage: BaseStorage, locks: Path) -> "Study":
     """The study of `plan`, new with its baselines enqueued, or as it was left.
 
     Raises:
         UserError: it was started with another definition.
     """
+    with enqueuing(locks):
+        return _create_study(plan, storage)
+
+
+def _create_study(plan: Plan, storage: BaseStorage) -> "Study":
     directions = [StudyDirection.MINIMIZE] * len(plan.file.objectives)
     try:
         study = optuna.create_study(
@@ -95,36 +98,6 @@ def _enqueue_baselines(plan: Plan, study: "Study") -> None:
     for name in plan.file.baselines:
         if name not in there:
             study.enqueue_trial(plan.baseline_parameters(name), user_attrs={"baseline": name})
-
-
-def recover(study: "Study", locks: Path, *, local: bool) -> None:
-    """Fail the running trials whose workers are dead, and enqueue what was lost.
-
-    Args:
-        locks: where workers of this results folder show that they live.
-        local: all workers of the study use this folder, so one unknown to it is dead.
-    """
-    for trial in running(study):
-        if _is_stale(trial, locks, local) and interrupt(study, trial, "its worker was killed"):
-            logger.warning(f"trial {trial.number}: its worker was killed")
-            liveness.forget(locks, str(trial.user_attrs.get("worker")))
-    enqueue_again(study)
-
-
-def running(study: "Study") -> "list[FrozenTrial]":
-    """The trials that are being trained, as the storage knows them."""
-    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-
-
-def _is_stale(trial: "FrozenTrial", locks: Path, local: bool) -> bool:
-    worker = trial.user_attrs.get("worker")
-    if worker is None:
-        # Either just asked for, or its worker died before it could say who it is.
-        started = trial.datetime_start
-        return local and started is not None and (datetime.now() - started).total_seconds() > 10
-    if not local and not liveness.is_known(locks, worker):
-        return False  # of another machine: its heartbeat decides
-    return not liveness.is_alive(locks, worker)
 
 
 def set_aside(plan: Plan, folder: Path, storage: BaseStorage | None) -> None:

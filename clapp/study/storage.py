@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import optuna
 import sqlalchemy
 from filelock import FileLock
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from clapp.errors import UserError
 from clapp.study.batching import BatchingStorage
+from clapp.study.failures import GO_ON
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -125,10 +126,28 @@ def storage_errors(url: str) -> Iterator[None]:
             f"--storage {shown}: not a database URL; expected is one such as "
             "sqlite:///study.db or postgresql://user@host/name"
         ) from error
-    except (OSError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        cause = error.__cause__ or error
-        reason = redact(str(getattr(cause, "orig", None) or cause)).splitlines()[0]
-        raise UserError(f"storage {shown}: cannot be used: {reason}") from error
+    except (OSError, SQLAlchemyError, StorageInternalError) as error:
+        raise UserError(f"storage {shown}: cannot be used: {_reason(error)}") from error
+
+
+@contextmanager
+def storage_lost(url: str) -> Iterator[None]:
+    """Turn a storage that fails while a study is being run into one line without passwords."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError, UnboundLocalError) as error:
+        if isinstance(error, UnboundLocalError):  # Optuna's, where it can tell no more either
+            if not isinstance(error.__context__, StorageInternalError):
+                raise
+            error = error.__context__
+        raise UserError(
+            f"storage {redact(url)}: does not work any more: {_reason(error)}; {GO_ON} once it does"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__ or error
+    return redact(str(getattr(cause, "orig", None) or cause)).splitlines()[0]
 
 
 def load_existing(study: str, results: Path, storage: str | None = None) -> "Study":

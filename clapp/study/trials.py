@@ -1,6 +1,6 @@
 """What the trials of a study stand for: trained, skipped, failed, or lost and to be run again."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from optuna.exceptions import UpdateFinishedTrialError
@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED = "interrupted"
 SURPLUS = "surplus"
-MAX_ATTEMPTS = 3
-"""A configuration whose worker was killed this often is not tried again."""
 
 
 def is_trained(trial: FrozenTrial) -> bool:
@@ -34,6 +32,13 @@ def is_lost(trial: FrozenTrial) -> bool:
         # A heartbeat that ran out leaves no reason.
         return not is_failed(trial)
     return trial.user_attrs.get("skipped") == SURPLUS and "fixed_params" in trial.system_attrs
+
+
+def enqueued_as(attributes: Mapping[str, Any]) -> tuple[str, Any] | None:
+    """What a trial was enqueued for, from its user attributes: a baseline, or a lost trial."""
+    if "retry_of" in attributes:
+        return ("retry_of", attributes["retry_of"])
+    return ("baseline", attributes["baseline"]) if "baseline" in attributes else None
 
 
 def count(trials: Iterable[FrozenTrial], state: TrialState) -> int:
@@ -65,18 +70,37 @@ def last_skip(trials: Sequence[FrozenTrial]) -> str:
 
 def interrupt(study: "Study", trial: FrozenTrial, reason: str) -> bool:
     """Fail a running trial for a reason outside of it; False when it has finished meanwhile."""
+    return fail(study, trial, f"{INTERRUPTED}: {reason}")
+
+
+def fail(study: "Study", trial: FrozenTrial, reason: str) -> bool:
+    """Fail a running trial; False when it has finished meanwhile."""
     storage = study._storage
     try:
-        storage.set_trial_user_attr(trial._trial_id, "failed", f"{INTERRUPTED}: {reason}")
+        storage.set_trial_user_attr(trial._trial_id, "failed", reason)
         return storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
     except UpdateFinishedTrialError:
         return False
 
 
-def enqueue_again(study: "Study", *, failed_baselines: bool = False) -> int:
+def killed(study: "Study", trial: FrozenTrial, max_retry: int) -> bool:
+    """Fail a running trial whose worker was killed: it is lost, or failed after its last attempt.
+
+    False when it has finished meanwhile.
+    """
+    attempt = trial.user_attrs.get("attempt", 1)
+    reason = f"its worker was killed (attempt {attempt} of {max_retry + 1})"
+    if attempt <= max_retry:
+        return interrupt(study, trial, reason)
+    return fail(study, trial, reason)
+
+
+def enqueue_again(study: "Study", max_retry: int, *, failed_baselines: bool = False) -> int:
     """Enqueue the parameters of lost trials that nobody enqueued yet; returns how many.
 
     Args:
+        study: its trials.
+        max_retry: how often a configuration whose worker was killed is tried again.
         failed_baselines: also the baselines that failed by themselves.
     """
     trials = study.get_trials(deepcopy=False)
@@ -87,17 +111,17 @@ def enqueue_again(study: "Study", *, failed_baselines: bool = False) -> int:
         if trial.number not in retried
         and (is_lost(trial) or (failed_baselines and is_failed(trial) and _is_baseline(trial)))
     ]
-    return sum(_enqueue_copy(study, trial) for trial in lost)
+    return sum(_enqueue_copy(study, trial, max_retry) for trial in lost)
 
 
 def _is_baseline(trial: FrozenTrial) -> bool:
     return "baseline" in trial.user_attrs
 
 
-def _enqueue_copy(study: "Study", trial: FrozenTrial) -> bool:
+def _enqueue_copy(study: "Study", trial: FrozenTrial, max_retry: int) -> bool:
     attempt = trial.user_attrs.get("attempt", 1) + _was_killed(trial)
     parameters = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-    if attempt > MAX_ATTEMPTS or not (parameters or _is_baseline(trial)):
+    if attempt > max_retry + 1 or not (parameters or _is_baseline(trial)):
         return False
     attributes: dict[str, Any] = {"retry_of": trial.number, "attempt": attempt}
     if _is_baseline(trial):

@@ -12,7 +12,7 @@ from clapp.study.job import Job
 from clapp.study.plan import Plan
 from clapp.study.pruners import Record, Verdict, constant, is_audited
 from clapp.study.stop import Stop
-from clapp.study.trials import INTERRUPTED, is_trained
+from clapp.study.trials import INTERRUPTED, enqueued_as, is_trained
 
 if TYPE_CHECKING:
     from clapp.training import Progress
@@ -141,9 +141,14 @@ def records(objectives: Sequence[str], trials: Iterable[FrozenTrial]) -> list[Re
 
 
 def same(trial: Trial, trials: Sequence[FrozenTrial]) -> int | None:
-    """The number of another trial of the same configuration, trained or being trained."""
-    key = trials[trial.number].user_attrs["key"]
+    """The number of another trial of the same configuration, trained or being trained.
+
+    Drivers on several machines may enqueue the same one at once: then the first of these.
+    """
+    key, wanted = trials[trial.number].user_attrs["key"], enqueued_as(trial.user_attrs)
     for other in trials:
+        if wanted and other.number < trial.number and enqueued_as(other.user_attrs) == wanted:
+            return other.number
         if other.number == trial.number or other.user_attrs.get("key") != key:
             continue
         earlier = other.state == TrialState.RUNNING and other.number < trial.number

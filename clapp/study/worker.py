@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import Trial
 
+    from clapp.study.failures import TrialError
     from clapp.study.objective import Train
     from clapp.study.plan import Plan
 
     Run = Callable[[Trial, float], list[float]]
 
 FAILURES_IN_A_ROW = 5
+TOO_LARGE_IN_A_ROW = 50
 SKIPS_IN_A_ROW = 200
 POLL_SECONDS = 0.3
 PROGRESS_SECONDS = 0.5
@@ -67,9 +69,10 @@ def work(study: "Study", objective: "Run", job: Job, total: int, stop: Stop) -> 
     """
     from optuna.trial import TrialState
 
+    from clapp.study.failures import TooLargeError
     from clapp.study.trials import count, last_skip, skips_in_a_row, trained
 
-    failures = 0
+    failures: list[TrialError] = []  # since the last trial that did not
     while True:
         if stop.requested:
             return "stopped"
@@ -88,26 +91,28 @@ def work(study: "Study", objective: "Run", job: Job, total: int, stop: Stop) -> 
             _wait_for_others(study)  # one of those running may yet fail
             continue
         failure = _run_one(study, objective)
-        failures = failures + 1 if failure else 0
-        if failures == FAILURES_IN_A_ROW:
-            raise ClappError(f"{failures} trials in a row failed, the last with: {failure}")
+        failures = [*failures, failure] if failure else []
+        too_large = sum(isinstance(failure, TooLargeError) for failure in failures)
+        if too_large == TOO_LARGE_IN_A_ROW or len(failures) - too_large == FAILURES_IN_A_ROW:
+            raise ClappError(f"{len(failures)} trials in a row failed, the last with: {failure}")
 
 
-def _run_one(study: "Study", objective: "Run") -> str | None:
+def _run_one(study: "Study", objective: "Run") -> "TrialError | None":
     """Run one trial; why it failed by itself, if it did."""
-    from clapp.study.objective import TrialError
+    from clapp.study.failures import TrialError, recorded
     from clapp.study.trials import INTERRUPTED
 
     numbers: list[int] = []
-    failures: list[str] = []
+    failures: list[TrialError] = []
     start = time.perf_counter()
 
     def called(trial: Any) -> list[float]:
         numbers.append(trial.number)
         try:
-            return objective(trial, time.perf_counter() - start)
+            with recorded(trial):
+                return objective(trial, time.perf_counter() - start)
         except TrialError as error:
-            failures.append(str(error))
+            failures.append(error)
             raise
 
     tell("choosing what to try next")
@@ -120,7 +125,7 @@ def _run_one(study: "Study", objective: "Run") -> str | None:
         from loguru import logger
 
         logger.warning(f"trial {numbers[0]} was finished by another process: {error}")
-    return next((f for f in failures if not f.startswith(INTERRUPTED)), None)
+    return next((f for f in failures if not str(f).startswith(INTERRUPTED)), None)
 
 
 def _wait_for_others(study: "Study") -> None:
@@ -149,7 +154,7 @@ def run(job: Job, emit: Events, stop: Stop, train: "Train | None" = None) -> str
     from clapp.study.plan import plan_from
     from clapp.study.prepare import LOCKS
     from clapp.study.sampler import make_sampler
-    from clapp.study.storage import open_storage
+    from clapp.study.storage import open_storage, storage_lost
 
     if train is None:
         from clapp.training import train as real_train
@@ -168,7 +173,8 @@ def run(job: Job, emit: Events, stop: Stop, train: "Train | None" = None) -> str
         )
         emit("ready")
         objective = _objective(plan, job, train, emit, stop)
-        return work(study, objective, job, plan.file.budget.trials, stop)
+        with storage_lost(job.storage):
+            return work(study, objective, job, plan.file.budget.trials, stop)
 
 
 def _objective(plan: "Plan", job: Job, train: "Train", emit: Events, stop: Stop) -> "Run":

@@ -1,0 +1,97 @@
+"""What a killed process left behind: trials that count as running, to be tried again elsewhere."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+from loguru import logger
+from optuna.trial import TrialState
+
+from clapp.study import crew, liveness
+from clapp.study.crew import Worker
+from clapp.study.storage import BUSY_SECONDS, GRACE_SECONDS
+from clapp.study.trials import enqueue_again, fail, interrupt, killed
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+NAMELESS_SECONDS = 10
+"""A worker names itself to its trial within milliseconds; without a name this long it is dead."""
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Finds the lost trials of a study and enqueues their configurations again.
+
+    Attributes:
+        study: the study.
+        locks: where workers of this results folder show that they live.
+        local: all workers of the study use this folder, so one unknown to it is dead.
+        max_retry: how often a configuration whose worker was killed is tried again.
+    """
+
+    study: "Study"
+    locks: Path
+    local: bool
+    max_retry: int
+
+    def recover(self, *, failed_baselines: bool = False) -> None:
+        """Fail the running trials whose workers are dead, and enqueue what was lost.
+
+        Args:
+            failed_baselines: enqueue also the baselines that failed by themselves.
+        """
+        with enqueuing(self.locks):
+            for trial in running(self.study):
+                if self._is_stale(trial) and killed(self.study, trial, self.max_retry):
+                    logger.warning(f"trial {trial.number}: its worker was killed")
+                    liveness.forget(self.locks, str(trial.user_attrs.get("worker")))
+            enqueue_again(self.study, self.max_retry, failed_baselines=failed_baselines)
+
+    def stopped(self, workers: set[str]) -> None:
+        """Give back what `workers`, which the user stopped, had under way; then recover."""
+        for trial in running(self.study):
+            if trial.user_attrs.get("worker") in workers:
+                interrupt(self.study, trial, "stopped by the user")
+        self.recover()
+
+    def hung(self, worker: Worker) -> None:
+        """Kill a worker that should have ended its trial long ago, and fail that trial."""
+        for trial in running(self.study):
+            if trial.user_attrs.get("worker") == worker.name:
+                worker.process.kill()
+                worker.process.wait()
+                reason = (
+                    f"hung: not ended {crew.HANG_SECONDS:g} s after its limit of {worker.limit:g} s"
+                )
+                if fail(self.study, trial, reason):
+                    logger.warning(f"trial {trial.number} {reason}")
+
+    def _is_stale(self, trial: "FrozenTrial") -> bool:
+        worker = trial.user_attrs.get("worker")
+        if worker is None:
+            # Either just asked for, or its worker died before it could say who it is. Another
+            # machine's clock may be off, and no heartbeat tells before the first.
+            wait = NAMELESS_SECONDS if self.local else GRACE_SECONDS
+            started = trial.datetime_start
+            return started is not None and (datetime.now() - started).total_seconds() > wait
+        if not self.local and not liveness.is_known(self.locks, worker):
+            return False  # of another machine: its heartbeat decides
+        return not liveness.is_alive(self.locks, worker)
+
+
+def enqueuing(locks: Path) -> FileLock:
+    """Held while trials are enqueued, so that of several drivers on this folder only one does.
+
+    Drivers on other machines are not kept out; the workers skip what was enqueued twice.
+    """
+    locks.mkdir(parents=True, exist_ok=True)
+    return FileLock(locks / "enqueue.lock", timeout=BUSY_SECONDS)
+
+
+def running(study: "Study") -> "list[FrozenTrial]":
+    """The trials that are being trained, as the storage knows them."""
+    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
