@@ -210,6 +210,31 @@ def _repeat(
 
 
 @app.command()
+def report(
+    studies: Annotated[
+        list[str],
+        typer.Argument(metavar="STUDY...", help="Names of studies, or their results folders."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File to write; default: report.html in the study's results."),
+    ] = None,
+    results: Results = RESULTS,
+    storage: Storage = None,
+    json: AsJson = False,
+) -> None:
+    """One self-contained HTML page about a study, or several side by side."""
+    from clapp.report.page import write_report
+
+    prepare_process()
+    written = write_report(studies, results, storage, out)
+    if json:
+        print_json(written.document())
+    else:
+        typer.echo(f"{written.path}: {written.bytes / 1e6:.1f} MB in {written.seconds:.1f} s")
+
+
+@app.command()
 def dashboard(
     study: StudyName,
     results: Results = RESULTS,

@@ -1,12 +1,15 @@
 """One thread a process, and a picture cache of the session's own."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from browser import Browser, chromium
 
+ROOT = Path(__file__).parents[1]
 os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the processes that tests start
 
 
@@ -32,3 +35,29 @@ def browser() -> Iterator[Browser]:
     """One Chromium for all tests: `browser.open(page)` starts each of them afresh."""
     with chromium() as opened:
         yield opened
+
+
+STUDY = """
+description: four small networks
+search_space:
+  model.capacity: {type: int, low: 1, high: 6}
+  model.activation: {type: categorical, choices: [abs, gelu, square]}
+  train.learning_rate: {type: float, low: 0.002, high: 0.02, log: true}
+baselines:
+  reference: {train.max_iterations: 40}
+config:
+  train_data: {resize_base: 64, crop_size: 32, min_buffer: 4}
+  valid_data: {resize_base: 64, crop_size: 48, num_images: 5}
+  train: {batch_size: 2, min_iterations: 1, max_iterations: 40, validation_interval: 10}
+budget: {trials: 4}
+"""
+
+
+@pytest.fixture(scope="session")
+def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with the finished study `small`, really searched. Not to be written to."""
+    folder = tmp_path_factory.mktemp("searched")
+    (folder / "small.yaml").write_text(STUDY)
+    command = [sys.executable, str(ROOT / "optimize.py"), "--study", "small.yaml", "--workers", "1"]
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=300)
+    return folder / "results"

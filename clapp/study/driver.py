@@ -302,7 +302,10 @@ class Run:
     def _say_what_next(self, view: View) -> None:
         name = self._plan.name
         view.message(f"{self._folder / 'front.json'}, {self._folder / 'front.csv'}")
-        view.message(f"next: clapp export {name} --pick knee\n      clapp dashboard {name}")
+        view.message(
+            f"next: clapp report {name}\n      clapp export {name} --pick knee\n"
+            f"      clapp dashboard {name}"
+        )
 
     def _nothing_to_do(self, view: View, by_trials: bool) -> int:
         budget = self._plan.file.budget

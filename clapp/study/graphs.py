@@ -166,10 +166,10 @@ def _axis(title: str) -> Figure:
 
 
 def _log_axis(title: str, values: Sequence[float]) -> Figure:
-    """A logarithmic axis, marked at powers of ten, and between them if these are few."""
+    """A logarithmic axis, marked at powers of ten, at 1, 2, 5 or as Plotly likes, by its length."""
     decades = math.log10(max(*values, _LEAST) / max(min(values), _LEAST))
-    dtick = "D1" if decades < 1 else "D2" if decades < 2 else 1  # all, 1 2 5, powers of ten
-    return _axis(title) | {"type": "log", "dtick": dtick, "tickformat": ",~r"}
+    ticks = {"dtick": "D2" if decades < 2 else 1} if decades > 0.5 else {}
+    return _axis(title) | {"type": "log", "tickformat": ",~r", **ticks}
 
 
 def _figure(title: str, traces: list[Figure], layout: Figure) -> Figure:

@@ -1,0 +1,322 @@
+"""What a report is made of: a study and the small files beside it, read once, pictures apart."""
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from clapp.config import defaults, flatten
+from clapp.front import (
+    Candidate,
+    candidates,
+    counts,
+    front,
+    objectives,
+    reference_of,
+)
+from clapp.hypervolume import Moment, history, worst_point
+from clapp.pick import Finished, meaning, pick
+from clapp.report.importances import Importances, importances
+from clapp.study.keep import trial_folder
+from clapp.study.prepare import DEFINITION, ELAPSED
+from clapp.study.space import RESERVED
+from clapp.study.trials import is_lost, is_trained
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+OUTCOMES = (
+    "on the front",
+    "trained",
+    "over a limit",
+    "stopped early",
+    "skipped",
+    "failed",
+    "interrupted",
+    "running",
+)
+"""What may become of a trial, the best first."""
+CURVE_POINTS = 60
+
+
+class Validation(NamedTuple):
+    """One point of a learning curve: steps so far, and the validation L2 after them."""
+
+    step: int
+    l2: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial of any outcome, with what is known of it.
+
+    Attributes:
+        drawn: search-space parameter -> value.
+        choices: those, and where else its configuration is not the study's; dotted keys.
+        reason: why it was skipped or failed.
+    """
+
+    number: int
+    outcome: str
+    worker: str
+    start: datetime | None
+    end: datetime | None
+    loss: float | None
+    params: int | None
+    flops: int | None
+    drawn: dict[str, Any]
+    choices: dict[str, Any]
+    baseline: str | None
+    reason: str | None
+    curve: list[Validation]
+
+    @property
+    def name(self) -> str:
+        """What to call it in a sentence."""
+        return f"trial {self.number}" + (f" ({self.baseline})" if self.baseline else "")
+
+
+class Pick(NamedTuple):
+    """A model worth recommending: the rule that `clapp export --pick` takes, and why."""
+
+    rule: str
+    why: str
+    model: Candidate
+
+
+class Repeats(NamedTuple):
+    """Losses of one configuration trained several times."""
+
+    trial: int
+    losses: list[float]
+
+    @property
+    def mean(self) -> float:
+        """Mean loss."""
+        return statistics.fmean(self.losses)
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the sample."""
+        return statistics.stdev(self.losses)
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """A study as its report shows it.
+
+    Attributes:
+        label: what to call it among others; its name unless two have the same.
+        folder: its results; may lack any file, and may not be there at all.
+        definition: the resolved study file.
+        space: parameter -> its distribution, the latest where it changed.
+        worst: the reference point of the hypervolume, by objective.
+        elapsed: seconds in which the study was worked on.
+        ledger: the content of `ledger.json`.
+        provenance: of the latest trained trial that says it.
+    """
+
+    name: str
+    label: str
+    folder: Path
+    definition: dict[str, Any]
+    objectives: list[str]
+    counts: dict[str, int]
+    trials: list[Trial]
+    candidates: list[Candidate]
+    front: list[Candidate]
+    reference: Candidate | None
+    picks: list[Pick]
+    space: dict[str, BaseDistribution]
+    worst: dict[str, float]
+    history: list[Moment]
+    importances: Importances
+    repeats: list[Repeats]
+    elapsed: float
+    ledger: dict[str, Any]
+    provenance: dict[str, Any]
+
+    @property
+    def trained(self) -> int:
+        """Trials trained, to the end or stopped early."""
+        return self.counts["complete"] + self.counts["pruned"]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration under all trials, as dotted keys."""
+        return {**flatten(defaults()), **flatten(self.definition.get("config", {}))}
+
+    @property
+    def filter(self) -> str:
+        """The name of the classical filter, or the shape of its kernel."""
+        spec = self.config["train_data.target_filter"]
+        return spec if isinstance(spec, str) else "a kernel of its own"
+
+
+def gather(
+    study: "Study",
+    folder: Path,
+    label: str | None = None,
+    worst: dict[str, float] | None = None,
+) -> StudyData:
+    """Read everything a report shows of `study`, except pictures.
+
+    Args:
+        folder: its results folder; what is missing there is left out.
+        label: what to call it; None: its name.
+        worst: the reference point of its hypervolume; None: its own.
+
+    Raises:
+        UserError: the study was not made by CLAPP.
+    """
+    names, found = objectives(study), candidates(study)
+    worst = worst_point(study) if worst is None else worst
+    best, reference = front(found, names), reference_of(study)
+    frozen = study.get_trials(deepcopy=False)
+    within, on_front = {c.trial for c in found}, {c.trial for c in best}
+    definition = study.user_attrs.get(DEFINITION, {})
+    common = flatten(definition.get("config", {}))
+    trials = [
+        _trial(trial, _outcome(trial, within, on_front), folder, common)
+        for trial in frozen
+        if trial.state is not TrialState.WAITING
+    ]
+    return StudyData(
+        name=study.study_name,
+        label=label or study.study_name,
+        folder=folder,
+        definition=definition,
+        objectives=names,
+        counts=counts(study),
+        trials=trials,
+        candidates=found,
+        front=best,
+        reference=reference,
+        picks=_picks(Finished(best, found), reference),
+        space={name: d for trial in frozen for name, d in trial.distributions.items()},
+        worst=worst,
+        history=history(study, worst),
+        importances=importances(study),
+        repeats=_repeats(frozen),
+        elapsed=float(study.user_attrs.get(ELAPSED, 0.0)) or _span(trials),
+        ledger=_read_mapping(folder / "ledger.json"),
+        provenance=_latest(frozen, "provenance"),
+    )
+
+
+def _outcome(trial: FrozenTrial, within: set[int], on_front: set[int]) -> str:
+    if trial.number in on_front:
+        return "on the front"
+    match trial.state:
+        case TrialState.COMPLETE:
+            return "trained" if trial.number in within else "over a limit"
+        case TrialState.PRUNED:
+            return "skipped" if "skipped" in trial.user_attrs else "stopped early"
+        case TrialState.FAIL:
+            return "interrupted" if is_lost(trial) else "failed"
+    return "running"
+
+
+def _trial(trial: FrozenTrial, outcome: str, folder: Path, common: dict[str, Any]) -> Trial:
+    facts = trial.user_attrs
+    return Trial(
+        number=trial.number,
+        outcome=outcome,
+        worker=str(facts.get("worker", "")),
+        start=trial.datetime_start,
+        end=trial.datetime_complete,
+        loss=facts.get("loss"),
+        params=facts.get("params"),
+        flops=facts.get("flops"),
+        drawn=dict(trial.params),
+        choices=_choices(facts.get("config", {}), trial.params, common),
+        baseline=facts.get("baseline"),
+        reason=facts.get("skipped") or facts.get("failed"),
+        curve=_curve(facts, trial_folder(folder, trial.number)) if is_trained(trial) else [],
+    )
+
+
+def _choices(
+    config: Mapping[str, Any], drawn: Mapping[str, Any], common: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What tells a trial from others of its study; its seed and what the engine sets do not."""
+    own = {key: value for key, value in config.items() if key not in common or common[key] != value}
+    return {key: v for key, v in {**drawn, **own}.items() if key not in RESERVED}
+
+
+def _curve(facts: Mapping[str, Any], folder: Path) -> list[Validation]:
+    """The learning curve that the storage or else the trial's folder holds, thinned out."""
+    points: Sequence[Validation] = []
+    if "curve" in facts:
+        points = [Validation(step, l2) for step, _, l2 in facts["curve"]]
+    else:
+        stored = _read_json(folder / "curve.json")
+        if isinstance(stored, list):
+            points = [Validation(point["step"], point["l2"]) for point in stored]
+    points = [point for point in points if point.l2 is not None]
+    step = -(-len(points) // CURVE_POINTS) or 1
+    return [*points[:-1:step], *points[-1:]]
+
+
+def _picks(found: Finished, reference: Candidate | None) -> list[Pick]:
+    """The knee, the lowest loss, and the smallest model as good as the reference."""
+    if not found.front:
+        return []
+    picks = [Pick(rule, meaning(rule), pick(rule, found)) for rule in ("knee", "min-loss")]
+    if reference is not None:
+        rule = f"loss<={reference.loss!r}"
+        why = "the fewest parameters that do what the reference does"
+        picks.insert(0, Pick(rule, why, pick(rule, found)))
+    return picks
+
+
+def _repeats(trials: Iterable[FrozenTrial]) -> list[Repeats]:
+    """Configurations with several losses: of equal trials, or listed in `repeats` of one."""
+    equal: dict[str, list[FrozenTrial]] = defaultdict(list)
+    found = []
+    for trial in trials:
+        if trial.state is not TrialState.COMPLETE:
+            continue
+        listed = trial.user_attrs.get("repeats", [])
+        if len(listed) > 1:
+            found.append(Repeats(trial.number, [float(loss) for loss in listed]))
+        elif "key" in trial.user_attrs:  # equal whatever the seed
+            equal[trial.user_attrs["key"]].append(trial)
+    found += [
+        Repeats(same[0].number, [trial.user_attrs["loss"] for trial in same])
+        for same in equal.values()
+        if len(same) > 1
+    ]
+    return sorted(found)
+
+
+def _span(trials: Sequence[Trial]) -> float:
+    """Seconds from the first start to the last end."""
+    starts = [trial.start for trial in trials if trial.start]
+    ends = [trial.end for trial in trials if trial.end]
+    return (max(ends) - min(starts)).total_seconds() if starts and ends else 0.0
+
+
+def _latest(trials: Sequence[FrozenTrial], name: str) -> dict[str, Any]:
+    found = (t.user_attrs.get(name) for t in reversed(trials) if is_trained(t))
+    return next((value for value in found if isinstance(value, dict)), {})
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    value = _read_json(path)
+    return value if isinstance(value, dict) else {}
+
+
+def _read_json(path: Path) -> Any:
+    """The content of a file, or None where it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

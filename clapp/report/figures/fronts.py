@@ -1,0 +1,320 @@
+"""The front of a study: loss, parameters and FLOPs in pairs and in space."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from clapp.front import Candidate
+from clapp.report.classical import Classical
+from clapp.report.data import StudyData
+from clapp.report.figures.style import (
+    PALETTE,
+    TITLES,
+    Figure,
+    colour_by,
+    log_axis,
+    positive,
+)
+from clapp.report.words import joined
+
+_BAND = 0.07  # of the figure: the margin where zeros are drawn
+_GAP = 0.03
+_OTHERS = "var(--faint)"
+_REFERENCE = PALETTE[1]
+
+
+@dataclass(frozen=True)
+class _View:
+    """Two of loss, parameters and FLOPs, and the third as a colour."""
+
+    key: str
+    x: str
+    colour: str
+
+    def title(self) -> str:
+        return f"Loss against {'parameters' if self.x == 'params' else 'FLOPs'}"
+
+
+def pairs(data: StudyData, classical: Classical) -> list[Figure]:
+    """Loss against parameters, and against FLOPs; none for a study without a front."""
+    if not data.front:
+        return []
+    views = (_View("front-params", "params", "flops"), _View("front-flops", "flops", "params"))
+    return [_pair(data, classical, view) for view in views]
+
+
+def _pair(data: StudyData, classical: Classical, view: _View) -> Figure:
+    beside = classical.flops if view.x == "flops" else None
+    across = [getattr(c, view.x) for c in data.candidates] + ([beside] if beside else [])
+    x_axis = log_axis(TITLES[view.x], across)
+    traces = [
+        *_others(data, view.x),
+        _front(data, view),
+        *_marked(data, view.x, x_axis["range"]),
+        *_errors(data, view.x),
+        _classical(data, view, beside),
+    ]
+    return Figure(
+        key=view.key,
+        title=view.title(),
+        caption=_caption(data, classical, view),
+        alt=_alt(data, view),
+        data=traces,
+        layout={**_axes(data, x_axis, beside is None), "showlegend": False},
+        height=470,
+    )
+
+
+def _classical(data: StudyData, view: _View, beside: int | None) -> dict[str, Any]:
+    """The filter itself, in the margins of zero: its loss, and on `x` what is not counted."""
+    return {
+        "name": "classical filter",
+        "type": "scatter",
+        "mode": "markers+text",
+        "x": [beside or 0],
+        "y": [0],
+        "xaxis": "x" if beside else "x2",
+        "yaxis": "y2",
+        "text": [f"  {data.filter}: loss 0" + ("" if beside else f", no {_noun(view.x)}")],
+        "textposition": "middle right",
+        "marker": {"symbol": "square", "size": 10, "color": PALETTE[2]},
+        "textfont": {"color": "var(--ink)"},
+        "hoverinfo": "skip",
+        "cliponaxis": False,
+    }
+
+
+def _axes(data: StudyData, x_axis: dict[str, Any], no_cost: bool) -> dict[str, Any]:
+    """Log axes, and beside them the margins for zero, which is not on a log scale."""
+    zero = {
+        "range": [-1, 1],
+        "tickvals": [0],
+        "ticktext": ["0"],
+        "fixedrange": True,
+        "showgrid": False,
+    }
+    bottom = {"x0": 0, "x1": 1, "y0": 0, "y1": _BAND}
+    left = {"x0": 0, "x1": _BAND, "y0": 0, "y1": 1}
+    start = _BAND + _GAP if no_cost else 0
+    y_axis = log_axis(TITLES["loss"], [c.loss for c in data.candidates])
+    axes: dict[str, Any] = {
+        "xaxis": {**x_axis, "domain": [start, 1], "anchor": "y2"},
+        "yaxis": {**y_axis, "domain": [_BAND + _GAP, 1], "anchor": "x2" if no_cost else "x"},
+        "yaxis2": {**zero, "domain": [0, _BAND], "anchor": "x2" if no_cost else "x"},
+        "shapes": [_band(place) for place in ([bottom, left] if no_cost else [bottom])],
+    }
+    if no_cost:
+        axes["xaxis2"] = {**zero, "domain": [0, _BAND], "anchor": "y2"}
+    return axes
+
+
+def _band(place: dict[str, float]) -> dict[str, Any]:
+    return {
+        "type": "rect",
+        "xref": "paper",
+        "yref": "paper",
+        "layer": "below",
+        "line": {"width": 0},
+        "fillcolor": "var(--band)",
+        **place,
+    }
+
+
+def _noun(name: str) -> str:
+    return {"params": "parameters", "flops": "FLOPs counted"}[name]
+
+
+def _others(data: StudyData, x: str) -> list[dict[str, Any]]:
+    on_front = {c.trial for c in data.front}
+    others = [c for c in data.candidates if c.trial not in on_front]
+    return [
+        {
+            "name": "other trials",
+            "type": "scatter",
+            "mode": "markers",
+            **_at(others, x),
+            "marker": {"size": 6, "color": _OTHERS, "opacity": 0.55},
+            "hoverinfo": "none",
+        }
+    ]
+
+
+def _at(models: Sequence[Candidate], x: str) -> dict[str, Any]:
+    return {
+        "x": positive(getattr(model, x) for model in models),
+        "y": positive(model.loss for model in models),
+        "customdata": [model.trial for model in models],
+    }
+
+
+def _front(data: StudyData, view: _View) -> dict[str, Any]:
+    colours = colour_by([getattr(c, view.colour) for c in data.front], TITLES[view.colour])
+    return {
+        "name": "front",
+        "type": "scatter",
+        "mode": "markers",
+        **_at(data.front, view.x),
+        "marker": {"size": 11, "line": {"width": 1, "color": "var(--ink)"}, **colours},
+        "hoverinfo": "none",
+    }
+
+
+def _marked(data: StudyData, x: str, limits: Sequence[float]) -> list[dict[str, Any]]:
+    """The picks, ringed and named; the reference and other baselines, each with its symbol."""
+    rings = {pick.model.trial: pick.model for pick in data.picks}
+    names = {trial: [p.rule for p in data.picks if p.model.trial == trial] for trial in rings}
+    shown = [joined([n for n in names[trial] if "<" not in n]) for trial in rings]
+    traces: list[dict[str, Any]] = [
+        {
+            "name": "picks",
+            "type": "scatter",
+            "mode": "markers+text",
+            **_at([*rings.values()], x),
+            "text": shown,
+            "textposition": _sides([*rings.values()], x, limits),
+            "textfont": {"color": "var(--ink)"},
+            "marker": {"symbol": "circle-open", "size": 18, "color": "var(--ink)"},
+            "hoverinfo": "none",
+        }
+    ]
+    baselines = [c for c in data.candidates if c.baseline is not None]
+    if baselines:
+        reference = [c.baseline == "reference" for c in baselines]
+        traces.append(
+            {
+                "name": "baselines",
+                "type": "scatter",
+                "mode": "markers+text",
+                **_at(baselines, x),
+                "text": [c.baseline for c in baselines],
+                "textposition": _sides(baselines, x, limits),
+                "textfont": {"color": "var(--ink)"},
+                "marker": {
+                    "symbol": ["star" if is_it else "diamond" for is_it in reference],
+                    "size": [15 if is_it else 11 for is_it in reference],
+                    "color": _REFERENCE,
+                    "line": {"width": 1, "color": "var(--page)"},
+                },
+                "hoverinfo": "none",
+            }
+        )
+    return traces
+
+
+def _sides(models: Sequence[Candidate], x: str, limits: Sequence[float]) -> list[str]:
+    """Where to write names so that they stay in the figure."""
+    middle = 10 ** (sum(limits) / 2)
+    return ["top left" if getattr(m, x) > middle else "top right" for m in models]
+
+
+def _errors(data: StudyData, x: str) -> list[dict[str, Any]]:
+    """Mean and standard deviation of configurations that were trained several times."""
+    models = {c.trial: c for c in data.candidates}
+    found = [repeats for repeats in data.repeats if repeats.trial in models]
+    if not found:
+        return []
+    return [
+        {
+            "name": "repeats",
+            "type": "scatter",
+            "mode": "markers",
+            "x": positive(getattr(models[r.trial], x) for r in found),
+            "y": positive(r.mean for r in found),
+            "customdata": [r.trial for r in found],
+            "error_y": {
+                "type": "data",
+                "array": [r.deviation for r in found],
+                # A bar that reached zero would have no end on a log scale.
+                "arrayminus": [min(r.deviation, 0.9 * r.mean) for r in found],
+                "color": "var(--ink)",
+                "thickness": 1.5,
+            },
+            "marker": {"symbol": "line-ew-open", "size": 12, "color": "var(--ink)"},
+            "hoverinfo": "none",
+        }
+    ]
+
+
+def _caption(data: StudyData, classical: Classical, view: _View) -> str:
+    margins = "shaded margins" if view.x == "params" or not classical.flops else "shaded margin"
+    parts = [
+        f"Each point is a trained network; the {len(data.front)} of the front are coloured by "
+        f"{'FLOPs' if view.colour == 'flops' else 'parameters'}: none of them is beaten in all of "
+        f"{joined(data.objectives)} at once.",
+        f"The star is the hand-tuned reference. The square is the classical filter itself, which "
+        f"has no loss by definition: zero has no place on a log scale, so it stands in the "
+        f"{margins}.",
+    ]
+    if view.x == "flops":
+        parts.append(classical.source)
+    if data.repeats:
+        parts.append("Bars are the mean and standard deviation of repeated trainings.")
+    return " ".join(parts)
+
+
+def _alt(data: StudyData, view: _View) -> str:
+    first, last = data.front[0], data.front[-1]
+    return (
+        f"Scatter plot of {len(data.candidates)} networks on log scales, {view.title().lower()}. "
+        f"The front of {len(data.front)} reaches from {first.params:,} parameters, "
+        f"{first.flops:,} FLOPs and a loss of {first.loss:.3g} to {last.params:,} parameters, "
+        f"{last.flops:,} FLOPs and {last.loss:.3g}. The table of the front has all of them."
+    )
+
+
+def space(data: StudyData) -> list[Figure]:
+    """The front in space; none for a study without a front."""
+    if not data.front:
+        return []
+    on_front = {c.trial for c in data.front}
+    others = [c for c in data.candidates if c.trial not in on_front]
+    colours = colour_by([c.loss for c in data.front], TITLES["loss"])
+    traces = [
+        _cloud("other trials", others, {"size": 2, "color": _OTHERS, "opacity": 0.5}),
+        _cloud("front", data.front, {"size": 5, **colours, "showscale": False}),
+    ]
+    if data.reference is not None:
+        marker = {"symbol": "diamond", "size": 6, "color": _REFERENCE}
+        traces.append(_cloud("reference", [data.reference], marker, ["reference"]))
+    axes = {
+        axis: log_axis(TITLES[name], [getattr(c, name) for c in data.candidates])
+        for axis, name in (("xaxis", "params"), ("yaxis", "flops"), ("zaxis", "loss"))
+    }
+    eye = {"x": -1.5, "y": -1.65, "z": 0.7}
+    centre = {"x": 0, "y": 0, "z": -0.12}
+    return [
+        Figure(
+            key="front-space",
+            title="All three at once",
+            caption="The same networks in space, to turn with the mouse or a finger; all scales "
+            "are logarithmic. The front is the lower shell, coloured by its loss; the diamond is "
+            "the hand-tuned reference.",
+            alt=f"Three-dimensional scatter plot of parameters, FLOPs and loss of "
+            f"{len(data.candidates)} networks. The table of the front has the same numbers.",
+            data=traces,
+            layout={
+                "scene": {**axes, "camera": {"eye": eye, "center": centre}, "aspectmode": "cube"},
+                "showlegend": False,
+                "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
+            },
+            height=560,
+            wide=True,
+        )
+    ]
+
+
+def _cloud(
+    name: str, models: Sequence[Candidate], marker: dict[str, Any], labels: list[str] | None = None
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "type": "scatter3d",
+        "mode": "markers+text" if labels else "markers",
+        "x": positive(c.params for c in models),
+        "y": positive(c.flops for c in models),
+        "z": positive(c.loss for c in models),
+        "customdata": [c.trial for c in models],
+        "marker": marker,
+        "hoverinfo": "none",
+        **({"text": labels, "textfont": {"color": "var(--ink)"}} if labels else {}),
+    }

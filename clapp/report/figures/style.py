@@ -1,0 +1,112 @@
+"""What the figures share: the figure itself, scales, colours and axes."""
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#6B6B6B")
+"""Told apart with any colour vision (Okabe and Ito, 2008), and two more."""
+SCALE = "Cividis"
+"""A sequential scale that is read alike with any colour vision (Nuñez et al., 2018)."""
+TITLES = {
+    "loss": "validation L2",
+    "params": "parameters",
+    "flops": "FLOPs at 224×224",
+    "latency": "latency in ms",
+    "memory": "memory in bytes",
+}
+"""What the axis of an objective is called."""
+LEAST = 1e-9  # stands for an exact zero on a log scale
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure and the words around it.
+
+    Attributes:
+        key: its name in the page.
+        caption: what one sees, in words.
+        alt: the same for those who do not see it.
+        wide: it takes the whole width of the page.
+        least: pixels below which it scrolls inside its frame rather than shrink.
+    """
+
+    key: str
+    title: str
+    caption: str
+    alt: str
+    data: list[dict[str, Any]]
+    layout: dict[str, Any]
+    height: int = 420
+    wide: bool = False
+    least: int = 0
+
+    def document(self) -> dict[str, Any]:
+        """What plotly draws."""
+        return {"data": self.data, "layout": {**self.layout, "height": self.height}}
+
+
+def text(value: Any) -> str:
+    """`value` as plotly may show it, which reads some HTML; null as in the files users write."""
+    words = {None: "null", True: "true", False: "false"}
+    shown = words[value] if value is None or isinstance(value, bool) else value
+    return html.escape(f"{shown:g}" if isinstance(shown, float) else str(shown), quote=False)
+
+
+def significant(value: float, digits: int = 6) -> float:
+    """`value` rounded, for a smaller file."""
+    return float(f"{value:.{digits}g}")
+
+
+def positive(values: Iterable[float]) -> list[float]:
+    """Values for a log scale."""
+    return [max(significant(value), LEAST) for value in values]
+
+
+def log_axis(title: str, values: Sequence[float]) -> dict[str, Any]:
+    """A log axis around `values`, with a label at every decade, or at 1, 2 and 5 of each."""
+    logs = [math.log10(value) for value in positive(values)] or [0.0, 1.0]
+    low, high = min(logs), max(logs)
+    margin = max(0.05 * (high - low), 0.06)
+    return {
+        "type": "log",
+        "title": {"text": title},
+        "range": [round(low - margin, 4), round(high + margin, 4)],
+        "dtick": 1 if high - low > 2.2 else "D2",
+        "tickformat": "~s" if title in (TITLES["params"], TITLES["flops"]) else "~g",
+    }
+
+
+def colour_by(values: Sequence[float], title: str) -> dict[str, Any]:
+    """The colours of a trace's markers by the logarithm of `values`, with their legend on top."""
+    logs = [math.log10(value) for value in positive(values)]
+    low, high = min(logs), max(logs)
+    exponents = range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1)
+    ticks = [float(e) for e in exponents] if len(exponents) > 1 else sorted({low, high})
+    return {
+        "color": [round(value, 4) for value in logs],
+        "colorscale": SCALE,
+        "cmin": low,
+        "cmax": high if high > low else low + 1,
+        "colorbar": {
+            "orientation": "h",
+            "thickness": 10,
+            "len": 1,
+            "y": 1.02,
+            "yanchor": "bottom",
+            "outlinewidth": 0,
+            "title": {"text": title, "side": "top"},
+            "tickvals": ticks,
+            "ticktext": [compact(10**tick) for tick in ticks],
+        },
+    }
+
+
+def compact(value: float) -> str:
+    """Three significant digits and a unit: 12.5k, 2M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"

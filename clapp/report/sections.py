@@ -1,0 +1,321 @@
+"""One study as the page's template wants it: words, tables, figures and pictures."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from clapp.config import flatten
+from clapp.errors import ConfigError, UserError
+from clapp.files import dump_yaml
+from clapp.front import Candidate, beats
+from clapp.report import words
+from clapp.report.classical import classical
+from clapp.report.data import Pick, StudyData, Trial
+from clapp.report.figures import decisions, fronts, search
+from clapp.report.figures.style import TITLES, Figure
+from clapp.report.pictures import Picture, Pictures
+from clapp.study.keep import trial_folder
+from clapp.trialfiles import read_result
+from clapp.words import in_words
+
+
+class Tile(NamedTuple):
+    """A number worth a glance."""
+
+    name: str
+    value: str
+    note: str
+
+
+class PickRow(NamedTuple):
+    """A row of the table of picks: why this model, in short; `command` exports it."""
+
+    why: list[str]
+    words: str
+    model: Candidate
+    against: str
+    command: str
+
+
+class FrontRow(NamedTuple):
+    """A row of the table of the front."""
+
+    model: Candidate
+    others: list[str]
+    remark: str
+    repeats: str
+    words: str
+
+
+class Shown(NamedTuple):
+    """A preview in the gallery."""
+
+    trial: int
+    picture: Picture
+    alt: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """Everything of one study; `key` starts the names of its elements in the page."""
+
+    key: str
+    data: StudyData
+    headline: str
+    lead: str
+    tiles: list[Tile]
+    picks: list[PickRow]
+    front: list[FrontRow]
+    others: list[str]
+    pairs: list[Figure]
+    space: list[Figure]
+    search: list[Figure]
+    decisions: list[Figure]
+    slices: list[Figure]
+    pictures: Pictures
+    gallery: list[Shown]
+    ledger: list[tuple[str, str]]
+    reasons: list[tuple[str, int]]
+    outcomes: str
+    provenance: list[tuple[str, str]]
+    definition: str
+    configurations: list[tuple[str, str]]
+
+    def figures(self) -> list[Figure]:
+        """All figures, in the order of the page."""
+        return [*self.pairs, *self.space, *self.search, *self.decisions, *self.slices]
+
+    def trials(self) -> dict[str, Any]:
+        """Trial -> what the page shows beside the mouse."""
+        picks: dict[int, list[str]] = {}
+        for pick in self.data.picks:
+            picks.setdefault(pick.model.trial, []).append(pick.why)
+        repeats = {one.trial: _repeats(one.mean, one.deviation) for one in self.data.repeats}
+        return {
+            str(trial.number): _card(
+                trial, picks.get(trial.number, []), repeats.get(trial.number, "")
+            )
+            for trial in self.data.trials
+        }
+
+
+def section(key: str, data: StudyData, pictures: Pictures) -> Section:
+    """Prepare the section of a study."""
+    others = [name for name in data.objectives if name not in ("loss", "params", "flops")]
+    return Section(
+        key=key,
+        data=data,
+        headline=words.headline(data),
+        lead=words.lead(data),
+        tiles=_tiles(data),
+        picks=_pick_rows(data),
+        front=[_front_row(data, model, others) for model in data.front],
+        others=[TITLES[name] for name in others],
+        pairs=fronts.pairs(data, classical(data.config["train_data.target_filter"])),
+        space=fronts.space(data),
+        search=[
+            *search.hypervolume(data),
+            *search.curves(data),
+            *search.timeline(data),
+            *search.ledger(data),
+        ],
+        decisions=[*decisions.importance(data), *decisions.parallel(data)],
+        slices=decisions.slices(data),
+        pictures=pictures,
+        gallery=[_shown(c, pictures) for c in data.front if c.trial in pictures.previews],
+        ledger=_ledger(data.ledger),
+        reasons=_reasons(data),
+        outcomes=words.outcomes(data),
+        provenance=_provenance(data),
+        definition=dump_yaml(data.definition) if data.definition else "",
+        configurations=_configurations(data),
+    )
+
+
+def _card(trial: Trial, picks: Sequence[str], repeats: str) -> dict[str, Any]:
+    facts = []
+    if trial.loss is not None:
+        facts.append(("validation L2", words.short(trial.loss)))
+    if repeats:
+        facts.append(("repeated", repeats))
+    if trial.params is not None:
+        facts.append(("parameters", f"{trial.params:,}"))
+    if trial.flops is not None:
+        facts.append(("cost", words.flops(trial.flops)))
+    if trial.start and trial.end:
+        facts.append(("took", words.duration((trial.end - trial.start).total_seconds())))
+    if trial.reason:
+        facts.append(("reason", trial.reason))
+    short = decisions.short_names([*trial.choices])
+    return {
+        "title": f"{trial.name}: {trial.outcome}",
+        "notes": list(picks),
+        "facts": facts,
+        "choices": [(short[key], _text(value)) for key, value in trial.choices.items()],
+    }
+
+
+def _text(value: Any) -> str:
+    """A value as in the files users write."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return words.short(value) if isinstance(value, float) else str(value)
+
+
+def _repeats(mean: float, deviation: float) -> str:
+    return f"{words.short(mean)} ± {words.short(deviation)}"
+
+
+def _tiles(data: StudyData) -> list[Tile]:
+    budget = data.definition.get("budget", {}).get("trials")
+    tiles = [
+        Tile(
+            "trained",
+            f"{data.trained:,}",
+            f"of {words.plural(budget, 'trial')}" if budget else "trials",
+        ),
+        Tile("worked on", words.duration(data.elapsed), _rate(data)),
+    ]
+    if not data.front:
+        return tiles
+    best = min(data.front, key=lambda c: c.loss)
+    beating = _beating(data)
+    return [
+        Tile("on the front", f"{len(data.front)}", beating or "no other beats them"),
+        Tile("lowest loss", words.short(best.loss), words.plural(best.params, "parameter")),
+        *tiles,
+        Tile("hypervolume", f"{data.history[-1].hypervolume:.2f}", "on log scales"),
+    ]
+
+
+def _rate(data: StudyData) -> str:
+    if not data.elapsed:
+        return ""
+    return f"{words.short(60 * data.trained / data.elapsed)} trials a minute"
+
+
+def _beating(data: StudyData) -> str:
+    if data.reference is None:
+        return ""
+    number = sum(beats(one, data.reference) for one in data.front)
+    return f"{number} beat{'s' * (number == 1)} the reference in everything"
+
+
+def _pick_rows(data: StudyData) -> list[PickRow]:
+    """The picks, those of the same model together."""
+    same: dict[int, list[Pick]] = {}
+    for pick in data.picks:
+        same.setdefault(pick.model.trial, []).append(pick)
+    rows = []
+    for picks in same.values():
+        model, reference = picks[0].model, data.reference
+        rule = picks[-1].rule  # knee and min-loss, which come last, are the easier to type
+        quoted = f'"{rule}"' if "<" in rule else rule
+        rows.append(
+            PickRow(
+                [pick.why for pick in picks],
+                _in_words(model),
+                model,
+                words.compared(model, reference) if reference else "",
+                f"clapp export {data.name} --pick {quoted}",
+            )
+        )
+    return rows
+
+
+def _front_row(data: StudyData, model: Candidate, others: Sequence[str]) -> FrontRow:
+    remarks = [pick.rule for pick in data.picks if pick.model.trial == model.trial]
+    remarks = ["as the reference" if "<" in rule else rule for rule in remarks]
+    if model.baseline is not None:
+        remarks.append(model.baseline)
+    repeats = next((r for r in data.repeats if r.trial == model.trial), None)
+    return FrontRow(
+        model,
+        [f"{model.values[name]:.4g}" for name in others],
+        ", ".join(remarks),
+        _repeats(repeats.mean, repeats.deviation) if repeats else "",
+        _in_words(model),
+    )
+
+
+def _in_words(model: Candidate) -> str:
+    """The configuration in words; nothing for one that this version does not understand."""
+    try:
+        return in_words(model.config)
+    except ConfigError:
+        return ""
+
+
+def _shown(model: Candidate, pictures: Pictures) -> Shown:
+    figures = f"{words.plural(model.params, 'parameter')}, L2 {words.short(model.loss)}"
+    return Shown(
+        model.trial,
+        pictures.previews[model.trial],
+        f"Trial {model.trial}, {figures}: three validation pictures, what the filter makes of "
+        "them, what the model makes of them, and the difference.",
+        figures,
+    )
+
+
+def _reasons(data: StudyData) -> list[tuple[str, int]]:
+    """Why trials were skipped or failed, the most frequent reason first."""
+    found = [f"{trial.outcome}: {trial.reason}" for trial in data.trials if trial.reason]
+    return Counter(found).most_common(8)
+
+
+def _ledger(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The ledger without the seconds, which have a figure."""
+    rest = flatten({key: value for key, value in document.items() if key != "seconds"})
+    return [(_label(k), _value(k, v)) for k, v in rest.items() if v is not None]
+
+
+def _label(key: str) -> str:
+    return key.replace("_", " ").replace(".", ": ")
+
+
+def _value(key: str, value: Any) -> str:
+    if isinstance(value, list | tuple) and len(value) == 2:
+        return f"{_value(key, value[0])} to {_value(key, value[1])}"
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return _text(value)
+    if key.endswith(("share", "interval")):
+        return f"{100 * value:.3g} %"
+    if key in ("wall", "total") or key.endswith("seconds") or key.startswith("outcomes."):
+        return words.duration(value)
+    return words.short(value) if isinstance(value, float) else f"{value:,}"
+
+
+def _provenance(data: StudyData) -> list[tuple[str, str]]:
+    """Where and with what the study was run."""
+    names = ("seed", "sampler", "pruner")
+    facts = {"study": data.name}
+    facts |= {name: data.definition[name] for name in names if name in data.definition}
+    machines = sorted({trial.worker.rsplit("-", 3)[0] for trial in data.trials if trial.worker})
+    if machines:
+        facts["machines"] = ", ".join(machines)
+    facts |= flatten(data.provenance or _of_result(data))
+    return [(key, _text(value)) for key, value in facts.items()]
+
+
+def _of_result(data: StudyData) -> Mapping[str, Any]:
+    """What the folder of the best trial says about its training."""
+    for pick in data.picks:
+        try:
+            result = read_result(trial_folder(data.folder, pick.model.trial))
+        except UserError:
+            continue
+        return {key: result[key] for key in ("device", "versions") if key in result}
+    return {}
+
+
+def _configurations(data: StudyData) -> list[tuple[str, str]]:
+    """The configuration of each pick as a file that `clapp train --config` takes."""
+    from clapp.config import nest
+
+    models = {pick.model.trial: pick for pick in data.picks}
+    return [
+        (f"trial {number}: {pick.why}", dump_yaml(nest(pick.model.config)))
+        for number, pick in models.items()
+    ]

@@ -1,0 +1,125 @@
+"""Numbers and results in words."""
+
+from collections.abc import Sequence
+
+from clapp.front import Candidate
+from clapp.report.data import StudyData
+
+
+def short(value: float) -> str:
+    """Three significant digits without an exponent where that stays short: 0.00473, 1.2e-06."""
+    text = f"{value:.3g}"
+    if "e" in text and 1e-5 <= abs(value) < 1e7:
+        text = f"{value:,.0f}" if abs(value) >= 1 else f"{value:.7f}".rstrip("0")
+    return text
+
+
+def flops(value: float) -> str:
+    """8.03 MFLOPs, 1.2 GFLOPs."""
+    for unit, size in (("GFLOPs", 1e9), ("MFLOPs", 1e6), ("kFLOPs", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f} FLOPs"
+
+
+def amount(objective: str, value: float) -> str:
+    """A value of an objective with its unit: a loss of 0.1, 2,505 parameters."""
+    match objective:
+        case "params":
+            return plural(round(value), "parameter")
+        case "flops":
+            return flops(value)
+        case "latency":
+            return f"{short(value)} ms"
+        case "memory":
+            return f"{value / 2**20:.3g} MiB"
+    return f"a {objective} of {short(value)}"
+
+
+def duration(seconds: float) -> str:
+    """42 s, 2 min 13 s, 3 h 20 min, 2 d 4 h."""
+    total = round(seconds)
+    for big, small, size in (("d", "h", 86400), ("h", "min", 3600), ("min", "s", 60)):
+        if total >= size:
+            rest = (total % size) // {"h": 3600, "min": 60, "s": 1}[small]
+            return f"{total // size} {big}" + (f" {rest} {small}" if rest else "")
+    return f"{seconds:.3g} s" if seconds < 10 else f"{total} s"
+
+
+def plural(number: int, noun: str) -> str:
+    """1 trial, 2,000 trials."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def joined(words: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def headline(data: StudyData) -> str:
+    """The result of a study in one line."""
+    if not data.front:
+        return "No trial has finished yet"
+    smallest, reference = data.picks[0].model, data.reference
+    if reference is None:
+        return f"{plural(smallest.params, 'parameter')} at a loss of {short(smallest.loss)}"
+    if smallest.params < reference.params:
+        return f"{smallest.params:,} parameters do what {reference.params:,} did"
+    return f"Nothing smaller does what the reference does with {reference.params:,} parameters yet"
+
+
+def lead(data: StudyData) -> str:
+    """The same in a few sentences."""
+    if not data.front:
+        return "The report shows what became of the trials; run the study on, and make it again."
+    chosen, reference = data.picks[0].model, data.reference
+    text = (
+        f"Trial {chosen.trial} stands in for {data.filter} with "
+        f"{plural(chosen.params, 'parameter')} and {flops(chosen.flops)} a picture; "
+        f"its validation loss is {short(chosen.loss)}."
+    )
+    if reference is None or reference.trial == chosen.trial:
+        return text
+    return (
+        f"{text} The hand-tuned reference, trained in the same study, takes "
+        f"{plural(reference.params, 'parameter')} and {flops(reference.flops)} for a loss of "
+        f"{short(reference.loss)}: trial {chosen.trial} has {compared(chosen, reference)}."
+    )
+
+
+def compared(one: Candidate, reference: Candidate) -> str:
+    """How one model differs from another, factor by factor; empty where it does not."""
+    factors = [
+        _factor(one.params, reference.params, "{} fewer parameters", "{} more parameters"),
+        _factor(one.flops, reference.flops, "{} fewer FLOPs", "{} more FLOPs"),
+        _factor(one.loss, reference.loss, "a loss {} lower", "a loss {} higher"),
+    ]
+    return joined([text for text in factors if text])
+
+
+def _factor(ours: float, theirs: float, less: str, more: str) -> str:
+    if min(ours, theirs) <= 0 or ours == theirs:
+        return ""
+    ratio = max(ours / theirs, theirs / ours)
+    share = round(100 * abs(ours / theirs - 1))
+    return (less if ours < theirs else more).format(
+        f"{ratio:,.0f} times"
+        if ratio >= 10
+        else f"{ratio:.2g} times"
+        if ratio >= 2
+        else f"{share} %"
+    )
+
+
+def outcomes(data: StudyData) -> str:
+    """What became of the trials: 8 trials trained to the end and 2 failed."""
+    words = {
+        "complete": "trained to the end",
+        "pruned": "stopped early",
+        "skipped": "skipped before training",
+        "failed": "failed",
+        "running": "under way",
+    }
+    found = [(n, words[name]) for name, n in data.counts.items() if n]
+    first = [f"{plural(n, 'trial')} {word}" for n, word in found[:1]]
+    return joined(first + [f"{n:,} {word}" for n, word in found[1:]])
