@@ -1,11 +1,9 @@
 """What a report is made of: a study and the small files beside it, read once, pictures apart."""
 
-import json
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,63 +22,12 @@ from clapp.front import (
 from clapp.hypervolume import Moment, history, worst_point
 from clapp.pick import Finished, meaning, pick
 from clapp.report.importances import Importances, importances
-from clapp.study.keep import trial_folder
+from clapp.report.trials import Trial, outcome, read_json, read_trial
 from clapp.study.prepare import DEFINITION, ELAPSED
-from clapp.study.space import RESERVED
-from clapp.study.trials import is_lost, is_trained
+from clapp.study.trials import is_trained
 
 if TYPE_CHECKING:
     from optuna import Study
-
-OUTCOMES = (
-    "on the front",
-    "trained",
-    "over a limit",
-    "stopped early",
-    "skipped",
-    "failed",
-    "interrupted",
-    "running",
-)
-"""What may become of a trial, the best first."""
-CURVE_POINTS = 60
-
-
-class Validation(NamedTuple):
-    """One point of a learning curve: steps so far, and the validation L2 after them."""
-
-    step: int
-    l2: float
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A trial of any outcome, with what is known of it.
-
-    Attributes:
-        drawn: search-space parameter -> value.
-        choices: those, and where else its configuration is not the study's; dotted keys.
-        reason: why it was skipped or failed.
-    """
-
-    number: int
-    outcome: str
-    worker: str
-    start: datetime | None
-    end: datetime | None
-    loss: float | None
-    params: int | None
-    flops: int | None
-    drawn: dict[str, Any]
-    choices: dict[str, Any]
-    baseline: str | None
-    reason: str | None
-    curve: list[Validation]
-
-    @property
-    def name(self) -> str:
-        """What to call it in a sentence."""
-        return f"trial {self.number}" + (f" ({self.baseline})" if self.baseline else "")
 
 
 class Pick(NamedTuple):
@@ -184,7 +131,7 @@ def gather(
     definition = study.user_attrs.get(DEFINITION, {})
     common = flatten(definition.get("config", {}))
     trials = [
-        _trial(trial, _outcome(trial, within, on_front), folder, common)
+        read_trial(trial, outcome(trial, within, on_front), folder, common)
         for trial in frozen
         if trial.state is not TrialState.WAITING
     ]
@@ -209,60 +156,6 @@ def gather(
         ledger=_read_mapping(folder / "ledger.json"),
         provenance=_latest(frozen, "provenance"),
     )
-
-
-def _outcome(trial: FrozenTrial, within: set[int], on_front: set[int]) -> str:
-    if trial.number in on_front:
-        return "on the front"
-    match trial.state:
-        case TrialState.COMPLETE:
-            return "trained" if trial.number in within else "over a limit"
-        case TrialState.PRUNED:
-            return "skipped" if "skipped" in trial.user_attrs else "stopped early"
-        case TrialState.FAIL:
-            return "interrupted" if is_lost(trial) else "failed"
-    return "running"
-
-
-def _trial(trial: FrozenTrial, outcome: str, folder: Path, common: dict[str, Any]) -> Trial:
-    facts = trial.user_attrs
-    return Trial(
-        number=trial.number,
-        outcome=outcome,
-        worker=str(facts.get("worker", "")),
-        start=trial.datetime_start,
-        end=trial.datetime_complete,
-        loss=facts.get("loss"),
-        params=facts.get("params"),
-        flops=facts.get("flops"),
-        drawn=dict(trial.params),
-        choices=_choices(facts.get("config", {}), trial.params, common),
-        baseline=facts.get("baseline"),
-        reason=facts.get("skipped") or facts.get("failed"),
-        curve=_curve(facts, trial_folder(folder, trial.number)) if is_trained(trial) else [],
-    )
-
-
-def _choices(
-    config: Mapping[str, Any], drawn: Mapping[str, Any], common: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What tells a trial from others of its study; its seed and what the engine sets do not."""
-    own = {key: value for key, value in config.items() if key not in common or common[key] != value}
-    return {key: v for key, v in {**drawn, **own}.items() if key not in RESERVED}
-
-
-def _curve(facts: Mapping[str, Any], folder: Path) -> list[Validation]:
-    """The learning curve that the storage or else the trial's folder holds, thinned out."""
-    points: Sequence[Validation] = []
-    if "curve" in facts:
-        points = [Validation(step, l2) for step, _, l2 in facts["curve"]]
-    else:
-        stored = _read_json(folder / "curve.json")
-        if isinstance(stored, list):
-            points = [Validation(point["step"], point["l2"]) for point in stored]
-    points = [point for point in points if point.l2 is not None]
-    step = -(-len(points) // CURVE_POINTS) or 1
-    return [*points[:-1:step], *points[-1:]]
 
 
 def _picks(found: Finished, reference: Candidate | None) -> list[Pick]:
@@ -310,13 +203,5 @@ def _latest(trials: Sequence[FrozenTrial], name: str) -> dict[str, Any]:
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
-    value = _read_json(path)
+    value = read_json(path)
     return value if isinstance(value, dict) else {}
-
-
-def _read_json(path: Path) -> Any:
-    """The content of a file, or None where it is missing or broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

@@ -1,22 +1,19 @@
 """One study as the page's template wants it: words, tables, figures and pictures."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from clapp.config import flatten
-from clapp.errors import ConfigError, UserError
+from clapp.errors import ConfigError
 from clapp.files import dump_yaml
 from clapp.front import Candidate, beats
-from clapp.report import words
+from clapp.report import facts, words
 from clapp.report.classical import classical
-from clapp.report.data import Pick, StudyData, Trial
-from clapp.report.figures import decisions, fronts, search
+from clapp.report.data import Pick, StudyData
+from clapp.report.figures import decisions, fronts, search, space
 from clapp.report.figures.style import TITLES, Figure
 from clapp.report.pictures import Picture, Pictures
-from clapp.study.keep import trial_folder
-from clapp.trialfiles import read_result
+from clapp.report.trials import Trial
 from clapp.words import in_words
 
 
@@ -114,7 +111,7 @@ def section(key: str, data: StudyData, pictures: Pictures) -> Section:
         front=[_front_row(data, model, others) for model in data.front],
         others=[TITLES[name] for name in others],
         pairs=fronts.pairs(data, classical(data.config["train_data.target_filter"])),
-        space=fronts.space(data),
+        space=space.space(data),
         search=[
             *search.hypervolume(data),
             *search.curves(data),
@@ -125,43 +122,36 @@ def section(key: str, data: StudyData, pictures: Pictures) -> Section:
         slices=decisions.slices(data),
         pictures=pictures,
         gallery=[_shown(c, pictures) for c in data.front if c.trial in pictures.previews],
-        ledger=_ledger(data.ledger),
-        reasons=_reasons(data),
+        ledger=facts.ledger(data.ledger),
+        reasons=facts.reasons(data),
         outcomes=words.outcomes(data),
-        provenance=_provenance(data),
+        provenance=facts.provenance(data),
         definition=dump_yaml(data.definition) if data.definition else "",
-        configurations=_configurations(data),
+        configurations=facts.configurations(data),
     )
 
 
 def _card(trial: Trial, picks: Sequence[str], repeats: str) -> dict[str, Any]:
-    facts = []
+    known = []
     if trial.loss is not None:
-        facts.append(("validation L2", words.short(trial.loss)))
+        known.append(("validation L2", words.short(trial.loss)))
     if repeats:
-        facts.append(("repeated", repeats))
+        known.append(("repeated", repeats))
     if trial.params is not None:
-        facts.append(("parameters", f"{trial.params:,}"))
+        known.append(("parameters", f"{trial.params:,}"))
     if trial.flops is not None:
-        facts.append(("cost", words.flops(trial.flops)))
+        known.append(("cost", words.flops(trial.flops)))
     if trial.start and trial.end:
-        facts.append(("took", words.duration((trial.end - trial.start).total_seconds())))
+        known.append(("took", words.duration((trial.end - trial.start).total_seconds())))
     if trial.reason:
-        facts.append(("reason", trial.reason))
+        known.append(("reason", trial.reason))
     short = decisions.short_names([*trial.choices])
     return {
         "title": f"{trial.name}: {trial.outcome}",
         "notes": list(picks),
-        "facts": facts,
-        "choices": [(short[key], _text(value)) for key, value in trial.choices.items()],
+        "facts": known,
+        "choices": [(short[key], facts.text(value)) for key, value in trial.choices.items()],
     }
-
-
-def _text(value: Any) -> str:
-    """A value as in the files users write."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return words.short(value) if isinstance(value, float) else str(value)
 
 
 def _repeats(mean: float, deviation: float) -> str:
@@ -257,65 +247,3 @@ def _shown(model: Candidate, pictures: Pictures) -> Shown:
         "them, what the model makes of them, and the difference.",
         figures,
     )
-
-
-def _reasons(data: StudyData) -> list[tuple[str, int]]:
-    """Why trials were skipped or failed, the most frequent reason first."""
-    found = [f"{trial.outcome}: {trial.reason}" for trial in data.trials if trial.reason]
-    return Counter(found).most_common(8)
-
-
-def _ledger(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The ledger without the seconds, which have a figure."""
-    rest = flatten({key: value for key, value in document.items() if key != "seconds"})
-    return [(_label(k), _value(k, v)) for k, v in rest.items() if v is not None]
-
-
-def _label(key: str) -> str:
-    return key.replace("_", " ").replace(".", ": ")
-
-
-def _value(key: str, value: Any) -> str:
-    if isinstance(value, list | tuple) and len(value) == 2:
-        return f"{_value(key, value[0])} to {_value(key, value[1])}"
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return _text(value)
-    if key.endswith(("share", "interval")):
-        return f"{100 * value:.3g} %"
-    if key in ("wall", "total") or key.endswith("seconds") or key.startswith("outcomes."):
-        return words.duration(value)
-    return words.short(value) if isinstance(value, float) else f"{value:,}"
-
-
-def _provenance(data: StudyData) -> list[tuple[str, str]]:
-    """Where and with what the study was run."""
-    names = ("seed", "sampler", "pruner")
-    facts = {"study": data.name}
-    facts |= {name: data.definition[name] for name in names if name in data.definition}
-    machines = sorted({trial.worker.rsplit("-", 3)[0] for trial in data.trials if trial.worker})
-    if machines:
-        facts["machines"] = ", ".join(machines)
-    facts |= flatten(data.provenance or _of_result(data))
-    return [(key, _text(value)) for key, value in facts.items()]
-
-
-def _of_result(data: StudyData) -> Mapping[str, Any]:
-    """What the folder of the best trial says about its training."""
-    for pick in data.picks:
-        try:
-            result = read_result(trial_folder(data.folder, pick.model.trial))
-        except UserError:
-            continue
-        return {key: result[key] for key in ("device", "versions") if key in result}
-    return {}
-
-
-def _configurations(data: StudyData) -> list[tuple[str, str]]:
-    """The configuration of each pick as a file that `clapp train --config` takes."""
-    from clapp.config import nest
-
-    models = {pick.model.trial: pick for pick in data.picks}
-    return [
-        (f"trial {number}: {pick.why}", dump_yaml(nest(pick.model.config)))
-        for number, pick in models.items()
-    ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
-from clapp.report.data import StudyData, Trial
+from clapp.report.data import StudyData
 from clapp.report.figures.style import (
     PALETTE,
     SCALE,
@@ -18,6 +18,7 @@ from clapp.report.figures.style import (
     significant,
     text,
 )
+from clapp.report.trials import Trial
 
 _DIMENSIONS = 8  # parameters among the parallel coordinates
 

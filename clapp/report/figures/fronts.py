@@ -1,4 +1,4 @@
-"""The front of a study: loss, parameters and FLOPs in pairs and in space."""
+"""The front of a study: loss against parameters, and against FLOPs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from clapp.report.words import joined
 
 _BAND = 0.07  # of the figure: the margin where zeros are drawn
 _GAP = 0.03
-_OTHERS = "var(--faint)"
-_REFERENCE = PALETTE[1]
+OTHERS = "var(--faint)"
+REFERENCE = PALETTE[1]
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _others(data: StudyData, x: str) -> list[dict[str, Any]]:
             "type": "scatter",
             "mode": "markers",
             **_at(others, x),
-            "marker": {"size": 6, "color": _OTHERS, "opacity": 0.55},
+            "marker": {"size": 6, "color": OTHERS, "opacity": 0.55},
             "hoverinfo": "none",
         }
     ]
@@ -192,7 +192,7 @@ def _marked(data: StudyData, x: str, limits: Sequence[float]) -> list[dict[str, 
                 "marker": {
                     "symbol": ["star" if is_it else "diamond" for is_it in reference],
                     "size": [15 if is_it else 11 for is_it in reference],
-                    "color": _REFERENCE,
+                    "color": REFERENCE,
                     "line": {"width": 1, "color": "var(--page)"},
                 },
                 "hoverinfo": "none",
@@ -260,61 +260,3 @@ def _alt(data: StudyData, view: _View) -> str:
         f"{first.flops:,} FLOPs and a loss of {first.loss:.3g} to {last.params:,} parameters, "
         f"{last.flops:,} FLOPs and {last.loss:.3g}. The table of the front has all of them."
     )
-
-
-def space(data: StudyData) -> list[Figure]:
-    """The front in space; none for a study without a front."""
-    if not data.front:
-        return []
-    on_front = {c.trial for c in data.front}
-    others = [c for c in data.candidates if c.trial not in on_front]
-    colours = colour_by([c.loss for c in data.front], TITLES["loss"])
-    traces = [
-        _cloud("other trials", others, {"size": 2, "color": _OTHERS, "opacity": 0.5}),
-        _cloud("front", data.front, {"size": 5, **colours, "showscale": False}),
-    ]
-    if data.reference is not None:
-        marker = {"symbol": "diamond", "size": 6, "color": _REFERENCE}
-        traces.append(_cloud("reference", [data.reference], marker, ["reference"]))
-    axes = {
-        axis: log_axis(TITLES[name], [getattr(c, name) for c in data.candidates])
-        for axis, name in (("xaxis", "params"), ("yaxis", "flops"), ("zaxis", "loss"))
-    }
-    eye = {"x": -1.5, "y": -1.65, "z": 0.7}
-    centre = {"x": 0, "y": 0, "z": -0.12}
-    return [
-        Figure(
-            key="front-space",
-            title="All three at once",
-            caption="The same networks in space, to turn with the mouse or a finger; all scales "
-            "are logarithmic. The front is the lower shell, coloured by its loss; the diamond is "
-            "the hand-tuned reference.",
-            alt=f"Three-dimensional scatter plot of parameters, FLOPs and loss of "
-            f"{len(data.candidates)} networks. The table of the front has the same numbers.",
-            data=traces,
-            layout={
-                "scene": {**axes, "camera": {"eye": eye, "center": centre}, "aspectmode": "cube"},
-                "showlegend": False,
-                "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
-            },
-            height=560,
-            wide=True,
-        )
-    ]
-
-
-def _cloud(
-    name: str, models: Sequence[Candidate], marker: dict[str, Any], labels: list[str] | None = None
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "type": "scatter3d",
-        "mode": "markers+text" if labels else "markers",
-        "x": positive(c.params for c in models),
-        "y": positive(c.flops for c in models),
-        "z": positive(c.loss for c in models),
-        "customdata": [c.trial for c in models],
-        "marker": marker,
-        "hoverinfo": "none",
-        **({"text": labels, "textfont": {"color": "var(--ink)"}} if labels else {}),
-    }

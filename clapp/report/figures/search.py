@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from clapp.hypervolume import log_hypervolume
-from clapp.report.data import OUTCOMES, StudyData, Trial
+from clapp.report.data import StudyData
 from clapp.report.figures.style import (
     LEAST,
     PALETTE,
@@ -14,6 +14,7 @@ from clapp.report.figures.style import (
     significant,
     text,
 )
+from clapp.report.trials import OUTCOMES, Trial
 from clapp.report.words import amount, duration, joined, outcomes
 
 _OUTCOME_COLOURS = {

@@ -1,0 +1,128 @@
+"""One trial as a report shows it: what became of it, what was chosen, how it learned."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from optuna.trial import FrozenTrial, TrialState
+
+from clapp.study.keep import trial_folder
+from clapp.study.space import RESERVED
+from clapp.study.trials import is_lost, is_trained
+
+OUTCOMES = (
+    "on the front",
+    "trained",
+    "over a limit",
+    "stopped early",
+    "skipped",
+    "failed",
+    "interrupted",
+    "running",
+)
+"""What may become of a trial, the best first."""
+CURVE_POINTS = 60
+
+
+class Validation(NamedTuple):
+    """One point of a learning curve: steps so far, and the validation L2 after them."""
+
+    step: int
+    l2: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial of any outcome, with what is known of it.
+
+    Attributes:
+        drawn: search-space parameter -> value.
+        choices: those, and where else its configuration is not the study's; dotted keys.
+        reason: why it was skipped or failed.
+    """
+
+    number: int
+    outcome: str
+    worker: str
+    start: datetime | None
+    end: datetime | None
+    loss: float | None
+    params: int | None
+    flops: int | None
+    drawn: dict[str, Any]
+    choices: dict[str, Any]
+    baseline: str | None
+    reason: str | None
+    curve: list[Validation]
+
+    @property
+    def name(self) -> str:
+        """What to call it in a sentence."""
+        return f"trial {self.number}" + (f" ({self.baseline})" if self.baseline else "")
+
+
+def outcome(trial: FrozenTrial, within: set[int], on_front: set[int]) -> str:
+    """What became of a trial; `within` are those within the limits."""
+    if trial.number in on_front:
+        return "on the front"
+    match trial.state:
+        case TrialState.COMPLETE:
+            return "trained" if trial.number in within else "over a limit"
+        case TrialState.PRUNED:
+            return "skipped" if "skipped" in trial.user_attrs else "stopped early"
+        case TrialState.FAIL:
+            return "interrupted" if is_lost(trial) else "failed"
+    return "running"
+
+
+def read_trial(trial: FrozenTrial, became: str, folder: Path, common: dict[str, Any]) -> Trial:
+    """What is known of a trial; `common` are the dotted keys of its study's configuration."""
+    facts = trial.user_attrs
+    return Trial(
+        number=trial.number,
+        outcome=became,
+        worker=str(facts.get("worker", "")),
+        start=trial.datetime_start,
+        end=trial.datetime_complete,
+        loss=facts.get("loss"),
+        params=facts.get("params"),
+        flops=facts.get("flops"),
+        drawn=dict(trial.params),
+        choices=_choices(facts.get("config", {}), trial.params, common),
+        baseline=facts.get("baseline"),
+        reason=facts.get("skipped") or facts.get("failed"),
+        curve=_curve(facts, trial_folder(folder, trial.number)) if is_trained(trial) else [],
+    )
+
+
+def _choices(
+    config: Mapping[str, Any], drawn: Mapping[str, Any], common: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What tells a trial from others of its study; its seed and what the engine sets do not."""
+    own = {key: value for key, value in config.items() if key not in common or common[key] != value}
+    return {key: v for key, v in {**drawn, **own}.items() if key not in RESERVED}
+
+
+def _curve(facts: Mapping[str, Any], folder: Path) -> list[Validation]:
+    """The learning curve that the storage or else the trial's folder holds, thinned out."""
+    points: Sequence[Validation] = []
+    if "curve" in facts:
+        points = [Validation(step, l2) for step, _, l2 in facts["curve"]]
+    else:
+        stored = read_json(folder / "curve.json")
+        if isinstance(stored, list):
+            points = [Validation(point["step"], point["l2"]) for point in stored]
+    points = [point for point in points if point.l2 is not None]
+    step = -(-len(points) // CURVE_POINTS) or 1
+    return [*points[:-1:step], *points[-1:]]
+
+
+def read_json(path: Path) -> Any:
+    """The content of a file, or None where it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
