@@ -13,6 +13,7 @@ from clapp.console import log_to_stderr, print_json, run_app, status
 from clapp.errors import UserError
 from clapp.pick import describe_rules
 from clapp.process import prepare_process
+from clapp.replay.cli import replay
 
 app = typer.Typer(
     help="Find, look at, export and run small networks that stand in for classical filters.",
@@ -22,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(bench, name="bench")
+app.command()(replay)
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
 Results = Annotated[Path, typer.Option(help="Folder of results.")]

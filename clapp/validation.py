@@ -37,6 +37,12 @@ def validation_set(data: ValidConfig, target_filter: FilterSpec) -> tuple[Pictur
     return _pictures(path), _targets(path, json.dumps(target_filter))
 
 
+def constant_l2(data: ValidConfig, target_filter: FilterSpec) -> float:
+    """Mean squared error of the best constant output on the validation set: its variance."""
+    _, targets = validation_set(data, target_filter)
+    return float((targets / 255).var())
+
+
 def _stored(data: ValidConfig) -> Path:
     source = open_source(data)
     values = {

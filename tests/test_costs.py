@@ -39,12 +39,6 @@ def test_takes_milliseconds_and_is_cached_by_architecture() -> None:
     assert _cost.cache_info().misses == before.misses
 
 
-def test_no_random_number_is_drawn() -> None:
-    state = torch.get_rng_state()
-    cost({"capacity": 77})
-    assert torch.equal(torch.get_rng_state(), state)
-
-
 def test_shape_of_a_bad_architecture_is_refused() -> None:
     with pytest.raises(ConfigError, match="kernel_size"):
         cost({"kernel_size": 2})

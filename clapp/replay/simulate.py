@@ -4,7 +4,8 @@ Workers are simulated event by event. A decision sees exactly what has happened 
 simulated time; samplers and pruners themselves take no time.
 """
 
-import heapq
+import math
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 SKIPS_IN_A_ROW = 2000
 
 
-@dataclass
+@dataclass(eq=False)
 class Training:
     """A trial being trained, or trained.
 
@@ -72,6 +73,16 @@ class Outcome:
     lost: int
     skipped: int
 
+    def at(self, seconds: float) -> float:
+        """The hypervolume at a time."""
+        place = bisect_right(self.seconds, seconds)
+        return self.hypervolume[place - 1] if place else 0.0
+
+    def time_to(self, hypervolume: float) -> float:
+        """The first time with at least that hypervolume; infinite where it is never reached."""
+        place = bisect_left(self.hypervolume, hypervolume)
+        return self.seconds[place] if place < len(self.seconds) else math.inf
+
 
 @dataclass
 class Search:
@@ -97,26 +108,20 @@ class Search:
         self._study = optuna.create_study(sampler=self.sampler, directions=["minimize"] * 3)
         self._limits = self.plan.file.limits.given()
 
-    def go(self, trials: int, workers: int) -> Outcome:
-        """Run until `trials` are trained, as `workers` processes would."""
-        queue: list[tuple[float, int, Training]] = []
-        for number in range(min(workers, trials)):
-            one = self._begin(number, 0.0)
-            heapq.heappush(queue, (one.next_time(), number, one))
+    def go(self, seconds: float, workers: int) -> Outcome:
+        """Run for `seconds` of simulated time, as `workers` processes would."""
+        queue = [self._begin(0.0) for _ in range(workers)]
         ends: list[float] = []
-        while queue:
-            now, number, one = heapq.heappop(queue)
-            if self._goes_on(one):
-                heapq.heappush(queue, (one.next_time(), number, one))
-                continue
-            ends.append(now)
-            following = len(ends) + len(queue)
-            if following < trials:
-                one = self._begin(following, now)
-                heapq.heappush(queue, (one.next_time(), following, one))
-        return self._outcome(ends)
+        while True:
+            one = min(queue, key=lambda training: (training.next_time(), training.number))
+            now = one.next_time()
+            if now > seconds:
+                return self._outcome(ends)
+            if not self._goes_on(one):
+                ends.append(now)
+                queue[queue.index(one)] = self._begin(now)
 
-    def _begin(self, number: int, now: float) -> Training:
+    def _begin(self, now: float) -> Training:
         for _ in range(SKIPS_IN_A_ROW):
             trial = self._study.ask()
             config = self._worth_training(trial)
@@ -126,7 +131,8 @@ class Search:
                 for name, value in sizes.items():
                     trial.set_user_attr(name, value)
                 record = Record(tuple(sizes.values()))
-                return Training(number, trial, record, run, now, _validations(config, run))
+                steps = _validations(config, run)
+                return Training(trial.number, trial, record, run, now, steps)
             self.skipped += 1
             self._study.tell(trial, state=TrialState.PRUNED)
         raise ClappError(f"{SKIPS_IN_A_ROW} draws in a row were skipped")
@@ -146,6 +152,7 @@ class Search:
         if key in self._keys or hopeless or any(v > 0 for v in over.values()):
             return None
         self._keys.add(key)
+        trial.set_user_attr("key", key)
         return config
 
     def _records(self) -> list[Record]:
@@ -170,7 +177,10 @@ class Search:
         return not one.stopped
 
     def _end(self, one: Training, loss: float | None) -> None:
+        step = max(one.record.curve)
         one.trial.set_user_attr("curve", [[s, 0.0, l2] for s, l2 in one.record.curve.items()])
+        one.trial.set_user_attr("iterations", step)
+        one.trial.set_user_attr("seconds", one.run.seconds * step / max(one.run.curve))
         if loss is None:
             self._study.tell(one.trial, state=TrialState.PRUNED)
         else:

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clapp.replay.table import Table
+from clapp.study.features import Encoder
 
 TREES = 60
 _WORST = 1.0  # what a diverged training counts as
-_ABSENT = -1.0
 
 
 class Run(NamedTuple):
@@ -23,27 +23,6 @@ class Run(NamedTuple):
 
     curve: dict[int, float]
     seconds: float
-
-
-class Encoder:
-    """Configurations as numbers: one column a number, one for each value of a choice."""
-
-    def __init__(self, space: Mapping[str, Mapping[str, Any]]) -> None:
-        self._space = space
-
-    def __call__(self, config: Mapping[str, Any], sizes: NDArray[np.float64]) -> list[float]:
-        """The features of one configuration."""
-        features = [float(x) for x in np.log10(sizes)]
-        for key, parameter in self._space.items():
-            if parameter["type"] == "categorical":
-                features += [
-                    float(key in config and config[key] == choice)
-                    for choice in parameter["choices"]
-                ]
-            else:
-                value = config.get(key, _ABSENT)
-                features.append(np.log10(value) if parameter.get("log") else float(value))
-        return features
 
 
 class Surrogate:
@@ -60,13 +39,13 @@ class Surrogate:
         ]
         targets = np.log10(np.column_stack([np.minimum(table.l2, _WORST), table.seconds]))
         forest = ExtraTreesRegressor(TREES, max_features=0.7, random_state=seed)
-        forest.fit(np.asarray(features, np.float32), targets)
+        forest.fit(np.array(features), targets)
         # Asked for one row at a time, the forest's own `predict` spends most of its time on checks.
         self._trees = [tree.tree_ for tree in forest.estimators_]
 
     def __call__(self, config: Mapping[str, Any], sizes: NDArray[np.float64]) -> Run:
         """Predict the training of a configuration of these parameters and FLOPs."""
-        row = np.array([self._encode(config, sizes)], np.float32)
+        row = self._encode(config, sizes)[None]
         mean = np.mean([tree.predict(row) for tree in self._trees], axis=0).ravel()
         *curve, seconds = (10**mean).tolist()
         return Run(dict(zip(self._steps, curve, strict=True)), seconds)

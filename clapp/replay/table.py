@@ -1,6 +1,7 @@
 """Recorded learning curves as one Parquet file: written from a recorder's parts, read again."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from clapp.errors import UserError
 from clapp.files import PACKAGE, atomic_path
 
 DEFAULT = PACKAGE / "replay" / "sobel3.parquet"
-_STUDY = b"clapp.study"
+_ABOUT = b"clapp"
 _SCHEMA = pa.schema(
     [
         ("number", pa.int32()),
@@ -39,6 +40,7 @@ class Table:
 
     Attributes:
         study: the study file whose space and settings they were drawn from, as a document.
+        mean: L2 of predicting the mean of the validation targets.
         configs: N mappings of dotted key -> value, the keys that were drawn.
         sizes: (N, 2), parameters and FLOPs.
         steps: (S,), optimiser steps of the validations, the same for all.
@@ -47,6 +49,7 @@ class Table:
     """
 
     study: dict[str, Any]
+    mean: float
     configs: list[dict[str, Any]]
     sizes: NDArray[np.float64]
     steps: NDArray[np.int64]
@@ -54,17 +57,27 @@ class Table:
     seconds: NDArray[np.float64]
 
 
-def write(rows: list[dict[str, Any]], study: dict[str, Any], path: Path) -> None:
-    """Write rows of the recorder, each number once, in order."""
-    unique = {row["number"]: row for row in rows}
-    flat = [
-        {"parent": None} | unique[n] | {"config": json.dumps(unique[n]["config"])}
-        for n in sorted(unique)
-    ]
+def write(rows: Iterable[dict[str, Any]], study: dict[str, Any], mean: float, path: Path) -> int:
+    """Write rows of the recorder in order of their numbers, of equal configurations the first.
+
+    Returns:
+        How many were written.
+    """
+    unique: dict[str, dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: row["number"]):
+        config = json.dumps(row["config"], sort_keys=True)
+        unique.setdefault(config, {"parent": None} | row | {"config": config})
+    flat = list(unique.values())
     table = pa.Table.from_pylist(flat, schema=_SCHEMA)
-    table = table.replace_schema_metadata({_STUDY: json.dumps(study)})
+    about = json.dumps({"study": study, "mean": mean})
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", compression_level=19)
+        pq.write_table(
+            table.replace_schema_metadata({_ABOUT: about}),
+            temporary,
+            compression="zstd",
+            compression_level=19,
+        )
+    return len(flat)
 
 
 def read(path: Path = DEFAULT) -> Table:
@@ -75,7 +88,7 @@ def read(path: Path = DEFAULT) -> Table:
     """
     try:
         table = pq.read_table(path)
-        study = json.loads(table.schema.metadata[_STUDY])
+        about = json.loads(table.schema.metadata[_ABOUT])
         rows = table.select(_SCHEMA.names).to_pylist()
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a file of recorded curves: {error}") from error
@@ -83,7 +96,8 @@ def read(path: Path = DEFAULT) -> Table:
         raise UserError(f"{path}: there are no recorded curves in it")
     steps = max((row["steps"] for row in rows), key=len)
     return Table(
-        study=study,
+        study=about["study"],
+        mean=about["mean"],
         configs=[json.loads(row["config"]) for row in rows],
         sizes=np.array([[row["params"], row["flops"]] for row in rows], float),
         steps=np.array(steps),

@@ -1,6 +1,16 @@
 """A configuration drawn from a study's space, and what is known of it before it is trained."""
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from clapp.config import Config
 from clapp.errors import ConfigError
@@ -28,3 +38,75 @@ def within_limits(plan: "Plan", trial: "Trial", seed: int) -> tuple[dict[str, An
     limits, costs = plan.file.limits.given(), known(config)
     fits = all(costs[name] <= limits.get(name, costs[name]) for name in costs)
     return (drawn, config) if fits else None
+
+
+class Draw:
+    """Suggests values at random, all but those given: a trial without a study.
+
+    Attributes:
+        distributions: what each suggested key was drawn from.
+    """
+
+    def __init__(self, random: np.random.Generator, given: Mapping[str, Any] | None = None) -> None:
+        self._random, self._given = random, given or {}
+        self.distributions: dict[str, BaseDistribution] = {}
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """As Optuna's."""
+        return self._suggest(name, CategoricalDistribution(choices))
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        """As Optuna's."""
+        return int(self._suggest(name, IntDistribution(low, high, log, step)))
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """As Optuna's."""
+        return float(self._suggest(name, FloatDistribution(low, high, log, step)))
+
+    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
+        self.distributions[name] = distribution
+        return self._given[name] if name in self._given else value(distribution, self._random)
+
+
+def value(distribution: BaseDistribution, random: np.random.Generator) -> Any:
+    """A value drawn evenly, on a log scale where the distribution has one."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[random.integers(len(distribution.choices))]
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    return _placed(distribution, random.random())
+
+
+def step_from(old: float, distribution: BaseDistribution, random: np.random.Generator) -> Any:
+    """A number near `old`: a normal step of a tenth of the range, at least to the next integer."""
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    low, high = _ends(distribution)
+    here = ((math.log(old) if distribution.log else old) - low) / (high - low) if high > low else 0
+    new = _placed(distribution, min(max(here + random.normal() / 10, 0.0), 1.0))
+    if new == old and isinstance(distribution, IntDistribution):
+        new = old + int(random.choice([-1, 1])) * distribution.step
+        new = min(max(new, distribution.low), distribution.high)
+    return new
+
+
+def _ends(distribution: IntDistribution | FloatDistribution) -> tuple[float, float]:
+    """Of the scale on which values are drawn; an integer owns half a step to each side."""
+    half = distribution.step / 2 if isinstance(distribution, IntDistribution) else 0.0
+    low, high = distribution.low - half, distribution.high + half
+    return (math.log(low), math.log(high)) if distribution.log else (low, high)
+
+
+def _placed(distribution: IntDistribution | FloatDistribution, place: float) -> Any:
+    """The value at a place between 0 and 1 of the range."""
+    low, high = _ends(distribution)
+    number = low + place * (high - low)
+    number = math.exp(number) if distribution.log else number
+    if distribution.step is not None:
+        number = distribution.low + round((number - distribution.low) / distribution.step) * (
+            distribution.step
+        )
+    number = min(max(number, distribution.low), distribution.high)
+    return int(number) if isinstance(distribution, IntDistribution) else float(number)

@@ -1,20 +1,38 @@
 """The three kinds of search-space parameters: what values they hold and how Optuna draws them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
+import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 
 from clapp.config import Section
-
-if TYPE_CHECKING:
-    from optuna.trial import BaseTrial
 
 N = TypeVar("N", int, float, int | None, float | None)
 Scalar: TypeAlias = bool | int | float | str | None
 GRID_CHECKED = 64
 """An integer grid up to this size is checked value by value, a larger one at its ends."""
+
+
+class Suggests(Protocol):
+    """What values are asked of: an Optuna trial, or anything with its three methods."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """One of `choices`."""
+        ...
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        """A whole number from `low` to `high`."""
+        ...
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """A number from `low` to `high`."""
+        ...
 
 
 class Parameter(Section):
@@ -23,7 +41,7 @@ class Parameter(Section):
     when: dict[str, Any] = Field(default_factory=dict)
     """Other keys of the space with the value, or list of values, that make this one apply."""
 
-    def suggest(self, trial: "BaseTrial", key: str) -> Scalar:
+    def suggest(self, trial: Suggests, key: str) -> Scalar:
         """Draw a value for `key`."""
         raise NotImplementedError
 
@@ -33,6 +51,10 @@ class Parameter(Section):
 
     def samples(self) -> Mapping[str, Scalar]:
         """Values to check against the configuration, by what to call them in an error."""
+        raise NotImplementedError
+
+    def grid(self, points: int) -> list[Scalar]:
+        """The values on a grid; `points` of them where there is no end of them."""
         raise NotImplementedError
 
 
@@ -60,7 +82,7 @@ class IntParameter(Parameter):
     def _log_possible(cls, value: bool, info: ValidationInfo) -> bool:
         return _log_allowed(value, info)
 
-    def suggest(self, trial: "BaseTrial", key: str) -> int:
+    def suggest(self, trial: Suggests, key: str) -> int:
         """Draw a value for `key`."""
         return trial.suggest_int(key, self.low, self.high, step=self.step or 1, log=self.log)
 
@@ -70,6 +92,10 @@ class IntParameter(Parameter):
         return (
             whole and self.low <= value <= self.high and not (value - self.low) % (self.step or 1)
         )
+
+    def grid(self, points: int) -> list[Scalar]:  # noqa: ARG002
+        """Every value."""
+        return list(range(self.low, self.high + 1, self.step or 1))
 
     def samples(self) -> Mapping[str, Scalar]:
         """Every value of a small grid, else both ends."""
@@ -104,7 +130,7 @@ class FloatParameter(Parameter):
     def _log_possible(cls, value: bool, info: ValidationInfo) -> bool:
         return _log_allowed(value, info)
 
-    def suggest(self, trial: "BaseTrial", key: str) -> float:
+    def suggest(self, trial: Suggests, key: str) -> float:
         """Draw a value for `key`."""
         return trial.suggest_float(key, self.low, self.high, step=self.step, log=self.log)
 
@@ -113,6 +139,16 @@ class FloatParameter(Parameter):
         number = isinstance(value, int | float) and not isinstance(value, bool)
         inside = number and self.low <= value <= self.high
         return inside and (self.step is None or _is_multiple(value - self.low, self.step))
+
+    def grid(self, points: int) -> list[Scalar]:
+        """Every step, or `points` values from end to end."""
+        if self.step is not None:
+            return [
+                self.low + i * self.step
+                for i in range(round((self.high - self.low) / self.step) + 1)
+            ]
+        places = np.geomspace if self.log else np.linspace
+        return [float(x) for x in places(self.low, self.high, points)]
 
     def samples(self) -> Mapping[str, Scalar]:
         """Both ends."""
@@ -135,13 +171,18 @@ class CategoricalParameter(Parameter):
             raise ValueError(f"{value} holds a value twice (1, 1.0 and true are equal)")
         return value
 
-    def suggest(self, trial: "BaseTrial", key: str) -> Scalar:
+    def suggest(self, trial: Suggests, key: str) -> Scalar:
         """Draw a value for `key`."""
-        return trial.suggest_categorical(key, self.choices)
+        chosen: Scalar = trial.suggest_categorical(key, self.choices)
+        return chosen
 
     def contains(self, value: Any) -> bool:
         """Whether the parameter can take `value`."""
         return any(value == choice and type(value) is type(choice) for choice in self.choices)
+
+    def grid(self, points: int) -> list[Scalar]:  # noqa: ARG002
+        """Every choice."""
+        return list(self.choices)
 
     def samples(self) -> Mapping[str, Scalar]:
         """Every choice."""

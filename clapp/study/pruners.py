@@ -91,7 +91,7 @@ class Nothing(Section):
         """Never called."""
 
 
-class _Rungs(Section):
+class Rungs(Section):
     """Trials are judged at `warmup`, `warmup * eta`, `warmup * eta**2`, ... steps."""
 
     warmup: Annotated[int, Field(gt=0)] = 100
@@ -106,7 +106,7 @@ class _Rungs(Section):
         return rung == step
 
 
-class Front(_Rungs):
+class Front(Rungs):
     """Stops a trial whose loss cannot become the lowest of its size.
 
     Sizes are exact before training, so the loss to beat is known: the lowest among the finished
@@ -140,7 +140,7 @@ class Front(_Rungs):
         return found if found.predicted > found.bar * (1 - self.margin) else None
 
 
-class MOASHA(_Rungs):
+class MOASHA(Rungs):
     """Asynchronous successive halving for several objectives (Schmucker et al., 2021).
 
     At each rung a trial goes on when it is in the best 1/eta of all trials that came that far,

@@ -2,16 +2,32 @@
 
 from collections.abc import Callable
 from hashlib import sha256
+from math import prod
 from typing import TYPE_CHECKING
+
+from clapp.errors import UserError
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
+    from clapp.study.plan import Plan
+
 STARTUP = 20
 """Random trials before TPE models anything; its own ten are few for twenty parameters."""
+GRID_POINTS = 5
+"""Values of a number without a step on a grid."""
+GRID_MOST = 10_000
+"""Combinations on the largest grid that is accepted."""
 
 
-def tpe(seed: int) -> "BaseSampler":
+def ours(plan: "Plan", seed: int) -> "BaseSampler":
+    """Many candidates near the front, judged by predicted loss and exact sizes; see its module."""
+    from clapp.study.frontsampler import FrontSampler
+
+    return FrontSampler(plan, seed)
+
+
+def tpe(_: "Plan", seed: int) -> "BaseSampler":
     """TPE over groups of parameters that occur together, aware of trials still running.
 
     Bergstra et al., 2011; multivariate and grouped: Falkner et al., 2018 and Optuna's `group`. It
@@ -24,21 +40,68 @@ def tpe(seed: int) -> "BaseSampler":
     )
 
 
-def random(seed: int) -> "BaseSampler":
+def random(_: "Plan", seed: int) -> "BaseSampler":
     """Uniform draws."""
     from optuna.samplers import RandomSampler
 
     return RandomSampler(seed=seed)
 
 
-def nsga2(seed: int) -> "BaseSampler":
+def qmc(plan: "Plan", _: int) -> "BaseSampler":
+    """A scrambled Sobol sequence; parameters outside the common space are drawn at random."""
+    from optuna.samplers import QMCSampler
+
+    # Workers take turns at one sequence, so they must scramble it alike.
+    return QMCSampler(scramble=True, seed=plan.file.seed, warn_independent_sampling=False)
+
+
+def nsga2(_: "Plan", seed: int) -> "BaseSampler":
     """NSGA-II (Deb et al., 2002); parameters outside the common space are drawn at random."""
     from optuna.samplers import NSGAIISampler
 
     return NSGAIISampler(seed=seed)
 
 
-SAMPLERS: dict[str, Callable[[int], "BaseSampler"]] = {"tpe": tpe, "random": random, "nsga2": nsga2}
+def nsga3(_: "Plan", seed: int) -> "BaseSampler":
+    """NSGA-III (Deb and Jain, 2014); parameters outside the common space are drawn at random."""
+    from optuna.samplers import NSGAIIISampler
+
+    return NSGAIIISampler(seed=seed)
+
+
+def gp(_: "Plan", seed: int) -> "BaseSampler":
+    """A Gaussian process over the common space; after a hundred trials it takes seconds to ask."""
+    from optuna.samplers import GPSampler
+
+    return GPSampler(seed=seed, warn_independent_sampling=False)
+
+
+def grid(plan: "Plan", seed: int) -> "BaseSampler":
+    """Every combination once, in random order; numbers without a step take five values."""
+    from optuna.samplers import GridSampler
+
+    values = {
+        key: list(parameter.grid(GRID_POINTS)) for key, parameter in plan.space.parameters.items()
+    }
+    size = prod(map(len, values.values()))
+    if size > GRID_MOST:
+        raise UserError(
+            f"study {plan.name}: sampler: grid: the space has {size:.3g} combinations; allowed: "
+            f"at most {GRID_MOST:,}"
+        )
+    return GridSampler(values, seed=seed)
+
+
+SAMPLERS: dict[str, Callable[["Plan", int], "BaseSampler"]] = {
+    "ours": ours,
+    "tpe": tpe,
+    "random": random,
+    "qmc": qmc,
+    "nsga2": nsga2,
+    "nsga3": nsga3,
+    "gp": gp,
+    "grid": grid,
+}
 
 
 def known_samplers() -> list[str]:
@@ -46,15 +109,19 @@ def known_samplers() -> list[str]:
     return list(SAMPLERS)
 
 
-def make_sampler(name: str, *parts: int | str) -> "BaseSampler":
-    """The sampler `name`, seeded from `parts` (see `derived_seed`)."""
+def make_sampler(name: str, plan: "Plan", *parts: int | str) -> "BaseSampler":
+    """The sampler `name` for a plan, seeded from `parts` (see `derived_seed`).
+
+    Raises:
+        UserError: it cannot sample the plan's space.
+    """
     import warnings
 
     from optuna.exceptions import ExperimentalWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # multivariate, group, constant_liar
-        return SAMPLERS[name](derived_seed(*parts))
+        return SAMPLERS[name](plan, derived_seed(*parts))
 
 
 def derived_seed(*parts: int | str) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import create_model
 
@@ -12,10 +12,7 @@ from clapp.config import Layer, Section, compose, defaults, flatten, nest, valid
 from clapp.errors import ConfigError
 from clapp.files import read_mapping
 from clapp.study.files import find_file
-from clapp.study.parameters import KINDS, Parameter, Scalar
-
-if TYPE_CHECKING:
-    from optuna.trial import BaseTrial
+from clapp.study.parameters import KINDS, Parameter, Scalar, Suggests
 
 RESERVED = {
     "train.stop_l2_loss": "a search never stops at success: every good network would tie there",
@@ -31,7 +28,7 @@ class Space:
     origin: str
     parameters: Mapping[str, Parameter]
 
-    def suggest(self, trial: "BaseTrial", base: Mapping[str, Any]) -> dict[str, Scalar]:
+    def suggest(self, trial: Suggests, base: Mapping[str, Any]) -> dict[str, Scalar]:
         """Draw the keys that apply; `base` holds the dotted values of the others."""
         values = dict(base)
         drawn: dict[str, Scalar] = {}

@@ -109,10 +109,9 @@ class Watch:
     @cached_property
     def _mean(self) -> float:
         """L2 of predicting the mean of the validation targets."""
-        from clapp.validation import validation_set
+        from clapp.validation import constant_l2
 
-        _, targets = validation_set(self._config.valid_data, self._config.target_filter)
-        return float((targets / 255).var())
+        return constant_l2(self._config.valid_data, self._config.target_filter)
 
     def _trials(self) -> list[FrozenTrial]:
         return self._trial.study.get_trials(deepcopy=False)

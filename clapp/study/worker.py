@@ -168,7 +168,7 @@ def run(job: Job, emit: Events, stop: Stop, train: "Train | None" = None) -> str
             study_name=plan.name,
             storage=storage,
             sampler=make_sampler(
-                plan.file.sampler, plan.file.seed, "sampler", job.index, job.first, job.salt
+                plan.file.sampler, plan, plan.file.seed, "sampler", job.index, job.first, job.salt
             ),
         )
         emit("ready")

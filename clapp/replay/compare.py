@@ -1,0 +1,183 @@
+"""Samplers and pruners side by side on recorded curves, over many seeds."""
+
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from clapp.errors import UserError
+from clapp.process import prepare_process
+from clapp.replay.simulate import Outcome, Search
+from clapp.replay.surrogate import Surrogate
+from clapp.replay.table import read
+from clapp.study.plan import Plan, plan_from
+from clapp.study.pruners import PRUNERS, Pruner, Record, Rungs, Verdict, parse
+from clapp.study.sampler import SAMPLERS, derived_seed, make_sampler
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+PLAIN = "optuna"
+"""TPE as Optuna comes, without any of our settings."""
+REACHED = 0.99
+SAMPLER_NAMES = (*(name for name in SAMPLERS if name != "grid"), PLAIN)
+PRUNER_NAMES = (*PRUNERS, "median")
+
+
+class Median(Rungs):
+    """Stops a trial whose loss is above the median at its rung, whatever its size."""
+
+    name: Literal["median"] = "median"
+    min_finished: int = 10
+
+    def hopeless(self, sizes: tuple[float, ...], others: Sequence[Record]) -> bool:  # noqa: ARG002
+        """Nothing is."""
+        return False
+
+    def verdict(self, trial: Record, others: Sequence[Record]) -> Verdict | None:
+        """Judge by the losses of the others at the same step."""
+        step, l2 = max(trial.curve.items())
+        losses = [record.curve[step] for record in others if step in record.curve]
+        if len(losses) < self.min_finished or l2 <= (bar := float(np.median(losses))):
+            return None
+        return Verdict(step, l2, bar, float("nan"))
+
+
+@dataclass(frozen=True)
+class Task:
+    """One simulated search."""
+
+    table: Path
+    sampler: str
+    pruner: str
+    seed: int
+    seconds: float
+    workers: int
+
+
+def compare(
+    table: Path,
+    samplers: Sequence[str],
+    pruners: Sequence[str],
+    seeds: int,
+    seconds: float,
+    workers: int,
+    processes: int,
+) -> dict[tuple[str, str], list[Outcome]]:
+    """Simulate every sampler with every pruner from every seed.
+
+    Args:
+        seconds: simulated time of a search by `workers` workers.
+        processes: processes of this machine that share the work.
+
+    Raises:
+        UserError: an unknown name, or not a table.
+    """
+    for kind, names, known in (
+        ("--sampler", samplers, SAMPLER_NAMES),
+        ("--pruner", pruners, PRUNER_NAMES),
+    ):
+        for name in names:
+            if name not in known:
+                raise UserError(f"{kind} {name}: allowed: {', '.join(known)}")
+    read(table)
+    pairs = list(product(samplers, pruners))
+    tasks = [Task(table, *pair, seed, seconds, workers) for seed in range(seeds) for pair in pairs]
+    found: dict[tuple[str, str], list[Outcome]] = {pair: [] for pair in pairs}
+    # Spawned: a fork would inherit threads of the libraries in an unknown state.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        for task, outcome in zip(tasks, pool.map(simulate, tasks), strict=True):
+            found[task.sampler, task.pruner].append(outcome)
+    return found
+
+
+def simulate(task: Task) -> Outcome:
+    """Do one task."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    plan, surrogate, mean = _loaded(task.table)
+    pruner: Pruner = Median() if task.pruner == "median" else parse(task.pruner)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = _sampler(task, plan)
+        search = Search(plan, surrogate, sampler, pruner, mean, task.seed)
+        return search.go(task.seconds, task.workers)
+
+
+def _sampler(task: Task, plan: Plan) -> "BaseSampler":
+    if task.sampler == PLAIN:
+        from optuna.samplers import TPESampler
+
+        return TPESampler(seed=derived_seed("replay", task.seed))
+    seeded = Plan(
+        plan.name,
+        plan.file.model_copy(update={"seed": task.seed}),
+        plan.layers,
+        plan.space,
+        plan.base,
+    )
+    return make_sampler(task.sampler, seeded, "replay", task.seed)
+
+
+@cache
+def _loaded(path: Path) -> tuple[Plan, Surrogate, float]:
+    prepare_process(threads=1)
+    table = read(path)
+    return plan_from("replay", table.study), Surrogate(table), table.mean
+
+
+def summary(
+    found: dict[tuple[str, str], list[Outcome]], seconds: float, peers: Sequence[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """A row for each sampler and pruner.
+
+    Each row: `hypervolume` at the end, mean and the half width of its 95 % interval over seeds;
+    `trials` trained; `stopped` of them; `lost`, the share of the stopped ones that would have been
+    on the final front; and for each peer, `reached`: the median of the simulated seconds until
+    99 % of the mean hypervolume of the peer's full run, infinite where fewer than half of the seeds
+    got there.
+    """
+    goals = {
+        pair: REACHED * float(np.mean([o.at(seconds) for o in found[pair]]))
+        for pair in peers
+        if pair in found
+    }
+    rows = []
+    for (sampler, pruner), outcomes in found.items():
+        final = np.array([outcome.at(seconds) for outcome in outcomes])
+        stopped = sum(outcome.stopped for outcome in outcomes)
+        lost = sum(outcome.lost for outcome in outcomes)
+        rows.append(
+            {
+                "sampler": sampler,
+                "pruner": pruner,
+                "seeds": len(outcomes),
+                "hypervolume": float(final.mean()),
+                "interval": float(_half_width(final)),
+                "trials": float(np.mean([len(outcome.seconds) for outcome in outcomes])),
+                "stopped": stopped / len(outcomes),
+                "lost": lost / stopped if stopped else 0.0,
+                "reached": {
+                    "/".join(pair): float(np.median([o.time_to(goal) for o in outcomes]))
+                    for pair, goal in goals.items()
+                },
+            }
+        )
+    return rows
+
+
+def _half_width(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> float:
+    """Of the 95 % confidence interval of the mean, by Student's t."""
+    from scipy.stats import t  # type: ignore[import-untyped]
+
+    if len(values) < 2:
+        return float("nan")
+    return float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)

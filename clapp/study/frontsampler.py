@@ -1,0 +1,226 @@
+"""The sampler that knows what a network costs: many candidates, judged before one is trained.
+
+Asking is cheap here and training is not, and of three objectives two are exact beforehand. So each
+trial is the best of many candidates: most are members of the front with a few keys changed, some
+are drawn anywhere. Extremely randomised trees (Geurts et al., 2006) predict the loss of each; with
+its exact sizes that gives the hypervolume it would add to the front, for a loss as low as the trees
+hold possible. Random forests as the model of a search: SMAC (Hutter et al., 2011); mutation of the
+best: regularised evolution (Real et al., 2019).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna import Study
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from clapp.config import Config
+from clapp.errors import ConfigError
+from clapp.hypervolume import WORST_LOSS, log_hypervolume
+from clapp.study.draw import Draw, known, step_from, value
+from clapp.study.features import Encoder
+from clapp.study.objective import identity
+from clapp.study.watch import EXACT
+
+if TYPE_CHECKING:
+    from clapp.study.plan import Plan
+
+STARTUP = 20
+"""Trials drawn anywhere before anything is predicted."""
+CANDIDATES = 64
+ANYWHERE = 0.2
+"""Share of the candidates that are drawn anywhere."""
+NEARBY = 0.5
+"""Share of the changed numbers that move a little instead of being drawn anew."""
+OPTIMISM = 1.0
+"""Standard deviations among the trees by which a predicted loss is taken for lower."""
+THRIFT = 1.0
+"""Power of the expected seconds by which a gain is divided; 0: time does not matter."""
+TREES = 50
+GROWTH = 1.1
+"""The trees are grown again when there are that many times as many trials as when they were."""
+
+
+class Candidate(NamedTuple):
+    """A configuration that may be tried."""
+
+    drawn: dict[str, Any]
+    distributions: dict[str, BaseDistribution]
+    config: Config
+    sizes: NDArray[np.float64]
+
+
+class FrontSampler(BaseSampler):
+    """Samples the space of a plan; see the module."""
+
+    def __init__(self, plan: "Plan", seed: int) -> None:
+        self._plan = plan
+        self._random = np.random.default_rng(seed)
+        self._sizes = [name for name in plan.file.objectives if name in EXACT]
+        self._limits = plan.file.limits.given()
+        self._encode = Encoder(plan.space.document())
+        self._model: Any = None
+        self._seen = 0  # trials when the model was fitted
+        self._next: dict[str, Any] = {}
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Choose the whole configuration; Optuna then asks for its values."""
+        if "fixed_params" in trial.system_attrs:
+            self._next = {}
+            return {}
+        chosen = self._choose(study._get_trials(deepcopy=False, use_cache=True))
+        self._next = chosen.drawn
+        return chosen.distributions
+
+    def sample_relative(self, *_: Any) -> dict[str, Any]:
+        """The values of the configuration chosen."""
+        return self._next
+
+    def sample_independent(
+        self, _study: Study, _trial: FrozenTrial, _name: str, distribution: BaseDistribution
+    ) -> Any:
+        """A value of an enqueued trial that was not given."""
+        return value(distribution, self._random)
+
+    def _choose(self, trials: list[FrozenTrial]) -> Candidate:
+        rows, targets, points = self._finished(trials)
+        tried = {trial.user_attrs.get("key") for trial in trials}
+        if len(rows) < STARTUP or len(points) < 2:
+            return self._first_new([self._anywhere() for _ in range(CANDIDATES // 8)], tried)
+        from moocore import is_nondominated  # type: ignore[import-untyped]
+
+        on_front = [t for t, _ in points]
+        front = np.array([point for _, point in points])
+        kept = is_nondominated(front)
+        parents = [trial for trial, keep in zip(on_front, kept, strict=True) if keep]
+        found = [self._candidate(parents) for _ in range(CANDIDATES)]
+        worth = self._worth(found, np.array(rows), np.array(targets), front[kept])
+        return self._first_new([found[i] for i in np.argsort(-worth, kind="stable")], tried)
+
+    def _first_new(self, candidates: Sequence[Candidate], tried: set[str | None]) -> Candidate:
+        new = (c for c in candidates if identity(c.config) not in tried)
+        return next(new, candidates[0])
+
+    def _finished(
+        self, trials: list[FrozenTrial]
+    ) -> tuple[list[Any], list[list[float]], list[tuple[FrozenTrial, list[float]]]]:
+        """Features, what to learn from them, and the finished trials with their objectives.
+
+        What is learnt are the final loss and the seconds a step.
+
+        A trial that was stopped counts with the loss it would have had, had it fallen like others.
+        """
+        done = [t for t in trials if t.state == TrialState.COMPLETE]
+        stopped = [t for t in trials if t.state == TrialState.PRUNED and "stopped" in t.user_attrs]
+        rows, targets, points = [], [], []
+        fall = _Falls(done)
+        for trial in (*done, *stopped):
+            sizes = [float(trial.user_attrs[name]) for name in self._sizes]
+            rows.append(self._encode(trial.params, sizes))
+            if trial.state == TrialState.COMPLETE:
+                loss = trial.user_attrs["loss"]
+                if all(v <= 0 for v in trial.constraints.values()):
+                    points.append((trial, [loss, *sizes]))
+            else:
+                verdict = trial.user_attrs["stopped"]
+                loss = verdict["l2"] * fall.median(verdict["step"])
+            targets.append([loss, trial.user_attrs["seconds"] / trial.user_attrs["iterations"]])
+        return rows, targets, points
+
+    def _anywhere(self) -> Candidate:
+        while True:
+            found = self._made({})
+            if found is not None:
+                return found
+
+    def _candidate(self, parents: Sequence[FrozenTrial]) -> Candidate:
+        while True:
+            if self._random.random() < ANYWHERE:
+                return self._anywhere()
+            found = self._made(self._changed(parents[int(self._random.integers(len(parents)))]))
+            if found is not None:
+                return found
+
+    def _changed(self, parent: FrozenTrial) -> dict[str, Any]:
+        """The keys of a parent less the few that are drawn anew; numbers often move only a bit."""
+        given = dict(parent.params)
+        number = min(len(given), self._random.geometric(0.4))
+        for key in self._random.choice(list(given), size=number, replace=False):
+            old, distribution = given.pop(key), parent.distributions[key]
+            number_like = not isinstance(distribution, CategoricalDistribution)
+            if number_like and self._random.random() < NEARBY:
+                given[key] = step_from(old, distribution, self._random)
+        return given
+
+    def _made(self, given: Mapping[str, Any]) -> Candidate | None:
+        draw = Draw(self._random, given)
+        drawn = self._plan.space.suggest(draw, self._plan.base)
+        try:
+            config = self._plan.config(drawn, 0, None)
+        except ConfigError:
+            return None
+        costs = known(config)
+        if any(costs[name] > self._limits.get(name, costs[name]) for name in costs):
+            return None
+        sizes = np.array([costs[name] for name in self._sizes])
+        return Candidate(drawn, draw.distributions, config, sizes)
+
+    def _worth(
+        self,
+        candidates: Sequence[Candidate],
+        rows: NDArray[np.float32],
+        targets: NDArray[np.float64],
+        front: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """The hypervolume each would add in a second; where none, less the higher its loss."""
+        self._fit(rows, targets)
+        features = np.array([self._encode(c.drawn, c.sizes) for c in candidates])
+        trees = np.array([tree.predict(features)[:, :, 0] for tree in self._model])  # (T, C, 2)
+        losses, paces = np.moveaxis(trees, 2, 0)
+        hoped = 10 ** (losses.mean(0) - OPTIMISM * losses.std(0))
+        pace = 10 ** (THRIFT * paces.mean(0))
+        worst = [
+            WORST_LOSS,
+            *(self._limits.get(n, front[:, i + 1].max() * 10) for i, n in enumerate(self._sizes)),
+        ]
+        base = log_hypervolume(front, worst)
+        return np.array(
+            [
+                (log_hypervolume([*front, [loss, *c.sizes]], worst) - base) / seconds or -loss
+                for c, loss, seconds in zip(candidates, hoped, pace, strict=True)
+            ]
+        )
+
+    def _fit(self, rows: NDArray[np.float32], targets: NDArray[np.float64]) -> None:
+        if self._model is not None and len(rows) < GROWTH * self._seen:
+            return
+        from sklearn.ensemble import ExtraTreesRegressor  # type: ignore[import-untyped]
+
+        forest = ExtraTreesRegressor(
+            TREES,
+            max_features=0.5,
+            min_samples_leaf=2,
+            random_state=int(self._random.integers(2**31)),
+        )
+        forest.fit(rows, np.log10(np.clip(targets, 1e-7, [WORST_LOSS, np.inf])))
+        self._model, self._seen = [tree.tree_ for tree in forest.estimators_], len(rows)
+
+
+class _Falls:
+    """How far losses fell from a step to the end, among finished trials."""
+
+    def __init__(self, done: Sequence[FrozenTrial]) -> None:
+        self._falls: dict[int, list[float]] = {}
+        for trial in done:
+            for step, _, l2 in trial.user_attrs.get("curve", ()):
+                self._falls.setdefault(int(step), []).append(trial.user_attrs["loss"] / l2)
+
+    def median(self, step: int) -> float:
+        """The median of final loss over the loss at `step`; 1 where there is none."""
+        return float(np.median(self._falls.get(step, [1.0])))

@@ -1,0 +1,195 @@
+"""One contract for every sampler a study file may name."""
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from clapp.errors import UserError
+from clapp.study.draw import known
+from clapp.study.objective import identity
+from clapp.study.plan import Plan, make_plan
+from clapp.study.sampler import SAMPLERS, make_sampler
+
+# Every kind of parameter, a condition, a null among the choices, and what the model refuses.
+STUDY = """
+search_space:
+  model.capacity: {type: int, low: 1, high: 5, step: 2}
+  model.num_layers: {type: categorical, choices: [1, 2]}
+  model.norm: {type: categorical, choices: [group, none]}
+  model.flip_conv_norm: {type: categorical, choices: [true, false], when: {model.norm: group}}
+  model.stem: {type: categorical, choices: [null, 2]}
+  train.learning_rate: {type: float, low: 0.001, high: 0.1, log: true}
+objectives: [loss, params, flops]
+limits: {params: 400}
+baselines: {}
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    path = tmp_path / "mine.yaml"
+    path.write_text(STUDY)
+    return make_plan(str(path))
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def search(plan: Plan, name: str, trials: int, seed: int = 0) -> list[optuna.trial.FrozenTrial]:
+    """Trials as a worker leaves them: complete, skipped, stopped early and failed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = make_sampler(name, plan, seed)
+        study = optuna.create_study(sampler=sampler, directions=["minimize"] * 3)
+        for _ in range(trials):
+            trial = study.ask()
+            run(study, trial, plan)
+    return study.get_trials()
+
+
+def run(study: optuna.Study, trial: optuna.Trial, plan: Plan) -> None:
+    drawn = plan.space.suggest(trial, plan.base)
+    config = plan.config(drawn, 0, None)
+    params, flops = known(config).values()
+    rate = drawn["train.learning_rate"]
+    trial.set_user_attr("params", params)
+    trial.set_user_attr("flops", flops)
+    trial.set_user_attr("key", identity(config))
+    trial.set_constraint("params", params / 400 - 1)
+    loss = abs(rate - 0.01) + 1 / params
+    trial.set_user_attr("iterations", 200)
+    trial.set_user_attr("seconds", 2.0)
+    curve = [[100, 1.0, 3 * loss], [200, 2.0, loss]]
+    if params > 400:
+        trial.set_user_attr("skipped", "limit")
+        study.tell(trial, state=TrialState.PRUNED)
+    elif trial.number % 7 == 3:
+        trial.set_user_attr("stopped", {"step": 100, "l2": 3 * loss, "bar": 0.1, "predicted": 1})
+        trial.set_user_attr("curve", curve[:1])
+        study.tell(trial, state=TrialState.PRUNED)
+    elif trial.number % 11 == 5:
+        study.tell(trial, state=TrialState.FAIL)
+    else:
+        trial.set_user_attr("loss", loss)
+        trial.set_user_attr("curve", curve)
+        study.tell(trial, [loss, params, flops])
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_values_are_of_the_space_and_of_its_types(name: str, plan: Plan) -> None:
+    for trial in search(plan, name, 32):
+        values = trial.params
+        assert plan.space.represent({**plan.base, **values}) == values
+        assert type(values["model.capacity"]) is int
+        assert type(values["train.learning_rate"]) is float
+        assert type(values["model.num_layers"]) is int
+        assert values["model.stem"] is None or type(values["model.stem"]) is int
+        assert ("model.flip_conv_norm" in values) == (values["model.norm"] == "group")
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_different_seeds_differ_and_nothing_is_drawn_forever(name: str, plan: Plan) -> None:
+    rates = [t.params["train.learning_rate"] for t in search(plan, name, 32)]
+    assert len(set(rates)) > (3 if name == "grid" else 20)
+    if name != "qmc":  # its sequence follows from the study's seed
+        assert rates != [t.params["train.learning_rate"] for t in search(plan, name, 32, seed=1)]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_same_seed_gives_the_same_trials_in_a_fresh_process(name: str, plan: Plan) -> None:
+    here = [t.params for t in search(plan, name, 28)]
+    assert here == [t.params for t in search(plan, name, 28)]
+    path = Path(plan.space.origin.split(":")[0])
+    code = (
+        "import sys, json; from pathlib import Path; from clapp.study.plan import make_plan;"
+        "from test_samplers import search, optuna; optuna.logging.set_verbosity(40);"
+        "plan = make_plan(sys.argv[1]); print(json.dumps([t.params for t in search(plan,"
+        " sys.argv[2], 28)]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), name],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent,
+    )
+    assert json.loads(done.stdout) == here
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_enqueued_values_are_kept(name: str, plan: Plan) -> None:
+    sampler = make_sampler(name, plan, 0)
+    study = optuna.create_study(sampler=sampler, directions=["minimize"] * 3)
+    for _ in range(2):  # the second finds a study under way
+        for rate in (0.05, 0.06):
+            given = {"model.capacity": 3, "train.learning_rate": rate}
+            if name != "grid":  # whose trials are whole points of the grid
+                study.enqueue_trial(given)
+                trial = study.ask()
+                run(study, trial, plan)
+                assert given.items() <= trial.params.items()
+        for _ in range(25):
+            run(study, study.ask(), plan)
+
+
+def test_grid_visits_every_point_once(tmp_path: Path) -> None:
+    path = tmp_path / "grid.yaml"
+    path.write_text(
+        "search_space:\n  model.capacity: {type: int, low: 1, high: 3}\n"
+        "  train.learning_rate: {type: float, low: 0.001, high: 0.1, log: true}\n"
+    )
+    plan = make_plan(str(path))
+    study = optuna.create_study(sampler=make_sampler("grid", plan, 0))
+    study.optimize(lambda trial: len(plan.space.suggest(trial, plan.base)), n_trials=100)
+    points = {(t.params["model.capacity"], t.params["train.learning_rate"]) for t in study.trials}
+    assert len(study.trials) == len(points) == 15
+    assert {round(rate, 6) for _, rate in points} == {0.001, 0.003162, 0.01, 0.031623, 0.1}
+
+
+def test_a_grid_too_large_is_refused() -> None:
+    with pytest.raises(UserError, match=r"study sobel3: sampler: grid: the space has .* combin"):
+        make_sampler("grid", make_plan("sobel3"), 0)
+
+
+def test_ours_keeps_to_the_limits_and_to_what_is_new(plan: Plan) -> None:
+    trials = search(plan, "ours", 60)
+    assert not any("skipped" in t.user_attrs for t in trials)
+    keys: list[Any] = [t.user_attrs["key"] for t in trials]
+    assert len(set(keys)) == len(keys)
+    first, last = trials[:20], trials[40:]
+
+    def distance(group: list[optuna.trial.FrozenTrial]) -> float:
+        return sum(abs(t.params["train.learning_rate"] - 0.01) for t in group)
+
+    assert distance(last) < distance(first) / 3
+
+
+def test_ours_where_loss_is_all_that_counts(tmp_path: Path) -> None:
+    path = tmp_path / "one.yaml"
+    path.write_text(STUDY.replace("[loss, params, flops]", "[loss]"))
+    plan = make_plan(str(path))
+    study = optuna.create_study(sampler=make_sampler("ours", plan, 0))
+    for _ in range(40):
+        trial = study.ask()
+        rate = plan.space.suggest(trial, plan.base)["train.learning_rate"]
+        for name, value in {
+            "params": 1,
+            "flops": 1,
+            "loss": abs(rate - 0.01) + 1e-4,
+            "seconds": 1,
+            "iterations": 1,
+            "key": str(trial.params),
+        }.items():
+            trial.set_user_attr(name, value)
+        study.tell(trial, trial.user_attrs["loss"])
+    losses = [trial.value for trial in study.trials]
+    assert min(losses[20:]) < min(losses[:20])
