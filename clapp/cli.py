@@ -254,6 +254,25 @@ def dashboard(
     serve(study, results, storage, port, artifacts=artifacts, show=open_)
 
 
+@app.command()
+def serve_storage(
+    storage: Annotated[
+        str, typer.Option(metavar="URL", help="The database, such as postgresql+psycopg://...")
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen on; it asks nobody who he is.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port.")] = 13000,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Requests at once, each with a database connection.")
+    ] = 10,
+) -> None:
+    """One process in front of a database: workers then use --storage grpc://HOST:PORT."""
+    from clapp.study.proxy import serve
+
+    serve(storage, host, port, threads)
+
+
 def main(**_: Any) -> NoReturn:
     """Entry point of the `clapp` command."""
     run_app(app)

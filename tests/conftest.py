@@ -1,13 +1,18 @@
 """One thread a process, and a picture cache of the session's own."""
 
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
+import sqlalchemy
 from browser import Browser, chromium
+from postgres import postgres
 
 ROOT = Path(__file__).parents[1]
 os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the processes that tests start
@@ -61,3 +66,28 @@ def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, str(ROOT / "optimize.py"), "--study", "small.yaml", "--workers", "1"]
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=300)
     return folder / "results"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a PostgreSQL of the session's own."""
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """The URL of a database without tables; connections to it are closed after the test."""
+    opened: list[Any] = []
+
+    def connected(connection: Any, _: Any) -> None:
+        opened.append(connection)
+
+    name = f"d{secrets.token_hex(6)}"
+    with psycopg.connect(postgres_server.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    sqlalchemy.event.listen(sqlalchemy.Pool, "connect", connected)
+    yield postgres_server.removesuffix("postgres") + name
+    sqlalchemy.event.remove(sqlalchemy.Pool, "connect", connected)
+    for connection in opened:
+        connection.close()

@@ -1,5 +1,6 @@
 """Where the pictures of trials are kept for the dashboard: a folder, or a bucket of S3's kind."""
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
 
 SCHEME = "s3://"
-_PROBE = ".writable"
 
 
 def open_artifacts(url: str | None, folder: Path) -> "ArtifactStore":
@@ -51,9 +51,10 @@ def check_artifacts(url: str | None, folder: Path) -> None:
         UserError: nothing can.
     """
     store = open_artifacts(url, folder)
+    probe = f".writable-{secrets.token_hex(4)}"  # others may do the same
     try:
-        store.write(_PROBE, BytesIO())
-        store.remove(_PROBE)
+        store.write(probe, BytesIO())
+        store.remove(probe)
     except OSError as error:
         where = url or folder / "artifacts"
         raise UserError(f"--artifacts {where}: cannot be written to: {one_line(error)}") from error

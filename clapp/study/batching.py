@@ -6,10 +6,11 @@ statements in Optuna: 60 ms a trial, and as many turns at a database that others
 
 import json
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy
+from loguru import logger
 from optuna.distributions import (
     BaseDistribution,
     check_distribution_compatibility,
@@ -17,7 +18,10 @@ from optuna.distributions import (
 )
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages._rdb.models import TrialHeartbeatModel, TrialModel
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import column, table
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session
 
@@ -59,6 +63,32 @@ class BatchingStorage(RDBStorage):
     @scoped_session.setter
     def scoped_session(self, sessions: "scoped_session[Session]") -> None:
         self._sessions = sessions
+
+    # Where there are heartbeats, a running trial has one from the start: Optuna overlooks a trial
+    # without one, so that of a worker killed just after it asked would be RUNNING for ever.
+
+    def _get_prepared_new_trial(
+        self, study_id: int, template_trial: FrozenTrial | None, session: Session
+    ) -> TrialModel:
+        trial = super()._get_prepared_new_trial(study_id, template_trial, session)
+        if self.heartbeat_interval is not None and trial.state == TrialState.RUNNING:
+            session.add(TrialHeartbeatModel(trial_id=trial.trial_id))
+        return trial
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        """Change a trial's state; False: another process took the waiting trial first."""
+        if self.heartbeat_interval is not None and state == TrialState.RUNNING:
+            self.record_heartbeat(trial_id)
+        return bool(super().set_trial_state_values(trial_id, state, values))
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        """Record that a trial's worker lives; a database out of reach does not end its thread."""
+        try:
+            super().record_heartbeat(trial_id)
+        except StorageInternalError as error:
+            logger.warning(f"no heartbeat could be stored: {error}")
 
     def set_trial_param(
         self,
@@ -104,25 +134,35 @@ class BatchingStorage(RDBStorage):
             }
 
     def _write(self) -> None:
-        """Write what waits in one transaction.
+        """Write what waits in one transaction, except for trials that are finished.
 
         Raises:
-            UpdateFinishedTrialError: a trial has been finished meanwhile; nothing is written.
+            UpdateFinishedTrialError: there was something for such a trial.
             StorageInternalError: the database refused.
         """
         with self._lock:
             waiting, self._waiting = self._waiting, {}
             if not waiting:
                 return
+            trials = {trial for _, trial, _ in waiting}
             try:
                 with self.engine.begin() as connection:
-                    _check_unfinished(connection, {trial for _, trial, _ in waiting})
+                    unfinished = _unfinished(connection, trials)
                     for where, name in _NAMES.items():
-                        rows = [row for (target, _, _), row in waiting.items() if target is where]
+                        rows = [
+                            row
+                            for (target, trial, _), row in waiting.items()
+                            if target is where and trial in unfinished
+                        ]
                         if rows:
                             _replace(connection, where, ("trial_id", name), rows)
             except SQLAlchemyError as error:
                 raise StorageInternalError(f"a trial could not be written: {error}") from error
+        if trials != unfinished:
+            self._came_late(trials - unfinished)
+
+    def _came_late(self, trials: set[int]) -> None:
+        raise UpdateFinishedTrialError(f"trials {sorted(trials)} are finished or deleted")
 
     def set_study_system_attrs(self, study_id: int, values: Mapping[str, Any]) -> None:
         """Store attributes of a study in one transaction: who reads sees all of them or none.
@@ -151,15 +191,12 @@ def set_study_system_attrs(storage: BaseStorage, study_id: int, values: Mapping[
             storage.set_study_system_attr(study_id, key, value)
 
 
-def _check_unfinished(connection: sqlalchemy.Connection, trials: Iterable[int]) -> None:
-    trials = set(trials)
-    unfinished = sqlalchemy.select(_TRIALS.c.trial_id).where(
+def _unfinished(connection: sqlalchemy.Connection, trials: set[int]) -> set[int]:
+    query = sqlalchemy.select(_TRIALS.c.trial_id).where(
         _TRIALS.c.trial_id.in_(trials),
         sqlalchemy.cast(_TRIALS.c.state, sqlalchemy.String).in_(_UNFINISHED),
     )
-    finished = trials - {row.trial_id for row in connection.execute(unfinished)}
-    if finished:
-        raise UpdateFinishedTrialError(f"trials {sorted(finished)} are finished or deleted")
+    return {row.trial_id for row in connection.execute(query)}
 
 
 def _replace(
@@ -168,7 +205,16 @@ def _replace(
     names: tuple[str, str],
     rows: list[dict[str, Any]],
 ) -> None:
-    """Insert rows in place of those with the same values in the columns `names`: an upsert."""
+    """Insert rows in place of those with the same values in the columns `names`: an upsert.
+
+    Two processes may do that with the same row at once, such as why a trial failed.
+    """
+    dialect = {"postgresql": postgresql, "sqlite": sqlite}.get(connection.dialect.name)
+    if dialect is not None:
+        insert = dialect.insert(where)
+        others = {c.name: insert.excluded[c.name] for c in where.c if c.name not in names}
+        connection.execute(insert.on_conflict_do_update(index_elements=names, set_=others), rows)
+        return
     old = sqlalchemy.delete(where).where(
         *(where.c[name] == sqlalchemy.bindparam(f"old_{name}") for name in names)
     )

@@ -85,11 +85,11 @@ class Objective:
     def _within_budget(self, trial: Trial, trials: list[FrozenTrial]) -> None:
         """Make the total exact without a lock.
 
-        Workers that asked at the same time all see the trials with smaller numbers, so only as
-        many of them as the budget has room for go on.
+        Numbers are given one after another, so every trial sees all with smaller ones. Of those
+        that go on, the last had fewer than the budget before it that were trained or may yet be.
         """
         earlier = (t for t in trials if t.number < trial.number)
-        ahead = sum(is_trained(t) or t.state == TrialState.RUNNING for t in earlier)
+        ahead = sum(is_trained(t) or not t.state.is_finished() for t in earlier)
         if ahead >= self._plan.file.budget.trials:
             self._skip(trial, SURPLUS)
 

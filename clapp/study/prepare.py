@@ -1,5 +1,6 @@
 """A study before its workers start: created or found again, checked, set aside on request."""
 
+import time
 import warnings
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 DEFINITION = "definition"
 ELAPSED = "elapsed"
 LOCKS = "locks"
+CREATION_SECONDS = 10
+"""In which a driver that creates a study is done."""
 
 
 def check_sources(plan: Plan) -> None:
@@ -70,19 +73,38 @@ def _create_study(plan: Plan, storage: BaseStorage) -> "Study":
         )
     except DuplicatedStudyError:
         study = optuna.load_study(study_name=plan.name, storage=storage)
+        _wait_for_creator(study)
         _check_definition(plan, study)
-    study.set_user_attr(DEFINITION, plan.definition())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         study.set_metric_names(list(plan.file.objectives))
     _enqueue_baselines(plan, study)
+    study.set_user_attr(DEFINITION, plan.definition())  # last: it says that the study is complete
     return study
+
+
+def _wait_for_creator(study: "Study") -> None:
+    """Of drivers that start together one creates the study; the others would repeat its baselines.
+
+    One that takes too long is dead, and whoever waited completes what it began.
+    """
+    deadline = time.monotonic() + CREATION_SECONDS
+    while DEFINITION not in study.user_attrs and time.monotonic() < deadline:
+        if _foreign(study):
+            return
+        time.sleep(0.1)
+
+
+def _foreign(study: "Study") -> bool:
+    """Whether somebody else made this study: it has trials that are not baselines."""
+    trials = study.get_trials(deepcopy=False)
+    return any("baseline" not in trial.user_attrs for trial in trials)
 
 
 def _check_definition(plan: Plan, study: "Study") -> None:
     old = study.user_attrs.get(DEFINITION)
-    if old is None and not study.get_trials(deepcopy=False):
-        return  # killed while it was being created
+    if old is None and not _foreign(study):
+        return  # its creator was killed
     if old is None:
         raise UserError(f"the storage holds a study named {plan.name!r} that CLAPP did not make")
     changed = first_difference(old, plan.definition())

@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 60
 HEARTBEAT_SECONDS = 15
 GRACE_SECONDS = 60
+GRPC, GRPC_PORT = "grpc", 13000
+_CREATION = 0xC1A99  # any number that nobody else locks
 
 
 def redact(text: str) -> str:
@@ -43,49 +45,77 @@ def is_sqlite(url: str) -> bool:
     return url.startswith("sqlite")
 
 
-def open_storage(url: str, *, create: bool = True) -> BaseStorage:
+def open_storage(
+    url: str,
+    *,
+    create: bool = True,
+    kind: type[BatchingStorage] = BatchingStorage,
+    connections: int = 1,
+) -> BaseStorage:
     """Open the storage at `url`, with what several processes writing to it at once need.
 
     Args:
+        url: a database's, or `grpc://host:port` of `clapp serve-storage`.
         create: make the tables where they are missing. Workers pass False: the driver did.
+        kind: the class of a database's storage.
+        connections: how many of them a server's database is to keep open.
 
     Raises:
         UserError: malformed, unreachable, or not writable; passwords are not repeated.
     """
     with storage_errors(url):
         parsed = make_url(url)
+        if parsed.drivername == GRPC:
+            from clapp.study.proxy import connect
+
+            return connect(parsed.host or "localhost", parsed.port or GRPC_PORT)
         if parsed.get_backend_name() == "sqlite":
-            return _open_sqlite(url, parsed, create)
-        kwargs: dict[str, Any] = {}
-        if parsed.get_backend_name() == "postgresql":
-            kwargs = {"pool_size": 1, "max_overflow": 2, "pool_pre_ping": True}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeat_interval
-            return BatchingStorage(
-                url,
-                kwargs,
-                skip_compatibility_check=not create,
-                skip_table_creation=not create,
-                heartbeat_interval=HEARTBEAT_SECONDS,
-                grace_period=GRACE_SECONDS,
-            )
+            return _open_sqlite(url, parsed, create, kind)
+        return _open_server(url, parsed, create, kind, connections)
 
 
-def _open_sqlite(url: str, parsed: URL, create: bool) -> BaseStorage:
+def _open_server(
+    url: str, parsed: URL, create: bool, kind: type[BatchingStorage], connections: int
+) -> BaseStorage:
+    # A heartbeat comes from a thread of its own, while another may be writing.
+    kwargs = {"pool_size": connections, "max_overflow": 2, "pool_pre_ping": True}
+    alone: AbstractContextManager[None] = nullcontext()
+    if create and parsed.get_backend_name() == "postgresql":
+        alone = _alone(parsed)
+    with alone, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeat_interval
+        return kind(
+            url,
+            kwargs,
+            skip_compatibility_check=not create,
+            skip_table_creation=not create,
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=GRACE_SECONDS,
+        )
+
+
+@contextmanager
+def _alone(url: URL) -> Iterator[None]:
+    """Hold a lock of PostgreSQL's: drivers that start together would each create the tables."""
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_CREATION})")
+        yield
+
+
+def _open_sqlite(url: str, parsed: URL, create: bool, kind: type[BatchingStorage]) -> BaseStorage:
     if parsed.database in (None, "", ":memory:"):
         raise UserError(f"--storage {url}: a database in memory cannot be shared; name a file")
     path = Path(str(parsed.database))
     kwargs = {"connect_args": {"timeout": BUSY_SECONDS}}
     if not create:
-        storage = BatchingStorage(
-            url, kwargs, skip_compatibility_check=True, skip_table_creation=True
-        )
+        storage = kind(url, kwargs, skip_compatibility_check=True, skip_table_creation=True)
     else:
         if not path.parent.is_dir():
             raise UserError(f"--storage {url}: the folder {path.parent} does not exist")
         # Processes that start together on a fresh file would each create the tables.
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=BUSY_SECONDS):
-            storage = BatchingStorage(url, kwargs)
+            storage = kind(url, kwargs)
     _lock_before_reading(storage)
     return storage
 

@@ -52,13 +52,16 @@ def trained(trials: Iterable[FrozenTrial]) -> int:
 
 
 def skips_in_a_row(trials: Sequence[FrozenTrial], first: int) -> int:
-    """Skipped trials since the last one that was not, among those numbered `first` and up."""
+    """Drawn trials skipped since the last trial that was not, among those numbered `first` and up.
+
+    One that was enqueued, by two drivers perhaps, tells nothing of what is left to be drawn.
+    """
     skips = 0
     for trial in reversed(trials[first:]):
         if is_trained(trial) or is_failed(trial):
             break
         reason = trial.user_attrs.get("skipped")
-        skips += reason is not None and reason != SURPLUS
+        skips += reason not in (None, SURPLUS) and "fixed_params" not in trial.system_attrs
     return skips
 
 

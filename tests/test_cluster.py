@@ -1,0 +1,287 @@
+"""Several machines on one storage: real servers, real processes, workers killed at random."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+from postgres import PASSWORD, QUOTED
+
+from clapp.errors import UserError
+from clapp.study import prepare
+from clapp.study.job import Job
+from clapp.study.plan import Plan, make_plan
+from clapp.study.proxy import serve
+from clapp.study.storage import load_existing, open_storage
+from clapp.study.trials import trained
+
+MACHINE = Path(__file__).with_name("machine.py")
+TOTAL, KILLS = 50, 6
+GRACE = 3
+STUDY = """
+search_space:
+  model.capacity: {type: int, low: 1, high: 60}
+  train.learning_rate: {type: float, low: 0.001, high: 0.01, log: true}
+baselines: {reference: {}, small: {model.capacity: 2}, smaller: {model.capacity: 1}}
+sampler: random
+budget: {trials: %d}
+"""
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
+    pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed to be used"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    yield
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+
+
+def plan_of(folder: Path, trials: int) -> Plan:
+    (folder / "mine.yaml").write_text(STUDY % trials)
+    return make_plan(str(folder / "mine.yaml"))
+
+
+class Machine:
+    """Worker processes with a results folder of their own."""
+
+    def __init__(self, plan: Plan, url: str, folder: Path, workers: int) -> None:
+        self.locks = folder / prepare.LOCKS
+        self.job = Job(
+            name=plan.name,
+            document=plan.document(),
+            storage=url,
+            folder=str(folder),
+            artifacts=None,
+            device=None,
+            deadline=None,
+            first=0,
+            salt=folder.name,
+            worker=folder.name,
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, MACHINE, str(workers), str(GRACE)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def begin(self) -> None:
+        self.process.stdin.write(json.dumps(asdict(self.job)))
+        self.process.stdin.close()
+
+    def workers(self) -> list[int]:
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(child) for child in path.read_text().split()]
+
+    def kill_one(self) -> None:
+        workers = self.workers()
+        if workers:
+            os.kill(random.choice(workers), signal.SIGKILL)
+
+    def kill_all(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def states(trials: list[FrozenTrial]) -> set[TrialState]:
+    return {trial.state for trial in trials}
+
+
+def drive(plan: Plan, url: str, folder: Path, storage: BaseStorage, kills: int) -> None:
+    """Run the study on two machines, of which one goes down and the other loses `kills` workers."""
+    study = prepare.create_study(plan, storage)
+    up, down = (Machine(plan, url, folder / name, n) for name, n in (("up", 5), ("down", 3)))
+    for machine in (up, down):
+        assert machine.process.stdout.readline() == "ready\n", machine.process.stderr.read()
+    for machine in (up, down):
+        machine.begin()
+    deadline = time.monotonic() + 200
+    try:
+        while up.process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+            # As the driver of the first machine does; of the second it sees only the storage.
+            prepare.recover(study, up.locks, local=False)
+            workers = [t.user_attrs["worker"] for t in study.trials if trained([t])]
+            if kills and len(workers) > 2:
+                kills -= 1
+                up.kill_one()
+            if down.process.poll() is None and any(name.startswith("down") for name in workers):
+                down.kill_all()
+        assert not kills, "the study ended before all were killed"
+        assert up.process.wait(1) == 0, up.process.stderr.read()
+        assert down.process.wait(1) == -signal.SIGKILL, down.process.stderr.read()
+    finally:
+        for machine in (up, down):
+            if machine.process.poll() is None:
+                machine.kill_all()
+            machine.process.stdout.close()
+            machine.process.stderr.close()
+
+
+def check(found: list[FrozenTrial]) -> None:
+    assert trained(found) == TOTAL
+    assert states(found) <= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
+    complete = [trial for trial in found if trial.state == TrialState.COMPLETE]
+    assert len({trial.user_attrs["key"] for trial in complete}) == TOTAL
+    baselines = [t.user_attrs["baseline"] for t in complete if "baseline" in t.user_attrs]
+    assert sorted(baselines) == ["reference", "small", "smaller"]
+    assert all(len(trial.params) == 2 for trial in complete)
+    machines = {trial.user_attrs["worker"].partition("-")[0] for trial in complete}
+    assert machines == {"up", "down"}
+
+
+def test_killed_workers_of_several_machines(postgres_url: str, tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, trials=TOTAL)
+    drive(plan, postgres_url, tmp_path, open_storage(postgres_url), KILLS)
+    check(load_existing("mine", tmp_path, postgres_url).get_trials())
+
+
+def test_drivers_that_start_together_make_one_study(postgres_url: str, tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, trials=TOTAL)
+    together = threading.Barrier(6)
+
+    def start(_: int) -> int:
+        together.wait()
+        study = prepare.create_study(plan, open_storage(postgres_url))
+        return len(study.get_trials())
+
+    with ThreadPoolExecutor(6) as drivers:
+        assert list(drivers.map(start, range(6))) == [3] * 6
+    study = load_existing("mine", tmp_path, postgres_url)
+    assert [t.user_attrs["baseline"] for t in study.trials] == ["reference", "small", "smaller"]
+
+
+def test_a_study_whose_creator_was_killed_is_completed(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(tmp_path, trials=TOTAL)
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "set_metric_names", lambda *_: os.abort)
+        patch.setattr(prepare, "_enqueue_baselines", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prepare.create_study(plan, open_storage(postgres_url))
+    monkeypatch.setattr(prepare, "CREATION_SECONDS", 0.2)
+    study = prepare.create_study(plan, open_storage(postgres_url))
+    assert len(study.trials) == 3
+    assert study.user_attrs[prepare.DEFINITION] == plan.definition()
+
+
+def test_a_worker_killed_as_it_asks_leaves_a_heartbeat(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clapp.study.storage.HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr("clapp.study.storage.GRACE_SECONDS", 1)
+    study = prepare.create_study(plan_of(tmp_path, trials=TOTAL), open_storage(postgres_url))
+    for _ in range(4):  # the three baselines and one that is drawn
+        study.ask()
+    optuna.storages.fail_stale_trials(study)
+    assert states(study.trials) == {TrialState.RUNNING}
+    time.sleep(1.5)
+    optuna.storages.fail_stale_trials(study)
+    assert states(study.trials) == {TrialState.FAIL}
+    prepare.recover(study, tmp_path / "locks", local=False)
+    assert [trial.user_attrs["retry_of"] for trial in study.trials[4:]] == [0, 1, 2]
+
+
+def test_two_processes_may_store_the_same_attribute_at_once(postgres_url: str) -> None:
+    study = optuna.create_study(storage=open_storage(postgres_url))
+    trial = study.ask()
+    together = threading.Barrier(4)
+
+    def store(number: int) -> None:
+        own = open_storage(postgres_url)
+        together.wait()
+        for _ in range(20):
+            own.set_trial_user_attr(trial._trial_id, "failed", number)
+            own.get_trial(trial._trial_id)
+
+    with ThreadPoolExecutor(4) as processes:
+        list(processes.map(store, range(4)))
+    assert study.trials[0].user_attrs["failed"] in range(4)
+
+
+def test_the_password_is_in_no_error(postgres_url: str, tmp_path: Path) -> None:
+    wrong = postgres_url.replace(QUOTED, "wrong%40word")
+    nowhere = postgres_url.rpartition("@")[0] + "@127.0.0.1:1/x"
+    for url in (wrong, nowhere, postgres_url + "-not-there"):
+        with pytest.raises(UserError) as caught:
+            load_existing("mine", tmp_path, url)
+        message = str(caught.value)
+        assert "cannot be used" in message
+        assert not any(secret in message for secret in (PASSWORD, QUOTED, "@word", "%40word"))
+
+
+SERVE = """
+import sys
+from clapp.study import proxy, storage
+storage.HEARTBEAT_SECONDS, storage.GRACE_SECONDS = 1, int(sys.argv[2])
+proxy.serve(sys.stdin.readline(), "127.0.0.1", int(sys.argv[1]), 10)
+"""
+
+
+@pytest.fixture
+def proxy_url(postgres_url: str) -> Iterator[str]:
+    """The URL of a proxy in front of PostgreSQL."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(port), str(GRACE)],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        process.stdin.write(postgres_url)
+        process.stdin.close()
+        line = process.stderr.readline()
+        assert f"is served at grpc://127.0.0.1:{port}" in line, line + process.stderr.read()
+        assert QUOTED not in line
+        yield f"grpc://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def test_killed_workers_behind_a_proxy(proxy_url: str, postgres_url: str, tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, trials=TOTAL)
+    drive(plan, proxy_url, tmp_path, open_storage(proxy_url), KILLS)
+    check(load_existing("mine", tmp_path, proxy_url).get_trials())
+    check(load_existing("mine", tmp_path, postgres_url).get_trials())
+
+
+def test_nobody_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clapp.study.proxy.CONNECT_SECONDS", 0.2)
+    with pytest.raises(
+        UserError, match=r"storage grpc://127.0.0.1:1: cannot be used: nobody answers"
+    ):
+        load_existing("mine", tmp_path, "grpc://127.0.0.1:1")
+
+
+def test_what_cannot_be_served(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="SQLite is for one machine"):
+        serve(f"sqlite:///{tmp_path}/x.db", "127.0.0.1", 13000, 1)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(UserError, match="cannot be listened on: Address already in use"),
+    ):
+        serve("postgresql+psycopg://u@127.0.0.1/d", "127.0.0.1", taken.getsockname()[1], 1)
