@@ -24,9 +24,13 @@ from clapp.study.stop import Stop
 
 def train(config: Any, report: Any) -> Any:
     time.sleep(random.uniform(0, 0.2))
-    report(SimpleNamespace(step=1, l2=0.1))
+    report(SimpleNamespace(step=1, seconds=0.1, l2=0.1))
     return SimpleNamespace(
-        loss=1 / config.model.capacity, stop_reason="iterations", iterations=1, seconds=0.0
+        loss=1 / config.model.capacity,
+        stop_reason="iterations",
+        iterations=1,
+        seconds=0.1,
+        timings={},
     )
 
 

@@ -173,3 +173,20 @@ def driver(
     from clapp.bench.driver import run
 
     _show(run(trials=trials or [100, 1000], repeats=repeats), json)
+
+
+@bench.command()
+def scale(
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Storage without this study; default: SQLite."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 32,
+    trials: Annotated[int, typer.Option(min=10, help="Trials of the study.")] = 10000,
+    sampler: Annotated[str, typer.Option(help="Sampler of the study.")] = "tpe",
+    json: AsJson = False,
+) -> None:
+    """Many workers on one storage: processor time and database work a trial, by tenths."""
+    from clapp.bench.scale import run
+
+    _show(run(storage, workers, trials, sampler), json)

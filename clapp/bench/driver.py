@@ -77,8 +77,11 @@ class Watch:
     A part that runs within another counts for itself alone.
     """
 
-    def __init__(self) -> None:
-        self.parts: dict[str, float] = dict.fromkeys(("train", *PARTS), 0.0)
+    def __init__(
+        self, parts: tuple[str, ...] = PARTS, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.parts: dict[str, float] = dict.fromkeys(("train", *parts), 0.0)
+        self._clock = clock
         self.marks: list[float] = []  # seconds without training, at the start and at each trial
         self._within = 0.0  # seconds of the parts inside the present one
         self.mark()
@@ -86,12 +89,12 @@ class Watch:
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
         """Add the time the block takes to a part."""
-        start, outer = time.perf_counter(), self._within
+        start, outer = self._clock(), self._within
         self._within = 0.0
         try:
             yield
         finally:
-            seconds = time.perf_counter() - start
+            seconds = self._clock() - start
             self.parts[part] += seconds - self._within
             self._within = outer + seconds
 
@@ -117,12 +120,12 @@ class Watch:
 
     def mark(self) -> None:
         """A trial is trained."""
-        self.marks.append(time.perf_counter() - self.parts["train"])
+        self.marks.append(self._clock() - self.parts["train"])
 
     def figures(self) -> dict[str, float]:
         """Milliseconds a trained trial, in all and by part; called when the study has ended."""
         trained = len(self.marks) - 1
-        total = time.perf_counter() - self.parts["train"] - self.marks[0]
+        total = self._clock() - self.parts["train"] - self.marks[0]
         last = max(1, round(trained * SHARE))
         tenth = (self.marks[-1] - self.marks[-1 - last]) / last
         parts = {part: self.parts[part] / trained for part in PARTS}

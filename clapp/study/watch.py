@@ -44,7 +44,8 @@ class Watch:
         self._curve: list[list[float]] = []
         self._checked = False
         # A baseline is somebody's wish, and the reference is what the others are measured by.
-        self._judged = "baseline" not in trial.user_attrs
+        # Where nothing is judged, what all the others did need not be gathered.
+        self._judged = "baseline" not in trial.user_attrs and self._pruner.name != "none"
 
     def __call__(self, progress: "Progress") -> bool:
         """Take in a validation; True ends the training."""

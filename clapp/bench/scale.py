@@ -1,0 +1,185 @@
+"""`clapp bench scale`: what a trial costs many workers beside its training, on one storage.
+
+The workers are those of a study - sampler, storage, duplicates, the exact total - with trainings
+that take no time and leave no files. They run on this machine and share its cores, so the figures
+to carry elsewhere are the processor times and what the database did for a trial.
+"""
+
+import json
+import os
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from clapp.bench.driver import Watch, made_up_loss
+from clapp.bench.measure import Result, Row
+from clapp.config import Config, Layer
+from clapp.errors import ClappError
+
+if TYPE_CHECKING:
+    from clapp.study.job import Job
+    from clapp.study.plan import Plan
+
+STUDY = "sobel3"
+TENTHS = 10
+PARTS = ("sample", "read", "write")
+"""Drawing parameters; reading the trials of all workers; storing what one trial came to."""
+
+
+def run(storage: str | None, workers: int, trials: int, sampler: str) -> Result:
+    """Run one study of `trials` trained trials on a storage where it does not exist yet.
+
+    Args:
+        storage: its URL; None: SQLite in a temporary folder.
+
+    Raises:
+        ClappError: workers failed, or the total is not exact.
+    """
+    import optuna
+
+    from clapp.study import prepare
+    from clapp.study.plan import make_plan
+    from clapp.study.storage import default_url, open_storage
+    from clapp.study.trials import trained
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    given = {"budget": {"trials": trials}, "sampler": sampler}
+    plan = make_plan(STUDY, overrides=[Layer("the benchmark", given)])
+    with TemporaryDirectory() as folder:
+        url = storage or default_url(Path(folder))
+        opened = open_storage(url)
+        if plan.name in optuna.get_all_study_names(opened):
+            raise ClappError(f"the storage holds a study named {plan.name} already")
+        study = prepare.create_study(plan, opened)
+        before = _database(opened)
+        start = time.time()
+        _work(plan, url, Path(folder), workers)
+        after = _database(opened)
+        found = study.get_trials(deepcopy=False)
+        rows = _rows(_marks(Path(folder)), start)
+    if trained(found) != trials:
+        raise ClappError(f"{trained(found)} trials are trained instead of {trials}")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    total: Row = {"name": f"all, {workers} workers", "seconds": rows[-1]["until_s"]}
+    total |= {"asked": len(found), "cpu_ms": 1000 * (used.ru_utime + used.ru_stime) / trials}
+    total |= {key: (after[key] - before[key]) / trials for key in after}
+    return Result([*rows, total], {})
+
+
+def _work(plan: "Plan", url: str, folder: Path, workers: int) -> None:
+    """Run the workers: forked, for each would import the same for seconds."""
+    import clapp.costs
+    import clapp.study.sampler
+    import clapp.study.worker  # noqa: F401
+
+    job = _job(plan, url, folder)
+    context = get_context("fork")
+    processes = [
+        context.Process(target=_worker, args=(replace(job, index=i, worker=f"benchmark-{i}"),))
+        for i in range(workers)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    failed = sum(process.exitcode != 0 for process in processes)
+    if failed:
+        raise ClappError(f"{failed} workers failed")
+
+
+def _job(plan: "Plan", url: str, folder: Path) -> "Job":
+    from clapp.study.job import Job
+
+    return Job(
+        name=plan.name,
+        document=plan.document(),
+        storage=url,
+        folder=str(folder),
+        artifacts=None,
+        device="cpu",
+        deadline=None,
+        first=0,
+        salt="benchmark",
+    )
+
+
+def _worker(job: "Job") -> None:
+    from optuna.samplers import RandomSampler, TPESampler
+    from optuna.storages import GrpcStorageProxy, _CachedStorage
+
+    from clapp.study import objective, worker
+    from clapp.study.batching import BatchingStorage
+    from clapp.study.stop import Stop
+
+    watch = Watch(PARTS, time.process_time)
+    for sampler in (TPESampler, RandomSampler):
+        for name in ("sample_relative", "sample_independent"):
+            watch.method(sampler, name, "sample")
+    for reader in (_CachedStorage, GrpcStorageProxy):
+        watch.method(reader, "get_all_trials", "read")
+    for name in ("_write", "set_trial_state_values"):
+        watch.method(BatchingStorage, name, "write")
+    setattr(objective, "keep", lambda *_: None)  # noqa: B010 - for the rest of this process
+    path = Path(job.folder) / f"{job.worker}.jsonl"
+    with path.open("w") as file, Path(os.devnull).open("w") as nowhere:
+        worker.run(job, worker.Events(nowhere), Stop(), _stand_in(watch, file.write))
+
+
+def _stand_in(watch: Watch, write: Callable[[str], Any]) -> Callable[..., Any]:
+    """In place of `clapp.training.train`: a made-up loss, and a line about the trial before."""
+    last = dict.fromkeys(("cpu", *PARTS), 0.0)
+
+    def train(config: Config, report: Callable[[Any], bool]) -> Any:
+        from clapp.costs import cost
+        from clapp.study.objective import identity
+
+        now = {"cpu": time.process_time(), **{part: watch.parts[part] for part in PARTS}}
+        write(json.dumps({"at": time.time(), **{k: now[k] - last[k] for k in now}}) + "\n")
+        last.update(now)
+        loss = made_up_loss(cost(config.model), identity(config))
+        report(SimpleNamespace(step=1, seconds=0.0, l2=loss))
+        return SimpleNamespace(
+            loss=loss, stop_reason="iterations", iterations=1, seconds=0.0, timings={}
+        )
+
+    return train
+
+
+def _marks(folder: Path) -> list[dict[str, float]]:
+    """One mark for each training, in the order of time; each worker's first tells of its start."""
+    lines = [path.read_text().splitlines()[1:] for path in folder.glob("*.jsonl")]
+    return sorted((json.loads(line) for own in lines for line in own), key=lambda m: m["at"])
+
+
+def _rows(marks: list[dict[str, float]], start: float) -> list[Row]:
+    """A row for each tenth: processor milliseconds of a trial's worker, in all and by part."""
+    bounds = [round(len(marks) * tenth / TENTHS) for tenth in range(TENTHS + 1)]
+    rows: list[Row] = []
+    for first, last in pairwise(bounds):
+        share = marks[first:last]
+        row: Row = {"name": f"trials {first + 1:,} to {last:,}", "until_s": share[-1]["at"] - start}
+        for key in ("cpu", *PARTS):
+            row[f"{key}_ms"] = 1000 * sum(mark[key] for mark in share) / len(share)
+        rows.append(row)
+    return rows
+
+
+def _database(storage: Any) -> dict[str, int]:
+    """What PostgreSQL has done for this database so far; nothing for other storages."""
+    engine = getattr(storage, "engine", None)
+    if engine is None or engine.name != "postgresql":
+        return {}
+    columns = ("xact_commit", "tup_returned", "tup_fetched", "tup_inserted", "tup_updated")
+    query = f"SELECT {', '.join(columns)} FROM pg_stat_database WHERE datname = current_database()"  # noqa: S608
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SELECT pg_stat_force_next_flush()")
+        row = connection.exec_driver_sql(query).one()
+    names = ("transactions", "rows_scanned", "rows_fetched", "rows_inserted", "rows_updated")
+    return dict(zip(names, row, strict=True))
