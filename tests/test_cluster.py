@@ -16,6 +16,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from postgres import PASSWORD, QUOTED
@@ -185,17 +186,17 @@ def test_a_study_whose_creator_was_killed_is_completed(
     assert study.user_attrs[prepare.DEFINITION] == plan.definition()
 
 
-def test_a_worker_killed_as_it_asks_leaves_a_heartbeat(
-    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("clapp.study.storage.HEARTBEAT_SECONDS", 1)
-    monkeypatch.setattr("clapp.study.storage.GRACE_SECONDS", 1)
+def test_a_worker_killed_as_it_asks_leaves_a_heartbeat(postgres_url: str, tmp_path: Path) -> None:
     study = prepare.create_study(plan_of(tmp_path, trials=TOTAL), open_storage(postgres_url))
     for _ in range(4):  # the three baselines and one that is drawn
         study.ask()
     optuna.storages.fail_stale_trials(study)
     assert states(study.trials) == {TrialState.RUNNING}
-    time.sleep(1.5)
+    with sqlalchemy.create_engine(
+        postgres_url, poolclass=sqlalchemy.NullPool
+    ).begin() as connection:
+        aged = "UPDATE trial_heartbeats SET heartbeat = heartbeat - interval '2 minutes'"
+        assert connection.exec_driver_sql(aged).rowcount == 4
     optuna.storages.fail_stale_trials(study)
     assert states(study.trials) == {TrialState.FAIL}
     prepare.recover(study, tmp_path / "locks", local=False)

@@ -380,3 +380,16 @@ def test_loading_what_was_never_started(tmp_path: Path) -> None:
     assert load_existing("mine", tmp_path).study_name == "mine"
     with pytest.raises(UserError, match="no study named 'other' in sqlite"):
         load_existing("other", tmp_path, default_url(tmp_path / "mine"))
+
+
+def test_a_worker_taken_for_dead_goes_on_with_the_next_trial(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "budget: {trials: 2}")
+
+    def slow(config: Config, report: Any) -> Any:
+        if len(bench.trials()) == 1:
+            assert trials.interrupt(bench.study, bench.trials()[0], "its worker was killed")
+        return train(config, report)
+
+    assert bench.work(slow) == "the budget is spent"
+    assert [trial.state for trial in bench.trials()][0] == TrialState.FAIL
+    assert trials.trained(bench.trials()) == 2

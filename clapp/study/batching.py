@@ -6,7 +6,7 @@ statements in Optuna: 60 ms a trial, and as many turns at a database that others
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy
@@ -18,12 +18,15 @@ from optuna.distributions import (
 )
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
-from optuna.storages._rdb.models import TrialHeartbeatModel, TrialModel
+from optuna.storages._rdb.models import StudyModel, TrialHeartbeatModel, TrialModel
+from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import column, table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session
+
+from clapp.study.reading import read_trials
 
 _TRIALS = table("trials", column("trial_id"), column("state"))
 _UNFINISHED = ("RUNNING", "WAITING")
@@ -63,6 +66,21 @@ class BatchingStorage(RDBStorage):
     @scoped_session.setter
     def scoped_session(self, sessions: "scoped_session[Session]") -> None:
         self._sessions = sessions
+
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        with _create_scoped_session(self.scoped_session) as session:
+            trials = read_trials(
+                session.connection(), study_id, included_trial_ids, trial_id_greater_than
+            )
+            if not trials:
+                StudyModel.find_or_raise_by_id(study_id, session)
+        return [trial for trial in trials if states is None or trial.state in states]
 
     # Where there are heartbeats, a running trial has one from the start: Optuna overlooks a trial
     # without one, so that of a worker killed just after it asked would be RUNNING for ever.

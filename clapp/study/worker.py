@@ -119,13 +119,22 @@ def _run_one(study: "Study", objective: "Run") -> "TrialError | None":
     try:
         study.optimize(called, n_trials=1, catch=(TrialError,))
     except (AssertionError, RuntimeError, ValueError) as error:
-        if not numbers or not study.get_trials(deepcopy=False)[numbers[0]].state.is_finished():
+        if not numbers or not _is_finished(study, numbers[0]):
             raise
         # Somebody failed this trial in the belief that this worker was dead.
         from loguru import logger
 
         logger.warning(f"trial {numbers[0]} was finished by another process: {error}")
     return next((f for f in failures if not str(f).startswith(INTERRUPTED)), None)
+
+
+def _is_finished(study: "Study", number: int) -> bool:
+    from optuna.exceptions import UpdateFinishedTrialError
+
+    try:
+        return study.get_trials(deepcopy=False)[number].state.is_finished()
+    except UpdateFinishedTrialError:  # something was still to be written to it
+        return True
 
 
 def _wait_for_others(study: "Study") -> None:
