@@ -233,4 +233,4 @@ def test_help_imports_no_heavy_library() -> None:
     assert "--batches" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
     listed = clapp("bench", "--help").stdout
-    assert all(verb in listed for verb in ("trainer", "pool", "study", "infer", "driver"))
+    assert all(verb in listed for verb in ("trainer", "pool", "study", "infer", "driver", "scale"))

@@ -21,7 +21,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from postgres import PASSWORD, QUOTED
 
-from clapp.errors import UserError
+from clapp.bench import scale
+from clapp.errors import ClappError, UserError
 from clapp.study import prepare
 from clapp.study.job import Job
 from clapp.study.plan import Plan, make_plan
@@ -286,3 +287,17 @@ def test_what_cannot_be_served(tmp_path: Path) -> None:
         pytest.raises(UserError, match="cannot be listened on: Address already in use"),
     ):
         serve("postgresql+psycopg://u@127.0.0.1/d", "127.0.0.1", taken.getsockname()[1], 1)
+
+
+def test_the_scale_benchmark_counts_what_the_database_did(postgres_url: str) -> None:
+    result = scale.run(postgres_url, workers=2, trials=12, sampler="random")
+    *tenths, total = result.rows
+    assert len(tenths) == scale.TENTHS
+    assert total["name"] == "all, 2 workers"
+    assert total["asked"] >= 12
+    assert total["transactions"] > 3
+    assert total["rows_inserted"] > 20  # parameters, attributes, values, the trial itself
+    for row in tenths:
+        assert 0 < row["read_ms"] + row["write_ms"] + row["sample_ms"] < row["cpu_ms"]
+    with pytest.raises(ClappError, match="holds a study named sobel3 already"):
+        scale.run(postgres_url, workers=1, trials=12, sampler="random")

@@ -391,5 +391,5 @@ def test_a_worker_taken_for_dead_goes_on_with_the_next_trial(tmp_path: Path) -> 
         return train(config, report)
 
     assert bench.work(slow) == "the budget is spent"
-    assert [trial.state for trial in bench.trials()][0] == TrialState.FAIL
+    assert bench.trials()[0].state == TrialState.FAIL
     assert trials.trained(bench.trials()) == 2

@@ -19,11 +19,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from clapp.bench.driver import Watch, made_up_loss
-from clapp.bench.measure import Result, Row
+from clapp.bench.measure import Result, Row, in_process
 from clapp.config import Config, Layer
 from clapp.errors import ClappError
 
 if TYPE_CHECKING:
+    from multiprocessing.context import ForkProcess
+
     from clapp.study.job import Job
     from clapp.study.plan import Plan
 
@@ -42,56 +44,71 @@ def run(storage: str | None, workers: int, trials: int, sampler: str) -> Result:
     Raises:
         ClappError: workers failed, or the total is not exact.
     """
-    import optuna
-
-    from clapp.study import prepare
-    from clapp.study.plan import make_plan
-    from clapp.study.storage import default_url, open_storage
+    from clapp.study.storage import default_url, load_existing
     from clapp.study.trials import trained
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    given = {"budget": {"trials": trials}, "sampler": sampler}
-    plan = make_plan(STUDY, overrides=[Layer("the benchmark", given)])
+    plan = _plan(trials, sampler)
     with TemporaryDirectory() as folder:
-        url = storage or default_url(Path(folder))
-        opened = open_storage(url)
-        if plan.name in optuna.get_all_study_names(opened):
-            raise ClappError(f"the storage holds a study named {plan.name} already")
-        study = prepare.create_study(plan, opened)
-        before = _database(opened)
+        place = Path(folder)
+        url = storage or default_url(place)
+        in_process(_create, url, trials, sampler)  # nothing of it is inherited by the workers
         start = time.time()
-        _work(plan, url, Path(folder), workers)
-        after = _database(opened)
+        processes = _start(plan, url, place, workers)
+        study = load_existing(plan.name, place, url)
+        before = _database(study._storage)
+        for process in processes:
+            process.join()
+        failed = sum(process.exitcode != 0 for process in processes)
+        if failed:
+            raise ClappError(f"{failed} workers failed")
         found = study.get_trials(deepcopy=False)
-        rows = _rows(_marks(Path(folder)), start)
-    if trained(found) != trials:
-        raise ClappError(f"{trained(found)} trials are trained instead of {trials}")
+        if trained(found) != trials:
+            raise ClappError(f"{trained(found)} trials are trained instead of {trials}")
+        after = _database(study._storage)
+        rows = _rows(_marks(place), start)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    total: Row = {"name": f"all, {workers} workers", "seconds": rows[-1]["until_s"]}
+    total: Row = {"name": f"all, {workers} workers", "until_s": rows[-1]["until_s"]}
     total |= {"asked": len(found), "cpu_ms": 1000 * (used.ru_utime + used.ru_stime) / trials}
     total |= {key: (after[key] - before[key]) / trials for key in after}
     return Result([*rows, total], {})
 
 
-def _work(plan: "Plan", url: str, folder: Path, workers: int) -> None:
-    """Run the workers: forked, for each would import the same for seconds."""
+def _plan(trials: int, sampler: str) -> "Plan":
+    from clapp.study.plan import make_plan
+
+    given = {"budget": {"trials": trials}, "sampler": sampler}
+    return make_plan(STUDY, overrides=[Layer("the benchmark", given)])
+
+
+def _create(url: str, trials: int, sampler: str) -> None:
+    import optuna
+
+    from clapp.study import prepare
+    from clapp.study.storage import open_storage
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = open_storage(url)
+    if STUDY in optuna.get_all_study_names(storage):
+        raise ClappError(f"the storage holds a study named {STUDY} already")
+    prepare.create_study(_plan(trials, sampler), storage)
+
+
+def _start(plan: "Plan", url: str, folder: Path, workers: int) -> "list[ForkProcess]":
+    """Start the workers: forked, for each would import the same for seconds."""
     import clapp.costs
     import clapp.study.sampler
     import clapp.study.worker  # noqa: F401
 
     job = _job(plan, url, folder)
-    context = get_context("fork")
     processes = [
-        context.Process(target=_worker, args=(replace(job, index=i, worker=f"benchmark-{i}"),))
+        get_context("fork").Process(
+            target=_worker, args=(replace(job, index=i, worker=f"benchmark-{i}"),)
+        )
         for i in range(workers)
     ]
     for process in processes:
         process.start()
-    for process in processes:
-        process.join()
-    failed = sum(process.exitcode != 0 for process in processes)
-    if failed:
-        raise ClappError(f"{failed} workers failed")
+    return processes
 
 
 def _job(plan: "Plan", url: str, folder: Path) -> "Job":
@@ -173,7 +190,7 @@ def _rows(marks: list[dict[str, float]], start: float) -> list[Row]:
 
 def _database(storage: Any) -> dict[str, int]:
     """What PostgreSQL has done for this database so far; nothing for other storages."""
-    engine = getattr(storage, "engine", None)
+    engine = getattr(getattr(storage, "_backend", storage), "engine", None)  # behind a cache
     if engine is None or engine.name != "postgresql":
         return {}
     columns = ("xact_commit", "tup_returned", "tup_fetched", "tup_inserted", "tup_updated")
