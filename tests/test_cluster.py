@@ -27,6 +27,7 @@ from clapp.study import prepare
 from clapp.study.job import Job
 from clapp.study.plan import Plan, make_plan
 from clapp.study.proxy import serve
+from clapp.study.recovery import Recovery
 from clapp.study.storage import load_existing, open_storage
 from clapp.study.trials import trained
 
@@ -110,7 +111,7 @@ def states(trials: list[FrozenTrial]) -> set[TrialState]:
 
 def drive(plan: Plan, url: str, folder: Path, storage: BaseStorage, kills: int) -> None:
     """Run the study on two machines, of which one goes down and the other loses `kills` workers."""
-    study = prepare.create_study(plan, storage)
+    study = prepare.create_study(plan, storage, folder / "up" / prepare.LOCKS)
     up, down = (Machine(plan, url, folder / name, n) for name, n in (("up", 5), ("down", 3)))
     for machine in (up, down):
         assert machine.process.stdout.readline() == "ready\n", machine.process.stderr.read()
@@ -121,7 +122,7 @@ def drive(plan: Plan, url: str, folder: Path, storage: BaseStorage, kills: int) 
         while up.process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
             # As the driver of the first machine does; of the second it sees only the storage.
-            prepare.recover(study, up.locks, local=False)
+            Recovery(study, up.locks, False, plan.file.max_retry).recover()
             workers = [t.user_attrs["worker"] for t in study.trials if trained([t])]
             if kills and len(workers) > 2:
                 kills -= 1
@@ -161,9 +162,10 @@ def test_drivers_that_start_together_make_one_study(postgres_url: str, tmp_path:
     plan = plan_of(tmp_path, trials=TOTAL)
     together = threading.Barrier(6)
 
-    def start(_: int) -> int:
+    def start(number: int) -> int:
         together.wait()
-        study = prepare.create_study(plan, open_storage(postgres_url))
+        locks = tmp_path / str(number)  # each on its own machine
+        study = prepare.create_study(plan, open_storage(postgres_url), locks)
         return len(study.get_trials())
 
     with ThreadPoolExecutor(6) as drivers:
@@ -180,15 +182,16 @@ def test_a_study_whose_creator_was_killed_is_completed(
         patch.setattr(optuna.Study, "set_metric_names", lambda *_: os.abort)
         patch.setattr(prepare, "_enqueue_baselines", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            prepare.create_study(plan, open_storage(postgres_url))
+            prepare.create_study(plan, open_storage(postgres_url), tmp_path)
     monkeypatch.setattr(prepare, "CREATION_SECONDS", 0.2)
-    study = prepare.create_study(plan, open_storage(postgres_url))
+    study = prepare.create_study(plan, open_storage(postgres_url), tmp_path)
     assert len(study.trials) == 3
     assert study.user_attrs[prepare.DEFINITION] == plan.definition()
 
 
 def test_a_worker_killed_as_it_asks_leaves_a_heartbeat(postgres_url: str, tmp_path: Path) -> None:
-    study = prepare.create_study(plan_of(tmp_path, trials=TOTAL), open_storage(postgres_url))
+    plan = plan_of(tmp_path, trials=TOTAL)
+    study = prepare.create_study(plan, open_storage(postgres_url), tmp_path)
     for _ in range(4):  # the three baselines and one that is drawn
         study.ask()
     optuna.storages.fail_stale_trials(study)
@@ -200,7 +203,7 @@ def test_a_worker_killed_as_it_asks_leaves_a_heartbeat(postgres_url: str, tmp_pa
         assert connection.exec_driver_sql(aged).rowcount == 4
     optuna.storages.fail_stale_trials(study)
     assert states(study.trials) == {TrialState.FAIL}
-    prepare.recover(study, tmp_path / "locks", local=False)
+    Recovery(study, tmp_path, False, plan.file.max_retry).recover()
     assert [trial.user_attrs["retry_of"] for trial in study.trials[4:]] == [0, 1, 2]
 
 

@@ -51,7 +51,9 @@ def run(storage: str | None, workers: int, trials: int, sampler: str) -> Result:
     with TemporaryDirectory() as folder:
         place = Path(folder)
         url = storage or default_url(place)
-        in_process(_create, url, trials, sampler)  # nothing of it is inherited by the workers
+        in_process(
+            _create, url, place, trials, sampler
+        )  # nothing of it is inherited by the workers
         start = time.time()
         processes = _start(plan, url, place, workers)
         study = load_existing(plan.name, place, url)
@@ -80,7 +82,7 @@ def _plan(trials: int, sampler: str) -> "Plan":
     return make_plan(STUDY, overrides=[Layer("the benchmark", given)])
 
 
-def _create(url: str, trials: int, sampler: str) -> None:
+def _create(url: str, folder: Path, trials: int, sampler: str) -> None:
     import optuna
 
     from clapp.study import prepare
@@ -90,7 +92,7 @@ def _create(url: str, trials: int, sampler: str) -> None:
     storage = open_storage(url)
     if STUDY in optuna.get_all_study_names(storage):
         raise ClappError(f"the storage holds a study named {STUDY} already")
-    prepare.create_study(_plan(trials, sampler), storage)
+    prepare.create_study(_plan(trials, sampler), storage, folder / prepare.LOCKS)
 
 
 def _start(plan: "Plan", url: str, folder: Path, workers: int) -> "list[ForkProcess]":
