@@ -5,6 +5,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import optuna
@@ -44,7 +46,8 @@ def made_up_study(
     plan = make_plan("sobel3")
     file = plan.file.model_copy(update={"objectives": list(objectives), "baselines": {}})
     plan = replace(plan, file=file)
-    study = create_study(plan, storage or InMemoryStorage())
+    with TemporaryDirectory() as locks:
+        study = create_study(plan, storage or InMemoryStorage(), Path(locks))
     study.set_user_attr("elapsed", 3600.0)
     drawn = _configurations(plan)
     draw, clock, made = random.Random(1), [0.0] * 4, []

@@ -97,15 +97,31 @@ def _axes(data: StudyData, x_axis: dict[str, Any], no_cost: bool) -> dict[str, A
     left = {"x0": 0, "x1": _BAND, "y0": 0, "y1": 1}
     start = _BAND + _GAP if no_cost else 0
     y_axis = log_axis(TITLES["loss"], [c.loss for c in data.candidates])
+    title = x_axis.pop("title")["text"]
     axes: dict[str, Any] = {
         "xaxis": {**x_axis, "domain": [start, 1], "anchor": "y2"},
         "yaxis": {**y_axis, "domain": [_BAND + _GAP, 1], "anchor": "x2" if no_cost else "x"},
         "yaxis2": {**zero, "domain": [0, _BAND], "anchor": "x2" if no_cost else "x"},
+        "annotations": [_below(title)],
         "shapes": [_band(place) for place in ([bottom, left] if no_cost else [bottom])],
     }
     if no_cost:
         axes["xaxis2"] = {**zero, "domain": [0, _BAND], "anchor": "y2"}
     return axes
+
+
+def _below(title: str) -> dict[str, Any]:
+    """The title of the horizontal axis, which plotly would write into the margin of zero."""
+    return {
+        "text": title,
+        "xref": "paper",
+        "yref": "paper",
+        "x": 0.5,
+        "y": 0,
+        "yshift": -24,
+        "yanchor": "top",
+        "showarrow": False,
+    }
 
 
 def _band(place: dict[str, float]) -> dict[str, Any]:

@@ -153,6 +153,7 @@ def timeline(data: StudyData) -> list[Figure]:
     if not trials:
         return []
     rows = worker_rows(trials)
+    seam = 0.5 if len(trials) < 300 else 0  # which would hide short bars
     ends = [trial.end or trial.start for trial in trials]
     last = max(end for end in ends if end is not None)
     traces = []
@@ -173,7 +174,7 @@ def timeline(data: StudyData) -> list[Figure]:
                 "customdata": [trial.number for trial in found],
                 "marker": {
                     "color": _OUTCOME_COLOURS[outcome],
-                    "line": {"width": 0.5, "color": "var(--page)"},
+                    "line": {"width": seam, "color": "var(--page)"},
                 },
                 "hoverinfo": "none",
             }
