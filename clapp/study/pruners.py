@@ -119,7 +119,7 @@ class Front(Rungs):
     name: Literal["front"] = "front"
     min_finished: Annotated[int, Field(ge=1)] = 10
     """Trials with a loss at the same step and at the end, before anything is stopped."""
-    quantile: Annotated[float, Field(ge=0, le=1)] = 0.05
+    quantile: Annotated[float, Field(ge=0, le=1)] = 0.02
     """0: the largest fall of a loss that was ever seen."""
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the bar by which a loss has to be lower to count as such."""
