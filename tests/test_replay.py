@@ -193,7 +193,7 @@ def test_the_command_on_the_recorded_curves(tmp_path: Path) -> None:
 
 def test_the_recorded_curves_are_what_they_are_said_to_be() -> None:
     recorded: Table = read(DEFAULT)
-    assert len(recorded.configs) >= 700
+    assert len(recorded.configs) >= 1000
     assert len({json.dumps(config, sort_keys=True) for config in recorded.configs}) == len(
         recorded.configs
     )
