@@ -31,6 +31,7 @@ def train(config: Any, report: Any) -> Any:
         iterations=1,
         seconds=0.1,
         timings={},
+        device="cpu",
     )
 
 

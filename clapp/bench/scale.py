@@ -51,9 +51,8 @@ def run(storage: str | None, workers: int, trials: int, sampler: str) -> Result:
     with TemporaryDirectory() as folder:
         place = Path(folder)
         url = storage or default_url(place)
-        in_process(
-            _create, url, place, trials, sampler
-        )  # nothing of it is inherited by the workers
+        # In a process of its own, so that the workers inherit nothing of it.
+        in_process(_create, url, place, trials, sampler)
         start = time.time()
         processes = _start(plan, url, place, workers)
         study = load_existing(plan.name, place, url)
@@ -165,7 +164,12 @@ def _stand_in(watch: Watch, write: Callable[[str], Any]) -> Callable[..., Any]:
         loss = made_up_loss(cost(config.model), identity(config))
         report(SimpleNamespace(step=1, seconds=0.0, l2=loss))
         return SimpleNamespace(
-            loss=loss, stop_reason="iterations", iterations=1, seconds=0.0, timings={}
+            loss=loss,
+            stop_reason="iterations",
+            iterations=1,
+            seconds=0.0,
+            timings={},
+            device="cpu",
         )
 
     return train
