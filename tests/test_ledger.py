@@ -19,7 +19,7 @@ baselines: {reference: {}}
 config:
   valid_data: {resize_base: 32, crop_size: 32, num_images: 2}
   train: {max_iterations: 400}
-pruner: {name: front, min_finished: 4, audit: %s}
+pruner: {name: front, min_finished: 4, margin: 0, audit: %s}
 budget: {trials: 40}
 """
 STEPS = (100, 200, 300, 400)

@@ -1,3 +1,6 @@
+from itertools import pairwise
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -29,7 +32,7 @@ MANY = [finished((500.0 + i, 5e6), 0.01, 0.001 * (1 + i % 5)) for i in range(20)
 
 
 def test_front_stops_what_cannot_reach_the_best_of_its_size() -> None:
-    pruner = Front(quantile=0.0)
+    pruner = Front(quantile=0.0, margin=0.0)
     verdict = pruner.verdict(running((600, 6e6), 0.02), MANY)
     assert verdict is not None
     assert (verdict.step, verdict.l2, verdict.bar) == (100, 0.02, 0.001)
@@ -38,7 +41,7 @@ def test_front_stops_what_cannot_reach_the_best_of_its_size() -> None:
 
 
 def test_front_does_not_compare_with_anything_larger() -> None:
-    pruner = Front(quantile=0.0)
+    pruner = Front(quantile=0.0, margin=0.0)
     for sizes in ((499, 6e6), (600, 4e6)):  # smaller than all others in one size
         assert pruner.verdict(running(sizes, 0.09), MANY) is None
     # Predicting the mean is no larger than anything, so the smallest network has a bar as well.
@@ -53,8 +56,9 @@ def test_front_waits_for_enough_trials_and_looks_at_the_quantile_and_the_margin(
     assert Front(min_finished=21).verdict(bad, MANY) is None
     even = running((600, 6e6), 0.011)  # 0.0011 at best, 0.0033 as a rule
     assert Front(quantile=0.5).verdict(even, MANY) is not None
-    assert Front(quantile=0.0, margin=0.0).verdict(running((600, 6e6), 0.0095), MANY) is None
-    assert Front(quantile=0.0, margin=0.1).verdict(running((600, 6e6), 0.0095), MANY) is not None
+    assert Front(quantile=0.0).verdict(even, MANY) is None
+    assert Front(quantile=0.0, margin=0.05).verdict(even, MANY) is not None
+    assert Front(quantile=0.0, margin=0.1).verdict(even, MANY) is None
 
 
 def test_front_does_not_train_what_is_no_better_whatever_its_loss() -> None:
@@ -70,11 +74,17 @@ def test_bar() -> None:
     assert bar((499, 5e6), MANY) == float("inf")
 
 
-@pytest.mark.parametrize("step", range(1, 900))
-def test_rungs_are_geometric(step: int) -> None:
-    assert Front().is_rung(step) == (step in (100, 200, 400, 800))
-    assert MOASHA(warmup=50, eta=3).is_rung(step) == (step in (50, 150, 450))
-    assert not Nothing().is_rung(step)
+def rungs(pruner: Any, interval: int) -> list[int]:
+    steps = range(0, 900, interval)
+    return [step for before, step in pairwise(steps) if pruner.is_rung(before, step)]
+
+
+def test_rungs_are_geometric_and_fall_on_validations() -> None:
+    assert rungs(Front(), 50) == rungs(Front(), 100) == [100, 200, 400, 800]
+    assert rungs(Front(), 30) == [120, 210, 420, 810]
+    assert rungs(Front(), 300) == [300, 600]  # two rungs within an interval are one
+    assert rungs(MOASHA(warmup=50, eta=3), 10) == [50, 150, 450]
+    assert rungs(Nothing(), 50) == []
 
 
 def test_mo_asha_keeps_the_better_half_of_each_rung() -> None:

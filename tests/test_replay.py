@@ -123,7 +123,7 @@ def test_stopping_early_trains_more_in_the_same_time(table: Path) -> None:
 
 
 def test_what_was_lost_is_known_exactly(table: Path) -> None:
-    reckless = Front(audit=0.0, quantile=0.0, min_finished=1, margin=0.99)
+    reckless = Front(audit=0.0, quantile=1.0, min_finished=1, margin=0.0)
     found, outcome = search(table, reckless)
     points = np.array([[o.record.loss, *o.record.sizes] for o in found.done if not o.stopped])
     lost = 0

@@ -114,7 +114,7 @@ def test_the_first_difference_of_definitions(write: Any, change: str, where: str
         ("objectives: [loss, foo]", "allowed: loss, params, flops, latency or memory"),
         ("limits: {params: -3}", "limits.params: -3 is not allowed; allowed: greater than 0"),
         ("limits: {parms: 3}", "limits.parms: unknown key; did you mean params?"),
-        ("sampler: tpee", "sampler: 'tpee' is not allowed; allowed: tpe, random, nsga2"),
+        ("sampler: tpee", "sampler: 'tpee' is not allowed; allowed: ours, tpe, random, qmc"),
         ("pruner: median", "pruner: 'median' is not allowed; allowed: none, front, mo-asha"),
         (
             "pruner: {name: front, quantile: 2}",

@@ -161,11 +161,12 @@ class Search:
     def _goes_on(self, one: Training) -> bool:
         """Take in the next validation; False: the trial has ended, and the study knows."""
         step = one.ahead.pop(0)
+        before = max(one.record.curve, default=0)
         one.record.curve[step] = one.run.curve[step]
         if not one.ahead:
             self._end(one, one.run.curve[step])
             return False
-        if self.pruner.is_rung(step) and not one.audited:
+        if self.pruner.is_rung(before, step) and not one.audited:
             verdict = self.pruner.verdict(one.record, self._records())
             if verdict is not None:
                 one.audited = is_audited(self.pruner, self.seed, one.number)

@@ -84,8 +84,8 @@ class StudyFile(Section):
         default_factory=lambda: list[Objective](("loss", "params", "flops"))
     )
     limits: Limits = Limits()
-    sampler: str = "tpe"
-    pruner: Annotated[pruners.AnyPruner, BeforeValidator(pruners.parse)] = pruners.Nothing()
+    sampler: str = "ours"
+    pruner: Annotated[pruners.AnyPruner, BeforeValidator(pruners.parse)] = pruners.Front()
     """Its name, or a mapping of `name` and settings."""
     budget: Budget = Budget()
     max_retry: NonNegativeInt = 2

@@ -64,8 +64,8 @@ class Pruner(Protocol):
         """Whether a network of these sizes need not be trained at all."""
         ...
 
-    def is_rung(self, step: int) -> bool:
-        """Whether trials are judged after that many steps."""
+    def is_rung(self, before: int, step: int) -> bool:
+        """Whether trials are judged after `step` steps, the validation before being at `before`."""
         ...
 
     def verdict(self, trial: Record, others: Sequence[Record]) -> Verdict | None:
@@ -83,7 +83,7 @@ class Nothing(Section):
         """Nothing is."""
         return False
 
-    def is_rung(self, step: int) -> bool:  # noqa: ARG002
+    def is_rung(self, before: int, step: int) -> bool:  # noqa: ARG002
         """Nothing is judged."""
         return False
 
@@ -92,18 +92,21 @@ class Nothing(Section):
 
 
 class Rungs(Section):
-    """Trials are judged at `warmup`, `warmup * eta`, `warmup * eta**2`, ... steps."""
+    """Trials are judged at `warmup`, `warmup * eta`, `warmup * eta**2`, ... steps.
+
+    Where no validation falls on a rung, the first one after it counts.
+    """
 
     warmup: Annotated[int, Field(gt=0)] = 100
     eta: Annotated[int, Field(gt=1)] = 2
     audit: Annotated[float, Field(ge=0, le=1)] = 0.05
 
-    def is_rung(self, step: int) -> bool:
-        """Whether trials are judged after that many steps."""
+    def is_rung(self, before: int, step: int) -> bool:
+        """Whether a rung lies after `before` and no later than `step`."""
         rung = self.warmup
-        while rung < step:
+        while rung <= before:
             rung *= self.eta
-        return rung == step
+        return rung <= step
 
 
 class Front(Rungs):
@@ -121,8 +124,8 @@ class Front(Rungs):
     """Trials with a loss at the same step and at the end, before anything is stopped."""
     quantile: Annotated[float, Field(ge=0, le=1)] = 0.02
     """0: the largest fall of a loss that was ever seen."""
-    margin: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the bar by which a loss has to be lower to count as such."""
+    margin: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Share by which the loss it may hope for has to miss the bar: some fall as none before."""
 
     def hopeless(self, sizes: tuple[float, ...], others: Sequence[Record]) -> bool:
         """Whether something no larger is as good as the targets are exact."""
@@ -137,7 +140,7 @@ class Front(Rungs):
         found = Verdict(
             step, l2, bar(trial.sizes, others), l2 * float(np.quantile(falls, self.quantile))
         )
-        return found if found.predicted > found.bar * (1 - self.margin) else None
+        return found if found.predicted * (1 - self.margin) > found.bar else None
 
 
 class MOASHA(Rungs):

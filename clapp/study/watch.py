@@ -50,6 +50,7 @@ class Watch:
     def __call__(self, progress: "Progress") -> bool:
         """Take in a validation; True ends the training."""
         self._emit("progress", number=self._trial.number, step=progress.step, l2=progress.l2)
+        before = int(self._curve[-1][0]) if self._curve else 0
         self._curve.append([progress.step, round(progress.seconds, 2), progress.l2])
         deadline = self._job.deadline
         if self._stop.requested:
@@ -61,7 +62,7 @@ class Watch:
             # not see the other at first.
             self.duplicate = same(self._trial, self._trials())
             self._checked = True
-        if self._judged and self._pruner.is_rung(progress.step):
+        if self._judged and self._pruner.is_rung(before, progress.step):
             self._judge(progress)
         return self.interrupted is not None or self.duplicate is not None or bool(self.verdict)
 
