@@ -114,9 +114,12 @@ class Watch:
         from optuna import Study
         from optuna.samplers import TPESampler
 
+        from clapp.study.frontsampler import FrontSampler
+
         self.method(Study, "ask", "ask")
-        for name in ("infer_relative_search_space", "sample_relative", "sample_independent"):
-            self.method(TPESampler, name, "sample")
+        for sampler in (FrontSampler, TPESampler):
+            for name in ("infer_relative_search_space", "sample_relative", "sample_independent"):
+                self.method(sampler, name, "sample")
 
     def mark(self) -> None:
         """A trial is trained."""
