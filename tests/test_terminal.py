@@ -93,6 +93,7 @@ def test_in_tmux_the_display_follows_the_window_and_leaves_it_clean(tmux: Tmux) 
         PYTHONPATH=str(ROOT),
         LANG="C.UTF-8",
         NO_COLOR="1",
+        CI="",  # in which it would print plain lines
     )
     small = tmux.wait(shows("2 of 9 trials", "loss by params", "trial 2: step", "validation L2"))
     assert small[0].startswith("mine ━")
