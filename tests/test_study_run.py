@@ -11,12 +11,12 @@ from pathlib import Path
 
 import optuna
 import pytest
+from desk import Desk as AnyDesk
+from desk import children, command
 from optuna.trial import FrozenTrial, TrialState
 
-from clapp.study.storage import load_existing
 from clapp.study.trials import trained
 
-ROOT = Path(__file__).parents[1]
 STUDY = """
 search_space:
   model.capacity: {type: int, low: 1, high: 6}
@@ -32,33 +32,14 @@ budget: {trials: %d}
 """
 
 
-class Desk:
-    """A folder with a study, and the command that runs it."""
+class Desk(AnyDesk):
+    """A folder with the study above, its length to be written first."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.results = folder / "results"
+        super().__init__(folder, STUDY % (20, 1))
 
     def write(self, iterations: int, trials: int) -> None:
-        (self.folder / "mine.yaml").write_text(STUDY % (iterations, trials))
-
-    def start(self, *options: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [sys.executable, str(ROOT / "optimize.py"), "--study", "mine.yaml", *options],
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,  # a process group of its own, as from a terminal
-        )
-
-    def run(self, *options: str) -> tuple[int, str]:
-        process = self.start(*options)
-        output, _ = process.communicate(timeout=120)
-        return process.returncode, output
-
-    def trials(self) -> list[FrozenTrial]:
-        return load_existing("mine", self.results).get_trials(deepcopy=False)
+        self.rewrite(STUDY % (iterations, trials))
 
     def under_way(self) -> list[FrozenTrial]:
         """The trials that were being trained when the study was stopped."""
@@ -166,22 +147,22 @@ def test_workers_end_with_their_driver_and_keep_the_url_to_themselves(desk: Desk
     desk.write(iterations=4000, trials=5)
     process = desk.start("--workers", "1")
     desk.wait_for(0, process)
-    workers = [pid for pid in _children(process.pid) if "clapp.study.worker" in _command(pid)]
+    workers = [pid for pid in children(process.pid) if "clapp.study.worker" in command(pid)]
     assert len(workers) == 1
-    assert "study.db" not in _command(workers[0])
+    assert "study.db" not in command(workers[0])
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and "clapp.study.worker" in _command(workers[0]):
+    while time.monotonic() < deadline and "clapp.study.worker" in command(workers[0]):
         time.sleep(0.05)
-    assert "clapp.study.worker" not in _command(workers[0])
+    assert "clapp.study.worker" not in command(workers[0])
 
 
 def test_a_killed_worker_is_replaced(desk: Desk) -> None:
     desk.write(iterations=250, trials=2)
     process = desk.start("--workers", "1")
     desk.wait_for(0, process)
-    (worker,) = [pid for pid in _children(process.pid) if "clapp.study.worker" in _command(pid)]
+    (worker,) = [pid for pid in children(process.pid) if "clapp.study.worker" in command(pid)]
     os.kill(worker, signal.SIGKILL)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
@@ -209,15 +190,3 @@ def test_results_that_cannot_be_written(desk: Desk) -> None:
 def test_help_is_instant() -> None:
     code = "import sys, clapp.optimize; sys.exit('torch' in sys.modules or 'optuna' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def _children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in text.split()]
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-    except (FileNotFoundError, ProcessLookupError):
-        return ""

@@ -112,12 +112,17 @@ class Watch:
     def optuna(self) -> None:
         """Time what Optuna does for each trial."""
         from optuna import Study
-        from optuna.samplers import TPESampler
+
+        self.method(Study, "ask", "ask")
+        self.sampling()
+
+    def sampling(self) -> None:
+        """Time what samplers do for each trial."""
+        from optuna.samplers import RandomSampler, TPESampler
 
         from clapp.study.frontsampler import FrontSampler
 
-        self.method(Study, "ask", "ask")
-        for sampler in (FrontSampler, TPESampler):
+        for sampler in (FrontSampler, RandomSampler, TPESampler):
             for name in ("infer_relative_search_space", "sample_relative", "sample_independent"):
                 self.method(sampler, name, "sample")
 
@@ -151,7 +156,7 @@ def _ours(number: int, folder: Path) -> dict[str, float]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     plan, url = _plan_of(number), default_url(folder)
     study = prepare.create_study(plan, open_storage(url), folder / prepare.LOCKS)
-    job = _job(plan, url, folder, first=len(study.get_trials()))
+    job = job_of(plan, url, folder, first=len(study.get_trials()))
     _load_what_a_worker_has()
     watch = Watch()
     watch.optuna()
@@ -168,7 +173,8 @@ def _plan_of(number: int) -> "Plan":
     return make_plan(STUDY, overrides=[Layer("the benchmark", {"budget": {"trials": number}})])
 
 
-def _job(plan: "Plan", url: str, folder: Path, first: int) -> "Job":
+def job_of(plan: "Plan", url: str, folder: Path, first: int) -> "Job":
+    """A worker's part of a benchmark's study."""
     from clapp.study.job import Job
 
     return Job(

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from clapp.bench.driver import Watch, made_up_loss
+from clapp.bench.driver import Watch, job_of, made_up_loss
 from clapp.bench.measure import Result, Row, in_process
 from clapp.config import Config, Layer
 from clapp.errors import ClappError
@@ -100,7 +100,7 @@ def _start(plan: "Plan", url: str, folder: Path, workers: int) -> "list[ForkProc
     import clapp.study.sampler
     import clapp.study.worker  # noqa: F401
 
-    job = _job(plan, url, folder)
+    job = replace(job_of(plan, url, folder, first=0), salt="benchmark")
     processes = [
         get_context("fork").Process(
             target=_worker, args=(replace(job, index=i, worker=f"benchmark-{i}"),)
@@ -112,24 +112,7 @@ def _start(plan: "Plan", url: str, folder: Path, workers: int) -> "list[ForkProc
     return processes
 
 
-def _job(plan: "Plan", url: str, folder: Path) -> "Job":
-    from clapp.study.job import Job
-
-    return Job(
-        name=plan.name,
-        document=plan.document(),
-        storage=url,
-        folder=str(folder),
-        artifacts=None,
-        device="cpu",
-        deadline=None,
-        first=0,
-        salt="benchmark",
-    )
-
-
 def _worker(job: "Job") -> None:
-    from optuna.samplers import RandomSampler, TPESampler
     from optuna.storages import GrpcStorageProxy, _CachedStorage
 
     from clapp.study import objective, worker
@@ -137,9 +120,7 @@ def _worker(job: "Job") -> None:
     from clapp.study.stop import Stop
 
     watch = Watch(PARTS, time.process_time)
-    for sampler in (TPESampler, RandomSampler):
-        for name in ("sample_relative", "sample_independent"):
-            watch.method(sampler, name, "sample")
+    watch.sampling()
     for reader in (_CachedStorage, GrpcStorageProxy):
         watch.method(reader, "get_all_trials", "read")
     for name in ("_write", "set_trial_state_values"):

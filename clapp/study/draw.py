@@ -14,10 +14,9 @@ from optuna.distributions import (
 
 from clapp.config import Config
 from clapp.errors import ConfigError
+from clapp.study.parameters import Suggests
 
 if TYPE_CHECKING:
-    from optuna.trial import Trial
-
     from clapp.study.plan import Plan
 
 
@@ -28,7 +27,7 @@ def known(config: Config) -> dict[str, float]:
     return dict(zip(("params", "flops"), map(float, cost(config.model)), strict=True))
 
 
-def within_limits(plan: "Plan", trial: "Trial", seed: int) -> tuple[dict[str, Any], Config] | None:
+def within_limits(plan: "Plan", trial: Suggests, seed: int) -> tuple[dict[str, Any], Config] | None:
     """The keys a trial draws and the configuration they make; None: nothing that may be trained."""
     drawn = plan.space.suggest(trial, plan.base)
     try:

@@ -19,9 +19,8 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from clapp.config import Config
-from clapp.errors import ConfigError
 from clapp.hypervolume import WORST_LOSS, log_hypervolume
-from clapp.study.draw import Draw, known, step_from, value
+from clapp.study.draw import Draw, known, step_from, value, within_limits
 from clapp.study.features import Encoder
 from clapp.study.objective import identity
 from clapp.study.watch import EXACT
@@ -160,14 +159,11 @@ class FrontSampler(BaseSampler):
 
     def _made(self, given: Mapping[str, Any]) -> Candidate | None:
         draw = Draw(self._random, given)
-        drawn = self._plan.space.suggest(draw, self._plan.base)
-        try:
-            config = self._plan.config(drawn, 0, None)
-        except ConfigError:
+        found = within_limits(self._plan, draw, 0)
+        if found is None:
             return None
+        drawn, config = found
         costs = known(config)
-        if any(costs[name] > self._limits.get(name, costs[name]) for name in costs):
-            return None
         sizes = np.array([costs[name] for name in self._sizes])
         return Candidate(drawn, draw.distributions, config, sizes)
 
