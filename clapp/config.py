@@ -342,14 +342,13 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for key, value in flat.items():
         *sections, last = key.split(".")
-        nested = merge(nested, _wrap(sections, {last: value}))
+        place = nested
+        for section in sections:
+            if not isinstance(place.get(section), dict):
+                place[section] = {}
+            place = place[section]
+        place[last] = value
     return nested
-
-
-def _wrap(sections: list[str], value: dict[str, Any]) -> dict[str, Any]:
-    for section in reversed(sections):
-        value = {section: value}
-    return value
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

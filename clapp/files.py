@@ -109,9 +109,13 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return value
 
 
+# libyaml's writes the same text in a third of the time; not every build of PyYAML has it.
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
 def dump_yaml(value: Any) -> str:
     """`value` as YAML in the order given."""
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
 
 
 def dump_json(value: Any) -> str:

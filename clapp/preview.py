@@ -1,7 +1,9 @@
 """The preview picture of a model: input, classical filter, model and difference, row by row."""
 
+from functools import cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ ROWS = 3
 GAIN = 4
 _TITLES = ("input", "classical filter", "model", f"difference x{GAIN}")
 _SIDE, _GAP, _CAPTION = 176, 6, 22
-_BACKGROUND, _INK = (255, 255, 255), (40, 40, 40)
+_PAPER, _INK = 255, 40  # levels of grey
 
 
 def write_preview(path: Path, model: nn.Module, config: Config) -> None:
@@ -52,25 +54,30 @@ def draw(
     """
     outputs = np.nan_to_num(outputs, nan=1.0).clip(0, 1)  # (N, H, W)
     differences = np.abs(outputs - targets / np.float32(255)) * GAIN
-    step = _SIDE + _GAP
-    sheet = Image.new(
-        "RGB", (len(_TITLES) * step + _GAP, _CAPTION + len(images) * step), _BACKGROUND
-    )
-    _write_titles(sheet, step)
+    heading, step = _heading(), _SIDE + _GAP
+    width, height = heading.width, _CAPTION + len(images) * step
+    sheet = np.full((height, width, 3), _PAPER, np.uint8)
+    sheet[:_CAPTION] = np.asarray(heading)
     for row in range(len(images)):
-        cells = (images[row], targets[row], _grey(outputs[row]), _grey(differences[row]))
+        greys = (targets[row], _grey(outputs[row]), _grey(differences[row]))
+        cells = (images[row], *(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB) for grey in greys))
         for column, cell in enumerate(cells):
-            picture = Image.fromarray(cell).resize((_SIDE, _SIDE))
-            sheet.paste(picture, (_GAP + column * step, _CAPTION + row * step))
-    return sheet
+            top, left = _CAPTION + row * step, _GAP + column * step
+            small = cv2.resize(cell, (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR)
+            sheet[top : top + _SIDE, left : left + _SIDE] = small
+    return Image.fromarray(sheet)
 
 
-def _write_titles(sheet: Image.Image, step: int) -> None:
-    pen = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=13)
+@cache
+def _heading() -> Image.Image:
+    """The columns' titles; letters take longer to draw than all the pictures."""
+    step = _SIDE + _GAP
+    heading = Image.new("RGB", (len(_TITLES) * step + _GAP, _CAPTION), (_PAPER,) * 3)
+    pen, font = ImageDraw.Draw(heading), ImageFont.load_default(size=13)
     for column, title in enumerate(_TITLES):
         middle = (_GAP + column * step + _SIDE / 2, _CAPTION / 2)
-        pen.text(middle, title, fill=_INK, font=font, anchor="mm")
+        pen.text(middle, title, fill=(_INK,) * 3, font=font, anchor="mm")
+    return heading
 
 
 def _grey(values: NDArray[np.float32]) -> NDArray[np.uint8]:

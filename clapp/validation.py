@@ -39,8 +39,7 @@ def validation_set(data: ValidConfig, target_filter: FilterSpec) -> tuple[Pictur
 
 def constant_l2(data: ValidConfig, target_filter: FilterSpec) -> float:
     """Mean squared error of the best constant output on the validation set: its variance."""
-    _, targets = validation_set(data, target_filter)
-    return float((targets / 255).var())
+    return _variance(_stored(data), json.dumps(target_filter))
 
 
 def _stored(data: ValidConfig) -> Path:
@@ -74,6 +73,11 @@ def _pictures(path: Path) -> Picture:
     # Copy-on-write: shared between processes, yet writeable, which torch.from_numpy asks for.
     pictures: NDArray[np.uint8] = np.load(path, mmap_mode="c")
     return np.asarray(pictures)
+
+
+@cache
+def _variance(path: Path, filter_json: str) -> float:
+    return float((_targets(path, filter_json) / 255).var())
 
 
 @cache

@@ -26,7 +26,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session
 
-from clapp.study.reading import read_trials
+from clapp.study.reading import read_trial, read_trials
 
 _TRIALS = table("trials", column("trial_id"), column("state"))
 _UNFINISHED = ("RUNNING", "WAITING")
@@ -81,6 +81,18 @@ class BatchingStorage(RDBStorage):
             if not trials:
                 StudyModel.find_or_raise_by_id(study_id, session)
         return [trial for trial in trials if states is None or trial.state in states]
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """The trial with this id.
+
+        Raises:
+            KeyError: there is none.
+        """
+        with _create_scoped_session(self.scoped_session) as session:
+            trial = read_trial(session.connection(), trial_id)
+        if trial is None:
+            raise KeyError(f"no trial has the id {trial_id}")
+        return trial
 
     # Where there are heartbeats, a running trial has one from the start: Optuna overlooks a trial
     # without one, so that of a worker killed just after it asked would be RUNNING for ever.

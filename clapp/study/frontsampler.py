@@ -65,6 +65,7 @@ class FrontSampler(BaseSampler):
         self._model: Any = None
         self._seen = 0  # trials when the model was fitted
         self._next: dict[str, Any] = {}
+        self._points: dict[int, list[float] | None] = {}  # of finished trials, by number
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -88,49 +89,36 @@ class FrontSampler(BaseSampler):
         return value(distribution, self._random)
 
     def _choose(self, trials: list[FrozenTrial]) -> Candidate:
-        rows, targets, points = self._finished(trials)
+        done = [t for t in trials if t.state == TrialState.COMPLETE]
+        stopped = [t for t in trials if t.state == TrialState.PRUNED and "stopped" in t.user_attrs]
+        within = [trial for trial in done if self._point(trial) is not None]
         tried = {trial.user_attrs.get("key") for trial in trials}
-        if len(rows) < STARTUP or len(points) < 2:
+        if len(done) + len(stopped) < STARTUP or len(within) < 2:
             return self._first_new([self._anywhere() for _ in range(CANDIDATES // 8)], tried)
         from moocore import is_nondominated  # type: ignore[import-untyped]
 
-        on_front = [t for t, _ in points]
-        front = np.array([point for _, point in points])
-        kept = is_nondominated(front)
-        parents = [trial for trial, keep in zip(on_front, kept, strict=True) if keep]
+        points = np.array([self._point(trial) for trial in within])
+        kept = is_nondominated(points)
+        parents = [trial for trial, keep in zip(within, kept, strict=True) if keep]
         found = [self._candidate(parents) for _ in range(CANDIDATES)]
-        worth = self._worth(found, np.array(rows), np.array(targets), front[kept])
+        self._fit(done, stopped)
+        worth = self._worth(found, points[kept])
         return self._first_new([found[i] for i in np.argsort(-worth, kind="stable")], tried)
+
+    def _point(self, trial: FrozenTrial) -> list[float] | None:
+        """The objectives of a finished trial; None: it is over a limit."""
+        if trial.number not in self._points:
+            within = all(violation <= 0 for violation in trial.constraints.values())
+            point = [trial.user_attrs["loss"], *self._sizes_of(trial)]
+            self._points[trial.number] = point if within else None
+        return self._points[trial.number]
+
+    def _sizes_of(self, trial: FrozenTrial) -> list[float]:
+        return [float(trial.user_attrs[name]) for name in self._sizes]
 
     def _first_new(self, candidates: Sequence[Candidate], tried: set[str | None]) -> Candidate:
         new = (c for c in candidates if identity(c.config) not in tried)
         return next(new, candidates[0])
-
-    def _finished(
-        self, trials: list[FrozenTrial]
-    ) -> tuple[list[Any], list[list[float]], list[tuple[FrozenTrial, list[float]]]]:
-        """Features, what to learn from them, and the finished trials with their objectives.
-
-        What is learnt are the final loss and the seconds a step.
-
-        A trial that was stopped counts with the loss it would have had, had it fallen like others.
-        """
-        done = [t for t in trials if t.state == TrialState.COMPLETE]
-        stopped = [t for t in trials if t.state == TrialState.PRUNED and "stopped" in t.user_attrs]
-        rows, targets, points = [], [], []
-        fall = _Falls(done)
-        for trial in (*done, *stopped):
-            sizes = [float(trial.user_attrs[name]) for name in self._sizes]
-            rows.append(self._encode(trial.params, sizes))
-            if trial.state == TrialState.COMPLETE:
-                loss = trial.user_attrs["loss"]
-                if all(v <= 0 for v in trial.constraints.values()):
-                    points.append((trial, [loss, *sizes]))
-            else:
-                verdict = trial.user_attrs["stopped"]
-                loss = verdict["l2"] * fall.median(verdict["step"])
-            targets.append([loss, trial.user_attrs["seconds"] / trial.user_attrs["iterations"]])
-        return rows, targets, points
 
     def _anywhere(self) -> Candidate:
         while True:
@@ -168,14 +156,9 @@ class FrontSampler(BaseSampler):
         return Candidate(drawn, draw.distributions, config, sizes)
 
     def _worth(
-        self,
-        candidates: Sequence[Candidate],
-        rows: NDArray[np.float32],
-        targets: NDArray[np.float64],
-        front: NDArray[np.float64],
+        self, candidates: Sequence[Candidate], front: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """The hypervolume each would add in a second; where none, less the higher its loss."""
-        self._fit(rows, targets)
         features = np.array([self._encode(c.drawn, c.sizes) for c in candidates])
         trees = np.array([tree.predict(features)[:, :, 0] for tree in self._model])  # (T, C, 2)
         losses, paces = np.moveaxis(trees, 2, 0)
@@ -186,26 +169,46 @@ class FrontSampler(BaseSampler):
             *(self._limits.get(n, front[:, i + 1].max() * 10) for i, n in enumerate(self._sizes)),
         ]
         base = log_hypervolume(front, worst)
+
+        def gain(point: NDArray[np.float64]) -> float:
+            if np.any(np.all(front <= point, axis=1)):
+                return 0.0
+            return log_hypervolume([*front, point], worst) - base
+
+        points = np.column_stack([hoped, [c.sizes for c in candidates]])
         return np.array(
-            [
-                (log_hypervolume([*front, [loss, *c.sizes]], worst) - base) / seconds or -loss
-                for c, loss, seconds in zip(candidates, hoped, pace, strict=True)
-            ]
+            [gain(point) / time or -point[0] for point, time in zip(points, pace, strict=True)]
         )
 
-    def _fit(self, rows: NDArray[np.float32], targets: NDArray[np.float64]) -> None:
-        if self._model is not None and len(rows) < GROWTH * self._seen:
+    def _fit(self, done: Sequence[FrozenTrial], stopped: Sequence[FrozenTrial]) -> None:
+        """Learn the final loss and the seconds a step, when there is enough that is new.
+
+        A trial that was stopped counts with the loss it would have had, had it fallen like others.
+        """
+        number = len(done) + len(stopped)
+        if self._model is not None and number < GROWTH * self._seen:
             return
         from sklearn.ensemble import ExtraTreesRegressor  # type: ignore[import-untyped]
 
+        rows, losses, paces, falls = [], [], [], _Falls(done)
+        for trial in (*done, *stopped):
+            attributes = trial.user_attrs
+            rows.append(self._encode(trial.params, self._sizes_of(trial)))
+            paces.append(attributes["seconds"] / attributes["iterations"])
+            if trial.state == TrialState.COMPLETE:
+                losses.append(attributes["loss"])
+            else:
+                verdict = attributes["stopped"]
+                losses.append(verdict["l2"] * falls.median(verdict["step"]))
         forest = ExtraTreesRegressor(
             TREES,
             max_features=0.5,
             min_samples_leaf=2,
             random_state=int(self._random.integers(2**31)),
         )
-        forest.fit(rows, np.log10(np.clip(targets, 1e-7, [WORST_LOSS, np.inf])))
-        self._model, self._seen = [tree.tree_ for tree in forest.estimators_], len(rows)
+        targets = np.clip(np.column_stack([losses, paces]), 1e-7, [WORST_LOSS, np.inf])
+        forest.fit(np.array(rows), np.log10(targets))
+        self._model, self._seen = [tree.tree_ for tree in forest.estimators_], number
 
 
 class _Falls:

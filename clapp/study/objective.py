@@ -60,7 +60,7 @@ class Objective:
         self._within_budget(trial, trials)
         self._not_twice(trial, trials)
         watch = Watch(trial, config, self._plan, self._job, self._emit, self._stop)
-        if watch.hopeless():
+        if watch.hopeless(trials):
             self._skip(trial, "hopeless: a model no larger is as good as 8 bits can tell")
         timings = {"sample": round(sampling + time.perf_counter() - start, 4)}
         result = self._trained(trial, config, watch, timings)

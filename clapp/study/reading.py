@@ -8,9 +8,9 @@ import json
 from collections import defaultdict
 from collections.abc import Collection
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
-import sqlalchemy
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages._rdb.models import (
     TrialIntermediateValueModel,
@@ -21,7 +21,19 @@ from optuna.storages._rdb.models import (
     TrialValueModel,
 )
 from optuna.trial import FrozenTrial
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import (
+    Connection,
+    Double,
+    Select,
+    Text,
+    bindparam,
+    cast,
+    literal,
+    null,
+    or_,
+    select,
+    union_all,
+)
 
 _AT_ONCE = 1000
 """Trials in one query; databases limit how many values it may have."""
@@ -32,18 +44,21 @@ _STEPS = TrialIntermediateValueModel.__table__.c
 _USER = TrialUserAttributeModel.__table__.c
 _SYSTEM = TrialSystemAttributeModel.__table__.c
 
-Rows = dict[int, list[Any]]
+Rows = list[tuple[Any, ...]]
 _distribution = lru_cache(maxsize=4096)(json_to_distribution)
+
+
+def read_trial(connection: Connection, trial_id: int) -> FrozenTrial | None:
+    """The trial with this id."""
+    trials = connection.execute(_trials.where(_TRIALS.trial_id == trial_id)).all()
+    return _complete(connection, trials)[0] if trials else None
 
 
 def read_trials(
     connection: Connection, study_id: int, included: Collection[int], after: int
 ) -> list[FrozenTrial]:
     """The trials of a study that are `included` or whose id is greater than `after`, by id."""
-    query = select(
-        *(_TRIALS.trial_id, _TRIALS.number, _TRIALS.state),
-        *(_TRIALS.datetime_start, _TRIALS.datetime_complete),
-    ).where(
+    query = _trials.where(
         _TRIALS.study_id == study_id,
         or_(_TRIALS.trial_id > after, _TRIALS.trial_id.in_(included)),
     )
@@ -54,59 +69,89 @@ def read_trials(
     return found
 
 
+_trials = select(
+    *(_TRIALS.trial_id, _TRIALS.number, _TRIALS.state),
+    *(_TRIALS.datetime_start, _TRIALS.datetime_complete),
+)
+
+
+def _rows_of(kind: str, name: Any, text: Any, value: Any, order: Any) -> "Select[Any]":
+    """What a table holds of the trials `ids`, in the columns that all tables' rows are given."""
+    trial_id = order.table.c.trial_id
+    return select(
+        literal(kind), trial_id, cast(name, Text), cast(text, Text), cast(value, Double), order
+    ).where(trial_id.in_(bindparam("ids", expanding=True)))
+
+
+# A turn at the database costs more than what it brings, so one query asks five tables.
+_EVERYTHING = union_all(
+    _rows_of(
+        "param",
+        _PARAMS.param_name,
+        _PARAMS.distribution_json,
+        _PARAMS.param_value,
+        _PARAMS.param_id,
+    ),
+    _rows_of("value", null(), _VALUES.value_type, _VALUES.value, _VALUES.objective),
+    _rows_of(
+        "step", null(), _STEPS.intermediate_value_type, _STEPS.intermediate_value, _STEPS.step
+    ),
+    _rows_of("user", _USER.key, _USER.value_json, null(), _USER.trial_user_attribute_id),
+    _rows_of("system", _SYSTEM.key, _SYSTEM.value_json, null(), _SYSTEM.trial_system_attribute_id),
+)
+
+
 def _complete(connection: Connection, trials: Collection[Any]) -> list[FrozenTrial]:
     ids = [trial.trial_id for trial in trials]
-
-    def of(*columns: "sqlalchemy.Column[Any]", order: Any = None) -> Rows:
-        owner = columns[0]
-        rows: Rows = defaultdict(list)
-        for row in connection.execute(select(*columns).where(owner.in_(ids)).order_by(order)):
-            rows[row[0]].append(row)
-        return rows
-
-    params = of(
-        *(_PARAMS.trial_id, _PARAMS.param_name, _PARAMS.param_value, _PARAMS.distribution_json),
-        order=_PARAMS.param_id,
-    )
-    values = of(_VALUES.trial_id, _VALUES.value, _VALUES.value_type, order=_VALUES.objective)
-    steps = of(
-        *(_STEPS.trial_id, _STEPS.step),
-        *(_STEPS.intermediate_value, _STEPS.intermediate_value_type),
-    )
-    user = of(_USER.trial_id, _USER.key, _USER.value_json)
-    system = of(_SYSTEM.trial_id, _SYSTEM.key, _SYSTEM.value_json)
+    rows: dict[tuple[str, int], Rows] = defaultdict(list)
+    for kind, trial_id, *row in connection.execute(_EVERYTHING, {"ids": ids}):
+        rows[kind, trial_id].append(tuple(row))
     return [
         FrozenTrial(
             number=trial.number,
             state=trial.state,
             value=None,
-            values=_values(values.get(trial.trial_id, ())),
+            values=_values(rows["value", trial.trial_id]),
             datetime_start=trial.datetime_start,
             datetime_complete=trial.datetime_complete,
-            **_parameters(params.get(trial.trial_id, ())),
-            user_attrs=_attributes(user.get(trial.trial_id, ())),
-            system_attrs=_attributes(system.get(trial.trial_id, ())),
-            intermediate_values={
-                step: TrialIntermediateValueModel.stored_repr_to_intermediate_value(value, kind)
-                for _, step, value, kind in steps.get(trial.trial_id, ())
-            },
+            **_parameters(rows["param", trial.trial_id]),
+            user_attrs=_attributes(rows["user", trial.trial_id]),
+            system_attrs=_attributes(rows["system", trial.trial_id]),
+            intermediate_values=_steps(rows["step", trial.trial_id]),
             trial_id=trial.trial_id,
         )
         for trial in trials
     ]
 
 
-def _values(rows: Collection[Any]) -> list[float] | None:
-    return [TrialValueModel.stored_repr_to_value(value, kind) for _, value, kind in rows] or None
+def _ordered(rows: Rows) -> Rows:
+    return sorted(rows, key=itemgetter(-1))
 
 
-def _attributes(rows: Collection[Any]) -> dict[str, Any]:
-    return {key: json.loads(text) for _, key, text in rows}
+def _values(rows: Rows) -> list[float] | None:
+    kind = TrialValueModel.TrialValueType
+    return [
+        TrialValueModel.stored_repr_to_value(value, kind[text])
+        for _, text, value, _ in _ordered(rows)
+    ] or None
 
 
-def _parameters(rows: Collection[Any]) -> dict[str, dict[str, Any]]:
-    distributions: dict[str, BaseDistribution] = {
-        name: _distribution(text) for _, name, _, text in rows
+def _steps(rows: Rows) -> dict[int, float]:
+    model = TrialIntermediateValueModel
+    return {
+        step: model.stored_repr_to_intermediate_value(value, model.TrialIntermediateValueType[text])
+        for _, text, value, step in rows
     }
-    params = {name: distributions[name].to_external_repr(value) for _, name, value, _ in rows}
+
+
+def _attributes(rows: Rows) -> dict[str, Any]:
+    return {name: json.loads(text) for name, text, *_ in rows}
+
+
+def _parameters(rows: Rows) -> dict[str, dict[str, Any]]:
+    rows = _ordered(rows)
+    distributions: dict[str, BaseDistribution] = {
+        name: _distribution(text) for name, text, *_ in rows
+    }
+    params = {name: distributions[name].to_external_repr(value) for name, _, value, _ in rows}
     return {"params": params, "distributions": distributions}

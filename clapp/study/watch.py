@@ -70,17 +70,17 @@ class Watch:
         """Write the curve to the trial."""
         self._trial.set_user_attr("curve", self._curve)
 
-    def hopeless(self) -> bool:
-        """Whether the trial's sizes alone say that it need not be trained."""
+    def hopeless(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether the trial's sizes alone say that it need not be trained beside `trials`."""
         sizes = exact_sizes(self._plan.file.objectives, self._trial.user_attrs)
-        return self._judged and self._pruner.hopeless(sizes, self._others())
+        return self._judged and self._pruner.hopeless(sizes, self._others(trials))
 
     def _judge(self, progress: "Progress") -> None:
         self.keep_curve()  # the others judge theirs by it
         attributes = self._trial.user_attrs
         sizes = exact_sizes(self._plan.file.objectives, attributes)
         record = Record(sizes, {int(step): l2 for step, _, l2 in self._curve})
-        verdict = self._pruner.verdict(record, self._others())
+        verdict = self._pruner.verdict(record, self._others(self._trials()))
         if verdict is None:
             return
         if is_audited(self._pruner, self._plan.file.seed, self._trial.number):
@@ -101,11 +101,11 @@ class Watch:
         most = self._config.train.max_iterations * self._config.num_resolutions
         return sum(done) / len(done) if done else most
 
-    def _others(self) -> list[Record]:
+    def _others(self, trials: Sequence[FrozenTrial]) -> list[Record]:
         names = self._plan.file.objectives
         return [
             constant(self._mean, len(exact_sizes(names, self._trial.user_attrs))),
-            *records(names, (t for t in self._trials() if t.number != self._trial.number)),
+            *records(names, (t for t in trials if t.number != self._trial.number)),
         ]
 
     @cached_property
