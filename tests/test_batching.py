@@ -60,6 +60,33 @@ def test_a_read_finds_everything_written_and_the_last_value_of_each(
     assert found.system_attrs == {"a": "s"}
 
 
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed to be used")
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("kind", ["url", "postgres_url"])
+def test_trials_are_read_as_optuna_reads_them(kind: str, request: pytest.FixtureRequest) -> None:
+    url = request.getfixturevalue(kind)
+    study = optuna.create_study(storage=open_storage(url), directions=["minimize", "maximize"])
+    for number in range(3):
+        trial = study.ask()
+        trial.suggest_categorical("c", [None, "a", 1.5])
+        trial.suggest_int("i", 1, 9, log=True)
+        trial.set_user_attr("text", {"b": [number, None, "\u00e4"]})
+        trial.set_constraint("limit", -0.5)
+        for step, value in enumerate([0.5, float("nan"), float("inf"), -float("inf")]):
+            trial.storage.set_trial_intermediate_value(trial._trial_id, step, value)
+        if number:
+            study.tell(trial, [float("inf"), -float("inf") if number == 1 else 0.1])
+    ids = [trial._trial_id for trial in study.get_trials()]
+    ours, theirs = open_storage(url), RDBStorage(url)
+    expected = [theirs.get_trial(one) for one in ids]
+    assert [trial.state.is_finished() for trial in expected] == [False, True, True]
+    # As text, for NaN is not equal to itself.
+    assert [repr(ours.get_trial(one)) for one in ids] == [repr(one) for one in expected]
+    assert repr(ours.get_all_trials(study._study_id)) == repr(expected)
+    with pytest.raises(KeyError, match="77"):
+        ours.get_trial(77)
+
+
 def test_a_finished_trial_is_not_changed(storage: BaseStorage) -> None:
     trial = running_trial(storage)
     storage.set_trial_state_values(trial, TrialState.COMPLETE, [1.0])
