@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -243,9 +244,9 @@ proxy.serve(sys.stdin.readline(), "127.0.0.1", int(sys.argv[1]), 10)
 """
 
 
-@pytest.fixture
-def proxy_url(postgres_url: str) -> Iterator[str]:
-    """The URL of a proxy in front of PostgreSQL."""
+@contextmanager
+def proxy(url: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """A proxy in front of the database at `url`: its own URL, and its process."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(
@@ -255,16 +256,40 @@ def proxy_url(postgres_url: str) -> Iterator[str]:
         text=True,
     )
     try:
-        process.stdin.write(postgres_url)
+        process.stdin.write(url)
         process.stdin.close()
         line = process.stderr.readline()
         assert f"is served at grpc://127.0.0.1:{port}" in line, line + process.stderr.read()
         assert QUOTED not in line
-        yield f"grpc://127.0.0.1:{port}"
+        yield f"grpc://127.0.0.1:{port}", process
     finally:
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+@pytest.fixture
+def proxy_url(postgres_url: str) -> Iterator[str]:
+    """The URL of a proxy in front of PostgreSQL."""
+    with proxy(postgres_url) as (url, _):
+        yield url
+
+
+def test_a_proxy_ends_in_order_when_told_to(postgres_url: str) -> None:
+    with proxy(postgres_url) as (_, process):
+        process.terminate()
+        assert process.wait(timeout=20) == 0
+        assert "no longer served" in process.stderr.read()
+
+
+def test_what_a_proxy_accepted_is_stored(postgres_url: str) -> None:
+    with proxy(postgres_url) as (url, process):
+        trial = optuna.create_study(storage=open_storage(url)).ask()
+        trial.suggest_int("x", 1, 9)
+        trial.set_user_attr("a", 1)
+        process.kill()
+    (found,) = open_storage(postgres_url).get_all_trials(1)
+    assert (list(found.params), found.user_attrs) == (["x"], {"a": 1})
 
 
 def test_killed_workers_behind_a_proxy(proxy_url: str, postgres_url: str, tmp_path: Path) -> None:

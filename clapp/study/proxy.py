@@ -7,6 +7,7 @@ server keeps nothing that its restart would lose, and workers with and without t
 other's trials die.
 """
 
+import signal
 import threading
 import time
 import warnings
@@ -64,11 +65,16 @@ class ServedStorage(BatchingStorage):
     """The server's end: trials of many workers in one process."""
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """Store an attribute before the next read, or record a heartbeat."""
+        """Store an attribute, or record a heartbeat."""
         if key == ALIVE:
             self.record_heartbeat(trial_id)
         else:
             super().set_trial_system_attr(trial_id, key, value)
+
+    def _keep(self, *arguments: Any) -> None:
+        """Store at once: the worker takes what was accepted for stored, and this may be killed."""
+        super()._keep(*arguments)
+        self._write()
 
     def _came_late(self, trials: set[int]) -> None:
         """Whoever happens to write is not to blame; the worker hears of it as it ends its trial."""
@@ -91,7 +97,7 @@ def connect(host: str, port: int) -> BaseStorage:
 
 
 def serve(url: str, host: str, port: int, threads: int) -> None:
-    """Serve the database at `url` until Ctrl-C.
+    """Serve the database at `url` until Ctrl-C or SIGTERM.
 
     Args:
         host: the server knows no passwords, so only addresses that others cannot reach are safe.
@@ -106,6 +112,7 @@ def serve(url: str, host: str, port: int, threads: int) -> None:
         create_server((host, port)).close()  # gRPC would share a port with another server
     except OSError as error:
         raise UserError(f"{host}:{port}: cannot be listened on: {error.strerror}") from error
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     storage = storages.open_storage(url, kind=ServedStorage, connections=threads)
     threading.Thread(target=_fail_stale_trials, args=(storage,), daemon=True).start()
     logger.info(f"{storages.redact(url)} is served at grpc://{host}:{port} (Ctrl-C ends it)")
