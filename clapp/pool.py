@@ -33,13 +33,18 @@ _LOG_AFTER, _LOG_EVERY = 2.0, 15.0
 
 
 class Pool:
-    """The pictures of one source, uint8 (H, W, 3) with shorter side `side`; use `Pool.open`."""
+    """The pictures of one source, uint8 (H, W, 3) with shorter side `side`; use `Pool.open`.
+
+    Attributes:
+        waited: seconds spent on waiting for the feeder to decode pictures.
+    """
 
     def __init__(self, folder: Path, data: DataConfig, side: int, name: str, users: int) -> None:
         self.folder, self.data, self.side, self.name = folder, data, side, name
         self._users: int | None = users
         self._slots = Slots(folder, data.max_buffer, side)
         self._guard = threading.Lock()
+        self.waited = 0.0
         self._watching = False  # whether a feeder was at work since this pool was opened
         self._filled_at_start = self._slots.filled
         self._deaths = 0  # of feeders, since the last progress
@@ -147,7 +152,8 @@ class Pool:
         return picture[top : top + side, left : left + side]
 
     def _wait(self, wanted: int) -> None:
-        told, log = 0.0, time.monotonic() + _LOG_AFTER
+        start, told = time.monotonic(), 0.0
+        log = start + _LOG_AFTER
         while self._slots.filled < wanted and not self._slots.complete:
             if self._users is None:
                 raise FeederError(f"{self.name}: the pool was closed while pictures were awaited")
@@ -160,6 +166,7 @@ class Pool:
                 log += _LOG_EVERY
                 logger.info(f"waiting for pictures: {there} are there ({self.name})")
             time.sleep(_POLL)
+        self.waited += time.monotonic() - start
         self._report_skipped()
 
     def _tend(self) -> None:

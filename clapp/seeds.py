@@ -125,7 +125,7 @@ class _Together(Trainer):
             iterations=end.step,
             images=end.step * self.config.train.batch_size,
             seconds=end.seconds,
-            timings=self.timings,
+            timings=self.times(),
             curve=member.curve,
             device=str(self.device),
         )

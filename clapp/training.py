@@ -74,7 +74,8 @@ class TrainResult:
         iterations: optimiser steps.
         images: crops seen.
         seconds: from the first batch to the last validation.
-        timings: seconds spent on "data", "step" and "validate".
+        timings: seconds spent on "data" (crops and their targets), "decode" (waiting for pictures
+            that are being decoded), "step" and "validate".
         curve: every validation.
         device: where it was trained.
     """
@@ -167,7 +168,7 @@ class Trainer:
             iterations=self.iterations,
             images=self.images,
             seconds=end.seconds,
-            timings=self.timings,
+            timings=self.times(),
             curve=self.curve,
             device=str(self.device),
         )
@@ -285,6 +286,12 @@ class Trainer:
             y = target_tensor(targets[part], self.device)
             total = total + self.compare(F.mse_loss, model(x), y) * len(x)
         return (total / len(images)).cpu()
+
+    def times(self) -> dict[str, float]:
+        """Seconds by what they were spent on, see `TrainResult`."""
+        # Threads that prepare batches ahead may wait while the training does not.
+        decode = min(self.pool.waited, self.timings["data"])
+        return self.timings | {"data": self.timings["data"] - decode, "decode": decode}
 
     def out_of_time(self) -> bool:
         """Whether the time limit has passed."""

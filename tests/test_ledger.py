@@ -43,7 +43,8 @@ def train(config: Config, report: Any) -> Any:
             break
     done = result(l2, "stopped" if step < 400 else "iterations")
     done.iterations, done.seconds = step, count * 0.25
-    done.timings = {"data": count * 0.05, "step": count * 0.2, "validate": 0.0}
+    done.timings = {"data": count * 0.04, "decode": count * 0.01}
+    done.timings |= {"step": count * 0.2, "validate": 0.0}
     return done
 
 
@@ -80,6 +81,7 @@ def test_trials_that_cannot_join_the_front_are_stopped(
     assert book["saved_seconds"] == pytest.approx(len(stopped) - sum(ran))
     assert book["audit"] is None
     assert book["seconds"]["training"] == pytest.approx(0.8 * (len(finished) + sum(ran)))
+    assert book["seconds"]["decoding"] == pytest.approx(0.04 * (len(finished) + sum(ran)))
     assert book["seconds"]["sampling"] > 0
 
 

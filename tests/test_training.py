@@ -1,6 +1,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -204,8 +205,15 @@ def test_every_validation_is_reported_and_kept() -> None:
         "ema",
         "learning_rate",
     }
-    assert set(result.timings) == {"data", "step", "validate"}
+    assert set(result.timings) == {"data", "decode", "step", "validate"}
     assert 0 < sum(result.timings.values()) <= result.seconds * 1.01
+
+
+def test_pictures_are_waited_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAPP_CACHE", str(tmp_path))
+    cold, warm = train(tiny()), train(tiny())
+    assert 0 < cold.timings["decode"] < cold.seconds
+    assert warm.timings["decode"] == 0
 
 
 def test_report_ends_the_training() -> None:

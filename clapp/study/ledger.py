@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from optuna import Study
 
 CONFIDENCE = 0.95
-_WORK = {"data": "pictures", "step": "training", "validate": "validating"}
+_WORK = {"decode": "decoding", "data": "pictures", "step": "training", "validate": "validating"}
 
 
 def ledger(study: "Study") -> dict[str, Any]:
