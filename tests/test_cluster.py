@@ -16,8 +16,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import optuna
+import psycopg
 import pytest
 import sqlalchemy
+from desk import Desk
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from postgres import PASSWORD, QUOTED
@@ -42,6 +44,17 @@ search_space:
 baselines: {reference: {}, small: {model.capacity: 2}, smaller: {model.capacity: 1}}
 sampler: random
 budget: {trials: %d}
+"""
+
+SMALL = """
+search_space: {model.capacity: {type: int, low: 1, high: 60}}
+config:
+  train_data: {name: synthetic, resize_base: 32, crop_size: 16, min_buffer: 2, max_buffer: 4}
+  valid_data: {resize_base: 64, crop_size: 32, num_images: 2}
+  model: {num_layers: 1}
+  train: {batch_size: 2, min_iterations: 1, max_iterations: 20, validation_interval: 20}
+budget: {trials: 50}
+sampler: random
 """
 
 pytestmark = [
@@ -223,6 +236,44 @@ def test_two_processes_may_store_the_same_attribute_at_once(postgres_url: str) -
     with ThreadPoolExecutor(4) as processes:
         list(processes.map(store, range(4)))
     assert study.trials[0].user_attrs["failed"] in range(4)
+
+
+@contextmanager
+def out_of_reach(url: str) -> Iterator[None]:
+    """While the block runs, the server of the database at `url` turns everybody away."""
+    name = url.rpartition("/")[2]
+    server = url.replace("+psycopg", "").removesuffix(name) + "postgres"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+        )
+        yield
+        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+
+def test_a_server_that_goes_away_is_one_clear_line(postgres_url: str, tmp_path: Path) -> None:
+    desk = Desk(tmp_path, SMALL)
+    process = desk.start("--workers", "2", "--storage", postgres_url)
+    deadline = time.monotonic() + 90
+    storage, done = open_storage(postgres_url), 0
+    while done < 3 and time.monotonic() < deadline:
+        time.sleep(0.2)
+        done = sum(trained(storage.get_all_trials(s._study_id)) for s in storage.get_all_studies())
+    with out_of_reach(postgres_url):
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2, output
+    last = output.splitlines()[-1]
+    assert last.startswith("error: storage postgresql+psycopg://clapp:***@127.0.0.1:")
+    assert "does not work any more: " in last
+    assert not any(secret in output for secret in (PASSWORD, QUOTED, "Traceback"))
+    kept = trained(load_existing("mine", desk.results, postgres_url).get_trials())
+    assert kept >= 3
+    code, output = desk.run("--storage", postgres_url, "--trials", str(kept + 3))
+    assert code == 0, output
+    trials = load_existing("mine", desk.results, postgres_url).get_trials()
+    assert trained(trials) == kept + 3
+    assert TrialState.RUNNING not in {trial.state for trial in trials}
 
 
 def test_the_password_is_in_no_error(postgres_url: str, tmp_path: Path) -> None:
