@@ -22,7 +22,7 @@ from clapp.study.plan import Plan, differences
 from clapp.study.sampler import derived_seed
 from clapp.study.stop import Stop
 from clapp.study.trials import INTERRUPTED, SURPLUS, is_trained
-from clapp.study.watch import Emit, Watch, same
+from clapp.study.watch import Emit, Records, Watch, same
 
 if TYPE_CHECKING:
     from clapp.training import Report, TrainResult
@@ -38,6 +38,7 @@ class Objective:
         self._emit, self._stop = emit, stop
         self._limits = plan.file.limits.given()
         self._violations: dict[str, float] = {}  # of the present trial
+        self._records = Records(plan.file.objectives)
         self._artifacts = open_artifacts(job.artifacts, Path(job.folder))
 
     def __call__(self, trial: Trial, sampling: float = 0.0) -> list[float]:
@@ -59,7 +60,7 @@ class Objective:
         trials = trial.study.get_trials(deepcopy=False)
         self._within_budget(trial, trials)
         self._not_twice(trial, trials)
-        watch = Watch(trial, config, self._plan, self._job, self._emit, self._stop)
+        watch = Watch(trial, config, self._plan, self._job, self._emit, self._stop, self._records)
         if watch.hopeless(trials):
             self._skip(trial, "hopeless: a model no larger is as good as 8 bits can tell")
         timings = {"sample": round(sampling + time.perf_counter() - start, 4)}

@@ -129,7 +129,9 @@ class Front(Rungs):
 
     def hopeless(self, sizes: tuple[float, ...], others: Sequence[Record]) -> bool:
         """Whether something no larger is as good as the targets are exact."""
-        return bar(sizes, others) <= QUANTISATION
+        return any(
+            r.loss is not None and r.loss <= QUANTISATION and r.fits_in(sizes) for r in others
+        )
 
     def verdict(self, trial: Record, others: Sequence[Record]) -> Verdict | None:
         """Judge a trial by the lowest loss it may hope for."""

@@ -36,9 +36,16 @@ class Watch:
     verdict: Verdict | None = None
 
     def __init__(
-        self, trial: Trial, config: Config, plan: Plan, job: Job, emit: Emit, stop: Stop
+        self,
+        trial: Trial,
+        config: Config,
+        plan: Plan,
+        job: Job,
+        emit: Emit,
+        stop: Stop,
+        records: "Records",
     ) -> None:
-        self._trial, self._config = trial, config
+        self._trial, self._config, self._records = trial, config, records
         self._plan, self._job, self._emit, self._stop = plan, job, emit, stop
         self._pruner = plan.file.pruner
         self._curve: list[list[float]] = []
@@ -105,7 +112,7 @@ class Watch:
         names = self._plan.file.objectives
         return [
             constant(self._mean, len(exact_sizes(names, self._trial.user_attrs))),
-            *records(names, (t for t in trials if t.number != self._trial.number)),
+            *self._records.of(t for t in trials if t.number != self._trial.number),
         ]
 
     @cached_property
@@ -124,21 +131,40 @@ def exact_sizes(objectives: Sequence[str], attributes: dict[str, Any]) -> tuple[
     return tuple(float(attributes[name]) for name in objectives if name in EXACT)
 
 
-def records(objectives: Sequence[str], trials: Iterable[FrozenTrial]) -> list[Record]:
-    """What a pruner may know of trials: those trained, being trained or stopped early.
+class Records:
+    """What a pruner may know of a study's trials: trained, being trained, or stopped early.
 
-    Trials over a limit are left out: they are no alternative to anything.
+    A finished trial, which cannot change, is looked at once: there may be ten thousand.
     """
-    found = []
-    for trial in trials:
+
+    def __init__(self, objectives: Sequence[str]) -> None:
+        self._objectives = objectives
+        self._finished: dict[int, Record | None] = {}
+
+    def of(self, trials: Iterable[FrozenTrial]) -> list[Record]:
+        """The records of trials, without those over a limit: they are no alternative."""
+        found = []
+        for trial in trials:
+            number = trial.number
+            if number in self._finished:
+                record = self._finished[number]
+            else:
+                record = self._record(trial)
+                if trial.state.is_finished():
+                    self._finished[number] = record
+            if record is not None:
+                found.append(record)
+        return found
+
+    def _record(self, trial: FrozenTrial) -> Record | None:
         attributes = trial.user_attrs
         if "params" not in attributes or any(v > 0 for v in trial.constraints.values()):
-            continue
+            return None
         curve = {int(step): l2 for step, _, l2 in attributes.get("curve", ())}
         loss = attributes["loss"] if trial.state == TrialState.COMPLETE else None
-        if curve or loss is not None:
-            found.append(Record(exact_sizes(objectives, attributes), curve, loss))
-    return found
+        if not curve and loss is None:
+            return None
+        return Record(exact_sizes(self._objectives, attributes), curve, loss)
 
 
 def same(trial: Trial, trials: Sequence[FrozenTrial]) -> int | None:
