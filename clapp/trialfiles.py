@@ -44,7 +44,11 @@ def save_trained(folder: Path, config: Config, result: "TrainResult") -> None:
     if finite:
         write_text(folder / CURVE_PICTURE, curve_svg(finite))
     write_text(folder / RESULT, dump_json(_result(config, result)))
+    # After a training on the CPU its convolutions are compiled; those of evaluation are yet to be,
+    # which takes longer than all the rest of this.
+    result.model.train(result.device == "cpu")
     write_preview(folder / PREVIEW, result.model, config)
+    result.model.eval()
     save_weights(folder, result.model)
 
 
