@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 SAME = 1e-6
 """Relative difference of losses allowed where versions, processor and pictures are the same."""
-ELSEWHERE = 0.25
-"""And where they are not: each rounding differs, and a training amplifies that."""
+ELSEWHERE = 0.5
+"""And where they are not: each rounding differs, and a training amplifies that.
+
+Twice what was seen at most when 16 trials were repeated without AVX-512; see docs/robustness.md.
+"""
 _DECISIVE = ("versions", "device", "processor", "threads", "source")
 
 
