@@ -37,8 +37,12 @@ NEARBY = 0.5
 """Share of the changed numbers that move a little instead of being drawn anew."""
 OPTIMISM = 1.0
 """Standard deviations among the trees by which a predicted loss is taken for lower."""
-THRIFT = 1.0
-"""Power of the expected seconds by which a gain is divided; 0: time does not matter."""
+OVERHEAD = 4e8
+"""FLOPs that take as long as what a step takes beside them.
+
+Fitted to the seconds of CLAPP-Bench. Measured seconds would follow the search itself better, but
+one seed would no longer give the same trials twice.
+"""
 TREES = 50
 GROWTH = 1.1
 """The trees are grown again when there are that many times as many trials as when they were."""
@@ -51,6 +55,8 @@ class Candidate(NamedTuple):
     distributions: dict[str, BaseDistribution]
     config: Config
     sizes: NDArray[np.float64]
+    effort: float
+    """What a training step takes, in FLOPs of whole pictures."""
 
 
 class FrontSampler(BaseSampler):
@@ -153,17 +159,16 @@ class FrontSampler(BaseSampler):
         drawn, config = found
         costs = known(config)
         sizes = np.array([costs[name] for name in self._sizes])
-        return Candidate(drawn, draw.distributions, config, sizes)
+        effort = OVERHEAD + costs["flops"] * config.train.batch_size
+        return Candidate(drawn, draw.distributions, config, sizes, effort)
 
     def _worth(
         self, candidates: Sequence[Candidate], front: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """The hypervolume each would add in a second; where none, less the higher its loss."""
+        """The hypervolume each would add for its effort; where none, less the higher its loss."""
         features = np.array([self._encode(c.drawn, c.sizes) for c in candidates])
-        trees = np.array([tree.predict(features)[:, :, 0] for tree in self._model])  # (T, C, 2)
-        losses, paces = np.moveaxis(trees, 2, 0)
+        losses = np.array([tree.predict(features)[:, 0] for tree in self._model])  # (T, C)
         hoped = 10 ** (losses.mean(0) - OPTIMISM * losses.std(0))
-        pace = 10 ** (THRIFT * paces.mean(0))
         worst = [
             WORST_LOSS,
             *(self._limits.get(n, front[:, i + 1].max() * 10) for i, n in enumerate(self._sizes)),
@@ -175,13 +180,16 @@ class FrontSampler(BaseSampler):
                 return 0.0
             return log_hypervolume([*front, point], worst) - base
 
-        points = np.column_stack([hoped, [c.sizes for c in candidates]])
+        points = [np.array([loss, *c.sizes]) for c, loss in zip(candidates, hoped, strict=True)]
         return np.array(
-            [gain(point) / time or -point[0] for point, time in zip(points, pace, strict=True)]
+            [
+                gain(point) / c.effort or -point[0]
+                for c, point in zip(candidates, points, strict=True)
+            ]
         )
 
     def _fit(self, done: Sequence[FrozenTrial], stopped: Sequence[FrozenTrial]) -> None:
-        """Learn the final loss and the seconds a step, when there is enough that is new.
+        """Learn the final loss, when there is enough that is new.
 
         A trial that was stopped counts with the loss it would have had, had it fallen like others.
         """
@@ -190,11 +198,10 @@ class FrontSampler(BaseSampler):
             return
         from sklearn.ensemble import ExtraTreesRegressor  # type: ignore[import-untyped]
 
-        rows, losses, paces, falls = [], [], [], _Falls(done)
+        rows, losses, falls = [], [], _Falls(done)
         for trial in (*done, *stopped):
             attributes = trial.user_attrs
             rows.append(self._encode(trial.params, self._sizes_of(trial)))
-            paces.append(attributes["seconds"] / attributes["iterations"])
             if trial.state == TrialState.COMPLETE:
                 losses.append(attributes["loss"])
             else:
@@ -206,8 +213,7 @@ class FrontSampler(BaseSampler):
             min_samples_leaf=2,
             random_state=int(self._random.integers(2**31)),
         )
-        targets = np.clip(np.column_stack([losses, paces]), 1e-7, [WORST_LOSS, np.inf])
-        forest.fit(np.array(rows), np.log10(targets))
+        forest.fit(np.array(rows), np.log10(np.clip(losses, 1e-7, WORST_LOSS)))
         self._model, self._seen = [tree.tree_ for tree in forest.estimators_], number
 
 
