@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,10 +115,7 @@ def test_wandb_offline_groups_its_runs_by_study(
 def read(path: Path) -> tuple[Any, list[dict[str, Any]], dict[str, Any]]:
     """A run's description, its points and its summary, from the folder of an offline run."""
     found, history, summary = None, [], {}
-    (file,) = path.glob("*.wandb")
-    for data in logged(file.read_bytes()):
-        record = records.Record()
-        record.ParseFromString(data)
+    for record in ended(path):
         match record.WhichOneof("record_type"):
             case "run":
                 found = record.run
@@ -126,6 +124,18 @@ def read(path: Path) -> tuple[Any, list[dict[str, Any]], dict[str, Any]]:
             case "summary":
                 summary |= _values(record.summary.update)
     return found, history, summary
+
+
+def ended(path: Path) -> list[Any]:
+    """All records of an offline run; wandb's own process may still be writing them."""
+    (file,) = path.glob("*.wandb")
+    deadline = time.monotonic() + 60
+    while True:
+        found = [records.Record.FromString(data) for data in logged(file.read_bytes())]
+        if any(record.WhichOneof("record_type") == "exit" for record in found):
+            return found
+        assert time.monotonic() < deadline, [r.WhichOneof("record_type") for r in found]
+        time.sleep(0.1)
 
 
 def logged(data: bytes) -> Iterator[bytes]:
@@ -137,6 +147,8 @@ def logged(data: bytes) -> Iterator[bytes]:
             position += left
             continue
         length, kind = struct.unpack_from("<HB", data, position + 4)
+        if position + head + length > len(data):
+            return  # it is still being written
         entry += data[position + head : position + head + length]
         position += head + length
         if kind in (1, 4):  # whole, or the last piece of one

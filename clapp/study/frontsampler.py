@@ -40,8 +40,8 @@ OPTIMISM = 1.0
 OVERHEAD = 4e8
 """FLOPs that take as long as what a step takes beside them.
 
-Fitted to the seconds of CLAPP-Bench. Measured seconds would follow the search itself better, but
-one seed would no longer give the same trials twice.
+Fitted to the seconds of CLAPP-Bench. Nothing here follows from seconds measured in the search: one
+seed would not give the same trials twice.
 """
 TREES = 50
 GROWTH = 1.1

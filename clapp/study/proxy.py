@@ -113,20 +113,20 @@ def serve(url: str, host: str, port: int, threads: int) -> None:
     except OSError as error:
         raise UserError(f"{host}:{port}: cannot be listened on: {error.strerror}") from error
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    storage = storages.open_storage(url, kind=ServedStorage, connections=threads)
-    threading.Thread(target=_fail_stale_trials, args=(storage,), daemon=True).start()
-    logger.info(f"{storages.redact(url)} is served at grpc://{host}:{port} (Ctrl-C ends it)")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        try:
+    try:
+        storage = storages.open_storage(url, kind=ServedStorage, connections=threads)
+        threading.Thread(target=_fail_stale_trials, args=(storage,), daemon=True).start()
+        logger.info(f"{storages.redact(url)} is served at grpc://{host}:{port} (Ctrl-C ends it)")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
             optuna.storages.run_grpc_proxy_server(
                 optuna.storages.get_storage(storage),
                 host=host,
                 port=port,
                 thread_pool=ThreadPoolExecutor(threads),
             )
-        except KeyboardInterrupt:
-            logger.info("no longer served")
+    except KeyboardInterrupt:
+        logger.info("no longer served")
 
 
 def _fail_stale_trials(storage: BaseStorage) -> None:

@@ -48,28 +48,8 @@ Rows = list[tuple[Any, ...]]
 _distribution = lru_cache(maxsize=4096)(json_to_distribution)
 
 
-def read_trial(connection: Connection, trial_id: int) -> FrozenTrial | None:
-    """The trial with this id."""
-    trials = connection.execute(_trials.where(_TRIALS.trial_id == trial_id)).all()
-    return _complete(connection, trials)[0] if trials else None
-
-
-def read_trials(
-    connection: Connection, study_id: int, included: Collection[int], after: int
-) -> list[FrozenTrial]:
-    """The trials of a study that are `included` or whose id is greater than `after`, by id."""
-    query = _trials.where(
-        _TRIALS.study_id == study_id,
-        or_(_TRIALS.trial_id > after, _TRIALS.trial_id.in_(included)),
-    )
-    trials = connection.execute(query.order_by(_TRIALS.trial_id)).all()
-    found: list[FrozenTrial] = []
-    for start in range(0, len(trials), _AT_ONCE):
-        found += _complete(connection, trials[start : start + _AT_ONCE])
-    return found
-
-
-_trials = select(
+# What the table of trials itself holds of one.
+_HEADS = select(
     *(_TRIALS.trial_id, _TRIALS.number, _TRIALS.state),
     *(_TRIALS.datetime_start, _TRIALS.datetime_complete),
 )
@@ -99,6 +79,27 @@ _EVERYTHING = union_all(
     _rows_of("user", _USER.key, _USER.value_json, null(), _USER.trial_user_attribute_id),
     _rows_of("system", _SYSTEM.key, _SYSTEM.value_json, null(), _SYSTEM.trial_system_attribute_id),
 )
+
+
+def read_trial(connection: Connection, trial_id: int) -> FrozenTrial | None:
+    """The trial with this id."""
+    trials = connection.execute(_HEADS.where(_TRIALS.trial_id == trial_id)).all()
+    return _complete(connection, trials)[0] if trials else None
+
+
+def read_trials(
+    connection: Connection, study_id: int, included: Collection[int], after: int
+) -> list[FrozenTrial]:
+    """The trials of a study that are `included` or whose id is greater than `after`, by id."""
+    query = _HEADS.where(
+        _TRIALS.study_id == study_id,
+        or_(_TRIALS.trial_id > after, _TRIALS.trial_id.in_(included)),
+    )
+    trials = connection.execute(query.order_by(_TRIALS.trial_id)).all()
+    found: list[FrozenTrial] = []
+    for start in range(0, len(trials), _AT_ONCE):
+        found += _complete(connection, trials[start : start + _AT_ONCE])
+    return found
 
 
 def _complete(connection: Connection, trials: Collection[Any]) -> list[FrozenTrial]:
