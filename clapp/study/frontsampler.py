@@ -23,7 +23,7 @@ from clapp.hypervolume import WORST_LOSS, log_hypervolume
 from clapp.study.draw import Draw, known, step_from, value, within_limits
 from clapp.study.features import Encoder
 from clapp.study.objective import identity
-from clapp.study.watch import EXACT
+from clapp.study.watch import EXACT, Records, exact_sizes
 
 if TYPE_CHECKING:
     from clapp.study.plan import Plan
@@ -65,13 +65,14 @@ class FrontSampler(BaseSampler):
     def __init__(self, plan: "Plan", seed: int) -> None:
         self._plan = plan
         self._random = np.random.default_rng(seed)
-        self._sizes = [name for name in plan.file.objectives if name in EXACT]
+        self._objectives = plan.file.objectives
+        self._sizes = [name for name in self._objectives if name in EXACT]
         self._limits = plan.file.limits.given()
         self._encode = Encoder(plan.space.document())
         self._model: Any = None
         self._seen = 0  # trials when the model was fitted
         self._next: dict[str, Any] = {}
-        self._points: dict[int, list[float] | None] = {}  # of finished trials, by number
+        self._records = Records(self._objectives)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -97,30 +98,19 @@ class FrontSampler(BaseSampler):
     def _choose(self, trials: list[FrozenTrial]) -> Candidate:
         done = [t for t in trials if t.state == TrialState.COMPLETE]
         stopped = [t for t in trials if t.state == TrialState.PRUNED and "stopped" in t.user_attrs]
-        within = [trial for trial in done if self._point(trial) is not None]
+        within = [(t, record) for t in done if (record := self._records.one(t)) is not None]
         tried = {trial.user_attrs.get("key") for trial in trials}
         if len(done) + len(stopped) < STARTUP or len(within) < 2:
             return self._first_new([self._anywhere() for _ in range(CANDIDATES // 8)], tried)
         from moocore import is_nondominated  # type: ignore[import-untyped]
 
-        points = np.array([self._point(trial) for trial in within])
+        points = np.array([(record.loss, *record.sizes) for _, record in within])
         kept = is_nondominated(points)
-        parents = [trial for trial, keep in zip(within, kept, strict=True) if keep]
+        parents = [trial for (trial, _), keep in zip(within, kept, strict=True) if keep]
         found = [self._candidate(parents) for _ in range(CANDIDATES)]
         self._fit(done, stopped)
         worth = self._worth(found, points[kept])
         return self._first_new([found[i] for i in np.argsort(-worth, kind="stable")], tried)
-
-    def _point(self, trial: FrozenTrial) -> list[float] | None:
-        """The objectives of a finished trial; None: it is over a limit."""
-        if trial.number not in self._points:
-            within = all(violation <= 0 for violation in trial.constraints.values())
-            point = [trial.user_attrs["loss"], *self._sizes_of(trial)]
-            self._points[trial.number] = point if within else None
-        return self._points[trial.number]
-
-    def _sizes_of(self, trial: FrozenTrial) -> list[float]:
-        return [float(trial.user_attrs[name]) for name in self._sizes]
 
     def _first_new(self, candidates: Sequence[Candidate], tried: set[str | None]) -> Candidate:
         new = (c for c in candidates if identity(c.config) not in tried)
@@ -201,7 +191,7 @@ class FrontSampler(BaseSampler):
         rows, losses, falls = [], [], _Falls(done)
         for trial in (*done, *stopped):
             attributes = trial.user_attrs
-            rows.append(self._encode(trial.params, self._sizes_of(trial)))
+            rows.append(self._encode(trial.params, exact_sizes(self._objectives, attributes)))
             if trial.state == TrialState.COMPLETE:
                 losses.append(attributes["loss"])
             else:

@@ -143,18 +143,16 @@ class Records:
 
     def of(self, trials: Iterable[FrozenTrial]) -> list[Record]:
         """The records of trials, without those over a limit: they are no alternative."""
-        found = []
-        for trial in trials:
-            number = trial.number
-            if number in self._finished:
-                record = self._finished[number]
-            else:
-                record = self._record(trial)
-                if trial.state.is_finished():
-                    self._finished[number] = record
-            if record is not None:
-                found.append(record)
-        return found
+        return [record for record in map(self.one, trials) if record is not None]
+
+    def one(self, trial: FrozenTrial) -> Record | None:
+        """The record of a trial; None: it is over a limit, or nothing is known of it yet."""
+        if trial.number in self._finished:
+            return self._finished[trial.number]
+        record = self._record(trial)
+        if trial.state.is_finished():
+            self._finished[trial.number] = record
+        return record
 
     def _record(self, trial: FrozenTrial) -> Record | None:
         attributes = trial.user_attrs
