@@ -17,7 +17,7 @@ from clapp.config import Config, defaults
 from clapp.errors import ClappError, ConfigError, UserError
 from clapp.study import prepare, trials
 from clapp.study.job import Job
-from clapp.study.objective import identity
+from clapp.study.objective import Objective, identity
 from clapp.study.plan import Plan, make_plan
 from clapp.study.recovery import Recovery
 from clapp.study.sampler import derived_seed
@@ -61,7 +61,7 @@ class Bench:
         self.recovery = Recovery(self.study, locks, True, self.plan.file.max_retry)
         self.events: list[dict[str, Any]] = []
 
-    def work(self, fake: Any = train, stop: Stop | None = None, **changes: Any) -> str:
+    def job(self, **changes: Any) -> Job:
         job = {
             "name": "mine",
             "document": self.plan.document(),
@@ -74,7 +74,10 @@ class Bench:
             "salt": "",
             "worker": "w",
         }
-        return run(Job(**(job | changes)), self.emit, stop or Stop(), fake)
+        return Job(**(job | changes))
+
+    def work(self, fake: Any = train, stop: Stop | None = None, **changes: Any) -> str:
+        return run(self.job(**changes), self.emit, stop or Stop(), fake)
 
     def emit(self, event: str, **data: Any) -> None:
         self.events.append({"event": event, **data})
@@ -311,6 +314,28 @@ def test_lost_trials_are_recovered_once_and_not_for_ever(tmp_path: Path) -> None
         (0, "interrupted: its worker was killed (attempt 2 of 3)"),
         (1, "its worker was killed (attempt 3 of 3)"),
     ]
+
+
+def test_what_was_lost_is_tried_again_within_the_budget(tmp_path: Path) -> None:
+    """Though nobody but the workers can enqueue it, and one of them has drawn another already."""
+    bench = Bench(tmp_path, "budget: {trials: 2}\nsampler: random")
+    reference, killed, drawn = (bench.study.ask() for _ in range(3))
+    killed.suggest_int("model.capacity", 33, 33)
+    for trial in (reference, killed):  # as Optuna does where a heartbeat has run out
+        bench.study.tell(trial, state=TrialState.FAIL)
+    objective = Objective(bench.plan, bench.job(), train, bench.emit, Stop())
+    with pytest.raises(optuna.TrialPruned, match="surplus"):
+        objective(drawn)
+    bench.study.tell(drawn, state=TrialState.PRUNED)
+    assert bench.work(deadline=time.time() + 60) == "the budget is spent"
+    assert {trial.state for trial in bench.trials()} == {
+        TrialState.FAIL,
+        TrialState.PRUNED,
+        TrialState.COMPLETE,
+    }
+    again = [trial.user_attrs["retry_of"] for trial in bench.trials() if trials.is_trained(trial)]
+    assert again == [reference.number, killed.number]
+    assert bench.trials()[-1].params["model.capacity"] == 33
 
 
 def test_a_changed_study_is_refused(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from clapp.study.keep import keep
 from clapp.study.plan import Plan, differences
 from clapp.study.sampler import derived_seed
 from clapp.study.stop import Stop
-from clapp.study.trials import INTERRUPTED, SURPLUS, is_trained
+from clapp.study.trials import INTERRUPTED, SURPLUS, is_enqueued, is_trained, lost
 from clapp.study.watch import Emit, Records, Watch, same
 
 if TYPE_CHECKING:
@@ -88,9 +88,16 @@ class Objective:
 
         Numbers are given one after another, so every trial sees all with smaller ones. Of those
         that go on, the last had fewer than the budget before it that were trained or may yet be.
+        One that was drawn also leaves room for those to be tried again.
         """
-        earlier = (t for t in trials if t.number < trial.number)
-        ahead = sum(is_trained(t) or not t.state.is_finished() for t in earlier)
+        drawn = not is_enqueued(trials[trial.number])
+        ahead = sum(
+            is_trained(t) or not t.state.is_finished()
+            for t in trials
+            if t.number < trial.number or (drawn and is_enqueued(t))
+        )
+        if drawn:
+            ahead += len(lost(trials, self._plan.file.max_retry))
         if ahead >= self._plan.file.budget.trials:
             self._skip(trial, SURPLUS)
 

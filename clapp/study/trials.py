@@ -31,7 +31,7 @@ def is_lost(trial: FrozenTrial) -> bool:
     if trial.state == TrialState.FAIL:
         # A heartbeat that ran out leaves no reason.
         return not is_failed(trial)
-    return trial.user_attrs.get("skipped") == SURPLUS and "fixed_params" in trial.system_attrs
+    return trial.user_attrs.get("skipped") == SURPLUS and is_enqueued(trial)
 
 
 def enqueued_as(attributes: Mapping[str, Any]) -> tuple[str, Any] | None:
@@ -61,7 +61,7 @@ def skips_in_a_row(trials: Sequence[FrozenTrial], first: int) -> int:
         if is_trained(trial) or is_failed(trial):
             break
         reason = trial.user_attrs.get("skipped")
-        skips += reason not in (None, SURPLUS) and "fixed_params" not in trial.system_attrs
+        skips += reason not in (None, SURPLUS) and not is_enqueued(trial)
     return skips
 
 
@@ -98,39 +98,60 @@ def killed(study: "Study", trial: FrozenTrial, max_retry: int) -> bool:
     return fail(study, trial, reason)
 
 
-def enqueue_again(study: "Study", max_retry: int, *, failed_baselines: bool = False) -> int:
-    """Enqueue the parameters of lost trials that nobody enqueued yet; returns how many.
+def lost(
+    trials: Sequence[FrozenTrial], max_retry: int, *, failed_baselines: bool = False
+) -> list[FrozenTrial]:
+    """The trials whose parameters are to be tried again and that nobody enqueued yet.
 
     Args:
-        study: its trials.
+        trials: all of a study.
         max_retry: how often a configuration whose worker was killed is tried again.
         failed_baselines: also the baselines that failed by themselves.
     """
-    trials = study.get_trials(deepcopy=False)
-    retried = {trial.user_attrs.get("retry_of") for trial in trials}
-    lost = [
+    candidates = [
         trial
         for trial in trials
-        if trial.number not in retried
-        and (is_lost(trial) or (failed_baselines and is_failed(trial) and _is_baseline(trial)))
+        if is_lost(trial) or (failed_baselines and is_failed(trial) and _is_baseline(trial))
     ]
-    return sum(_enqueue_copy(study, trial, max_retry) for trial in lost)
+    if not candidates:
+        return []
+    retried = {trial.user_attrs.get("retry_of") for trial in trials}
+    return [
+        trial
+        for trial in candidates
+        if trial.number not in retried
+        and _next_attempt(trial) <= max_retry + 1
+        and (_parameters(trial) or _is_baseline(trial))
+    ]
+
+
+def enqueue_again(study: "Study", max_retry: int, *, failed_baselines: bool = False) -> int:
+    """Enqueue the parameters of lost trials, see `lost`; returns how many."""
+    trials = study.get_trials(deepcopy=False)
+    again = lost(trials, max_retry, failed_baselines=failed_baselines)
+    for trial in again:
+        attributes: dict[str, Any] = {"retry_of": trial.number, "attempt": _next_attempt(trial)}
+        if _is_baseline(trial):
+            attributes["baseline"] = trial.user_attrs["baseline"]
+        study.enqueue_trial(_parameters(trial), user_attrs=attributes)
+    return len(again)
+
+
+def is_enqueued(trial: FrozenTrial) -> bool:
+    """Whether its parameters were given, not drawn."""
+    return "fixed_params" in trial.system_attrs
 
 
 def _is_baseline(trial: FrozenTrial) -> bool:
     return "baseline" in trial.user_attrs
 
 
-def _enqueue_copy(study: "Study", trial: FrozenTrial, max_retry: int) -> bool:
-    attempt = trial.user_attrs.get("attempt", 1) + _was_killed(trial)
-    parameters = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-    if attempt > max_retry + 1 or not (parameters or _is_baseline(trial)):
-        return False
-    attributes: dict[str, Any] = {"retry_of": trial.number, "attempt": attempt}
-    if _is_baseline(trial):
-        attributes["baseline"] = trial.user_attrs["baseline"]
-    study.enqueue_trial(parameters, user_attrs=attributes)
-    return True
+def _parameters(trial: FrozenTrial) -> dict[str, Any]:
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+
+
+def _next_attempt(trial: FrozenTrial) -> int:
+    return int(trial.user_attrs.get("attempt", 1)) + _was_killed(trial)
 
 
 def _was_killed(trial: FrozenTrial) -> bool:

@@ -61,7 +61,7 @@ class Events:
             pass  # the driver died; `Stop` ends this worker
 
 
-def work(study: "Study", objective: "Run", job: Job, total: int, stop: Stop) -> str:
+def work(study: "Study", objective: "Run", plan: "Plan", job: Job, stop: Stop) -> str:
     """Run trials until there is a reason to end, which is returned.
 
     Raises:
@@ -70,8 +70,11 @@ def work(study: "Study", objective: "Run", job: Job, total: int, stop: Stop) -> 
     from optuna.trial import TrialState
 
     from clapp.study.failures import TooLargeError
-    from clapp.study.trials import count, last_skip, skips_in_a_row, trained
+    from clapp.study.prepare import LOCKS
+    from clapp.study.recovery import enqueuing
+    from clapp.study.trials import count, enqueue_again, last_skip, lost, skips_in_a_row, trained
 
+    total, max_retry = plan.file.budget.trials, plan.file.max_retry
     failures: list[TrialError] = []  # since the last trial that did not
     while True:
         if stop.requested:
@@ -90,6 +93,10 @@ def work(study: "Study", objective: "Run", job: Job, total: int, stop: Stop) -> 
         if done + count(trials, TrialState.RUNNING) >= total:
             _wait_for_others(study)  # one of those running may yet fail
             continue
+        if lost(trials, max_retry):
+            # Before anything new: what a killed worker had may be the last that the budget allows.
+            with enqueuing(Path(job.folder) / LOCKS):
+                enqueue_again(study, max_retry)
         failure = _run_one(study, objective)
         failures = [*failures, failure] if failure else []
         too_large = sum(isinstance(failure, TooLargeError) for failure in failures)
@@ -183,7 +190,7 @@ def run(job: Job, emit: Events, stop: Stop, train: "Train | None" = None) -> str
         emit("ready")
         objective = _objective(plan, job, train, emit, stop)
         with storage_lost(job.storage):
-            return work(study, objective, job, plan.file.budget.trials, stop)
+            return work(study, objective, plan, job, stop)
 
 
 def _objective(plan: "Plan", job: Job, train: "Train", emit: Events, stop: Stop) -> "Run":
