@@ -168,25 +168,27 @@ def test_summary_and_plot(table: Path) -> None:
     assert chart.data[1].y[-1] == pytest.approx(first["hypervolume"])
 
 
+def replay(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "clapp", "replay", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 def test_the_command_on_the_recorded_curves(tmp_path: Path) -> None:
     page = tmp_path / "replay.html"
-    command = ["--sampler", "random", "--pruner", "front", "--seeds", "2", "--seconds", "100"]
-    done = subprocess.run(
-        [sys.executable, "-m", "clapp", "replay", *command, "--json", "--out", str(page)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    (row,) = json.loads(done.stdout)["rows"]
-    assert (row["sampler"], row["pruner"], row["seeds"]) == ("random", "front", 2)
-    assert row["hypervolume"] > 3
+    one = ["--sampler", "random", "--pruner", "front", "--seconds", "100", "--json"]
+
+    def row(*arguments: str) -> dict[str, Any]:
+        (found,) = json.loads(replay(*one, *arguments).stdout)["rows"]
+        return found
+
+    both = row("--seeds", "2", "--out", str(page))
+    assert (both["sampler"], both["pruner"], both["seeds"]) == ("random", "front", 2)
+    assert both["hypervolume"] > 3
     assert "Search on recorded curves" in page.read_text()
-    wrong = subprocess.run(
-        [sys.executable, "-m", "clapp", "replay", "--sampler", "best"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    each = [row("--seeds", "1", "--first-seed", seed)["hypervolume"] for seed in "01"]
+    assert each[0] != each[1]
+    assert both["hypervolume"] == pytest.approx(sum(each) / 2)
+    wrong = replay("--sampler", "best")
     assert wrong.returncode == 2
     assert "--sampler best: allowed: ours, tpe" in wrong.stderr
 

@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -396,6 +398,13 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_text("hello " * 1000)
     with pytest.raises(UserError, match="cannot be used: file is not a database"):
         open_storage(f"sqlite:///{tmp_path / 'x.db'}")
+
+
+def test_a_new_file_is_handed_out_with_its_write_ahead_log_on(tmp_path: Path) -> None:
+    """Of several drivers that turned it on at once, SQLite would refuse one."""
+    open_storage(f"sqlite:///{tmp_path / 'x.db'}")
+    with closing(sqlite3.connect(tmp_path / "x.db")) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_loading_what_was_never_started(tmp_path: Path) -> None:

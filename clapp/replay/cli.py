@@ -19,6 +19,9 @@ def replay(
         list[str] | None, typer.Option(help="Pruner, repeatable. Default: all.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Searches of each, from as many seeds.")] = 20,
+    first_seed: Annotated[
+        int, typer.Option(min=0, help="The first; settings chosen on some are checked on others.")
+    ] = 0,
     seconds: Annotated[
         float, typer.Option(min=1, help="Simulated length of a search in seconds.")
     ] = SECONDS,
@@ -40,14 +43,15 @@ def replay(
     from clapp.replay.table import DEFAULT
 
     names = sampler or SAMPLER_NAMES, pruner or PRUNER_NAMES
-    found = compare(curves or DEFAULT, *names, seeds, seconds, workers, processes or cores())
+    tried = range(first_seed, first_seed + seeds)
+    found = compare(curves or DEFAULT, *names, tried, seconds, workers, processes or cores())
     rows = summary(found, seconds, [("random", "none"), (PLAIN, "none")])
     if out is not None:
         from clapp.replay.plot import write_plot
 
         write_plot(out, found, seconds)
     if json:
-        print_json({"seconds": seconds, "workers": workers, "rows": rows})
+        print_json({"seconds": seconds, "workers": workers, "first_seed": first_seed, "rows": rows})
     else:
         _print(rows, seconds)
 

@@ -1,7 +1,7 @@
 """Samplers and pruners side by side on recorded curves, over many seeds."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -66,7 +66,7 @@ def compare(
     table: Path,
     samplers: Sequence[str],
     pruners: Sequence[str],
-    seeds: int,
+    seeds: Iterable[int],
     seconds: float,
     workers: int,
     processes: int,
@@ -89,7 +89,7 @@ def compare(
                 raise UserError(f"{kind} {name}: allowed: {', '.join(known)}")
     read(table)
     pairs = list(product(samplers, pruners))
-    tasks = [Task(table, *pair, seed, seconds, workers) for seed in range(seeds) for pair in pairs]
+    tasks = [Task(table, *pair, seed, seconds, workers) for seed in seeds for pair in pairs]
     found: dict[tuple[str, str], list[Outcome]] = {pair: [] for pair in pairs}
     # Spawned: a fork would inherit threads of the libraries in an unknown state.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:

@@ -107,17 +107,26 @@ def _open_sqlite(url: str, parsed: URL, create: bool, kind: type[BatchingStorage
     if parsed.database in (None, "", ":memory:"):
         raise UserError(f"--storage {url}: a database in memory cannot be shared; name a file")
     path = Path(str(parsed.database))
-    kwargs = {"connect_args": {"timeout": BUSY_SECONDS}}
+    kwargs: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}}
     if not create:
         storage = kind(url, kwargs, skip_compatibility_check=True, skip_table_creation=True)
     else:
         if not path.parent.is_dir():
             raise UserError(f"--storage {url}: the folder {path.parent} does not exist")
-        # Processes that start together on a fresh file would each create the tables.
+        # Processes that start together on a fresh file would each create the tables; and of two
+        # that turn on the write-ahead log at once, SQLite refuses one without letting it wait.
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=BUSY_SECONDS):
+            _log_ahead(parsed, kwargs)
             storage = kind(url, kwargs)
     _lock_before_reading(storage)
     return storage
+
+
+def _log_ahead(url: URL, kwargs: dict[str, Any]) -> None:
+    """Turn on the write-ahead log of a file, for good: readers then need not wait for writers."""
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, **kwargs)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
 
 
 def _lock_before_reading(storage: BatchingStorage) -> None:
@@ -131,7 +140,6 @@ def _lock_before_reading(storage: BatchingStorage) -> None:
         connection.isolation_level = None
         # A trial makes some thirty commits; waiting for the disk at each would cost it a second.
         # Like this a process may die at any point, and losing power loses the last commits only.
-        connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
 
     def begun(connection: sqlalchemy.Connection) -> None:
