@@ -184,12 +184,14 @@ def records(study: "Study", *, only_enqueued: bool = False) -> list[Record]:
     """
     from optuna.trial import TrialState
 
+    from clapp.study.trials import is_enqueued
+
     found = [
         Record(trial.datetime_start.timestamp(), trial.datetime_complete.timestamp(), trial.values)
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if trial.datetime_start is not None
         and trial.datetime_complete is not None
-        and ("fixed_params" in trial.system_attrs or not only_enqueued)
+        and (is_enqueued(trial) or not only_enqueued)
     ]
     return sorted(found, key=lambda record: record.end)
 

@@ -20,7 +20,8 @@ def replay(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Searches of each, from as many seeds.")] = 20,
     first_seed: Annotated[
-        int, typer.Option(min=0, help="The first; settings chosen on some are checked on others.")
+        int,
+        typer.Option(min=0, help="First of the seeds; check on others what was chosen on some."),
     ] = 0,
     seconds: Annotated[
         float, typer.Option(min=1, help="Simulated length of a search in seconds.")

@@ -23,6 +23,7 @@ from clapp.hypervolume import WORST_LOSS, log_hypervolume
 from clapp.study.draw import Draw, known, step_from, value, within_limits
 from clapp.study.features import Encoder
 from clapp.study.objective import identity
+from clapp.study.trials import is_enqueued
 from clapp.study.watch import EXACT, Records, exact_sizes
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class FrontSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """Choose the whole configuration; Optuna then asks for its values."""
-        if "fixed_params" in trial.system_attrs:
+        if is_enqueued(trial):
             self._next = {}
             return {}
         chosen = self._choose(study._get_trials(deepcopy=False, use_cache=True))
