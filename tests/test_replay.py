@@ -11,7 +11,8 @@ import pytest
 
 from clapp.costs import cost
 from clapp.errors import UserError
-from clapp.replay.compare import Median, Task, simulate, summary
+from clapp.progress import told_to
+from clapp.replay.compare import Median, Task, compare, simulate, summary
 from clapp.replay.plot import figure
 from clapp.replay.record import _plan, draw
 from clapp.replay.simulate import Outcome, Search
@@ -191,6 +192,13 @@ def test_the_command_on_the_recorded_curves(tmp_path: Path) -> None:
     wrong = replay("--sampler", "best")
     assert wrong.returncode == 2
     assert "--sampler best: allowed: ours, tpe" in wrong.stderr
+
+
+def test_it_tells_how_far_it_is() -> None:
+    told: list[str] = []
+    with told_to(told.append):
+        compare(DEFAULT, ["random"], ["none"], range(2), 20.0, workers=2, processes=1)
+    assert told == ["simulated 1 of 2 searches", "simulated 2 of 2 searches"]
 
 
 def test_the_recorded_curves_are_what_they_are_said_to_be() -> None:

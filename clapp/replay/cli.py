@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clapp.console import print_json
+from clapp.console import print_json, status
 
 SECONDS = 600.0
 
@@ -45,7 +45,8 @@ def replay(
 
     names = sampler or SAMPLER_NAMES, pruner or PRUNER_NAMES
     tried = range(first_seed, first_seed + seeds)
-    found = compare(curves or DEFAULT, *names, tried, seconds, workers, processes or cores())
+    with status("reading the recorded curves"):
+        found = compare(curves or DEFAULT, *names, tried, seconds, workers, processes or cores())
     rows = summary(found, seconds, [("random", "none"), (PLAIN, "none")])
     if out is not None:
         from clapp.replay.plot import write_plot

@@ -14,6 +14,7 @@ import numpy as np
 
 from clapp.errors import UserError
 from clapp.process import prepare_process
+from clapp.progress import tell
 from clapp.replay.simulate import Outcome, Search
 from clapp.replay.surrogate import Surrogate
 from clapp.replay.table import read
@@ -95,6 +96,7 @@ def compare(
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         for task, outcome in zip(tasks, pool.map(simulate, tasks), strict=True):
             found[task.sampler, task.pruner].append(outcome)
+            tell(f"simulated {sum(map(len, found.values()))} of {len(tasks)} searches")
     return found
 
 
