@@ -4,12 +4,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clapp.config import Config, flatten, load_config, nest
+from clapp.config import Config, flatten, identity, load_config, nest
 from clapp.errors import ConfigError, UserError
 from clapp.process import prepare_process
 from clapp.provenance import provenance
 from clapp.single import train_to_folder
-from clapp.study.objective import identity
 from clapp.study.storage import load_existing
 
 if TYPE_CHECKING:

@@ -6,9 +6,8 @@ from typing import Any
 
 from loguru import logger
 
-from clapp.config import Config
+from clapp.config import Config, differences
 from clapp.preview import write_preview
-from clapp.study.plan import differences
 from clapp.trackers import Trackers, check_trackers
 from clapp.training import Progress, train
 from clapp.trialfiles import PREVIEW, save_trained

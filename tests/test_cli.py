@@ -170,4 +170,4 @@ def test_packaged_data_are_found(tmp_path: Path) -> None:
     for source in ("studies", "search_spaces"):
         for path in (PACKAGE.parent / source).glob("*.yaml"):
             assert f"clapp/{source}/{path.name}" in names
-    assert "clapp/default.yaml" in names
+    assert "clapp/config/default.yaml" in names

@@ -30,7 +30,7 @@ def test_packaged_model_is_the_reference_model() -> None:
 def test_every_default_is_documented() -> None:
     from clapp.files import PACKAGE
 
-    text = (PACKAGE / "default.yaml").read_text()
+    text = (PACKAGE / "config" / "default.yaml").read_text()
     for line in text.splitlines():
         key, _, rest = line.partition(":")
         if rest.strip() and not line.startswith("#"):

@@ -12,9 +12,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from clapp.config import identity
 from clapp.errors import UserError
 from clapp.study.draw import known
-from clapp.study.objective import identity
 from clapp.study.plan import Plan, make_plan
 from clapp.study.sampler import SAMPLERS, make_sampler
 

@@ -8,8 +8,9 @@ import pytest
 from clapp.config import Layer
 from clapp.errors import UserError
 from clapp.files import data_dir
+from clapp.study.definition import first_difference
 from clapp.study.files import find_study, load_study, seconds
-from clapp.study.plan import first_difference, make_plan, plan_from
+from clapp.study.plan import make_plan, plan_from
 
 PACKAGED = ["random2", "random41", "smoke", "sobel3", "sobel_canny5"]
 

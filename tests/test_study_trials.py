@@ -15,11 +15,11 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from clapp.config import Config, defaults
+from clapp.config import Config, defaults, identity
 from clapp.errors import ClappError, ConfigError, UserError
 from clapp.study import prepare, trials
 from clapp.study.job import Job
-from clapp.study.objective import Objective, identity
+from clapp.study.objective import Objective
 from clapp.study.plan import Plan, make_plan
 from clapp.study.recovery import Recovery
 from clapp.study.sampler import derived_seed

@@ -200,9 +200,9 @@ def _load_what_a_worker_has() -> None:
 
 def _untrained(watch: Watch, config: Config, report: "Callable[[Progress], bool]") -> "TrainResult":
     """In place of `clapp.training.train`: fresh weights, a made-up loss, one report."""
+    from clapp.config import identity
     from clapp.costs import cost
     from clapp.model import build_model
-    from clapp.study.objective import identity
     from clapp.training import Point, Progress, TrainResult
     from clapp.validation import validation_set
 

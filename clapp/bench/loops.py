@@ -43,7 +43,7 @@ def draw(plan: Plan, number: int, seed: int) -> list[dict[str, Any]]:
     """
     import optuna
 
-    from clapp.study.objective import identity
+    from clapp.config import identity
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))

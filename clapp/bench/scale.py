@@ -136,8 +136,8 @@ def _stand_in(watch: Watch, write: Callable[[str], Any]) -> Callable[..., Any]:
     last = dict.fromkeys(("cpu", *PARTS), 0.0)
 
     def train(config: Config, report: Callable[[Any], bool]) -> Any:
+        from clapp.config import identity
         from clapp.costs import cost
-        from clapp.study.objective import identity
 
         now = {"cpu": time.process_time(), **{part: watch.parts[part] for part in PARTS}}
         write(json.dumps({"at": time.time(), **{k: now[k] - last[k] for k in now}}) + "\n")

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from optuna.trial import TrialState
 
+from clapp.config import identity
 from clapp.errors import ClappError, ConfigError
 from clapp.hypervolume import log_hypervolume
 from clapp.replay.surrogate import Run, Surrogate
 from clapp.stopping import StoppingRule
 from clapp.study.draw import known
-from clapp.study.objective import identity
 from clapp.study.pruners import Pruner, Record, constant, is_audited
 
 if TYPE_CHECKING:

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import Trial
 
-from clapp.config import Config
+from clapp.config import Config, differences
 from clapp.errors import one_line
 from clapp.study.keep import trial_folder
-from clapp.study.plan import differences
 from clapp.trackers import Trackers
 
 if TYPE_CHECKING:

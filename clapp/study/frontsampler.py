@@ -18,11 +18,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from clapp.config import Config
+from clapp.config import Config, identity
 from clapp.hypervolume import WORST_LOSS, log_hypervolume
 from clapp.study.draw import Draw, known, step_from, value, within_limits
 from clapp.study.features import Encoder
-from clapp.study.objective import identity
 from clapp.study.trials import is_enqueued
 from clapp.study.watch import EXACT, Records, exact_sizes
 

@@ -1,16 +1,14 @@
 """One trial: draw a configuration, decide whether to train it, train, keep what came out."""
 
-import json
 import time
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from optuna.exceptions import TrialPruned
 from optuna.trial import FrozenTrial, Trial
 
-from clapp.config import Config
+from clapp.config import Config, differences, identity
 from clapp.costs import cost, measure
 from clapp.errors import ConfigError, one_line
 from clapp.provenance import provenance
@@ -18,7 +16,7 @@ from clapp.study.artifacts import open_artifacts
 from clapp.study.failures import failed, writing_results
 from clapp.study.job import Job
 from clapp.study.keep import keep
-from clapp.study.plan import Plan, differences
+from clapp.study.plan import Plan
 from clapp.study.sampler import derived_seed
 from clapp.study.stop import Stop
 from clapp.study.trials import INTERRUPTED, SURPLUS, is_enqueued, is_trained, lost
@@ -199,24 +197,3 @@ class Objective:
     def _skip(self, trial: Trial, reason: str) -> NoReturn:
         trial.set_user_attr("skipped", reason)
         raise TrialPruned(f"skipped: {reason}")
-
-
-def identity(config: Config) -> str:
-    """A hash that is equal exactly for configurations that train the same network the same way."""
-    document = config.model_dump(mode="json") | {
-        "model": config.model.canonical().model_dump(mode="json")
-    }
-    for name in ("num_runs", "num_parallel_runs", "experiment_name"):
-        del document[name]
-    for name in (
-        "seed",
-        "batch_seed",
-        "device",
-        "num_workers",
-        "output_dir",
-        "output_log_interval",
-    ):
-        del document["train"][name]
-    for section in ("train_data", "valid_data"):
-        del document[section]["token"]
-    return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]

@@ -4,15 +4,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from clapp.config import Config, Layer, compose, defaults, flatten, merge, nest, override_layer
+from clapp.config import (
+    Config,
+    Layer,
+    compose,
+    flatten,
+    merge,
+    nest,
+    override_layer,
+    without_secrets,
+)
 from clapp.errors import ConfigError
 from clapp.study.files import StudyFile, find_study, load_study
 from clapp.study.space import RESERVED, Space, load_space, refusal
 
 # Successes must not stop a trial: every good network would then tie at the threshold.
 ENGINE = Layer("the study engine", {"train": {"stop_l2_loss": None}})
-CHANGEABLE = ("description", "budget", "sampler", "pruner", "limits", "max_retry")
-"""Keys of a study file that may change between runs of the same study."""
 
 
 @dataclass(frozen=True)
@@ -126,34 +133,3 @@ def _dotted(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
                 raise ConfigError(f"{origin}: duplicate key {dotted!r}")
             flat[dotted] = inner
     return flat
-
-
-def without_secrets(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted configuration keys without access tokens."""
-    return {key: value for key, value in flat.items() if not key.endswith(".token")}
-
-
-def differences(config: Config) -> dict[str, Any]:
-    """The dotted keys in which a configuration differs from the packaged defaults."""
-    packaged = flatten(defaults())
-    flat = without_secrets(flatten(config.model_dump()))
-    return {key: value for key, value in flat.items() if value != packaged.get(key)}
-
-
-def first_difference(old: Any, new: Any, path: str = "") -> str | None:
-    """The path of the first key in which two definitions differ, or None.
-
-    Keys that may change between runs are passed over.
-    """
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*old, *(key for key in new if key not in old)]:
-            if not path and key in CHANGEABLE:
-                continue
-            where = f"{path}.{key}" if path else key
-            if key not in old or key not in new:
-                return where
-            found = first_difference(old[key], new[key], where)
-            if found:
-                return found
-        return None
-    return None if old == new else path

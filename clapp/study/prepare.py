@@ -15,7 +15,8 @@ from optuna.study import StudyDirection
 
 from clapp.errors import UserError
 from clapp.study import liveness
-from clapp.study.plan import Plan, first_difference
+from clapp.study.definition import first_difference
+from clapp.study.plan import Plan
 from clapp.study.recovery import enqueuing
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from clapp.config import Section
-from clapp.explain import explain
+from clapp.config import Section, explain
 from clapp.study.sampler import derived_seed
 
 QUANTISATION = 1 / (12 * 255**2)
