@@ -6,10 +6,10 @@ from typing import Any
 
 from clapp import __version__
 from clapp.config import Config, FilterSpec
-from clapp.files import dump_yaml
 from clapp.filters import resolve
 from clapp.front import Candidate
 from clapp.metrics import Metrics
+from clapp.strict_yaml import dump_yaml
 
 _CARD = Template("""\
 # $filter in $params parameters

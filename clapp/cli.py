@@ -134,7 +134,7 @@ def evaluate(
     """Compare a model with the classical filter: mean L2, L1, PSNR and SSIM over pictures."""
     with status("loading the model"):
         from clapp.evaluate import evaluate as evaluate_model
-        from clapp.files import parse_yaml
+        from clapp.strict_yaml import parse_yaml
 
         prepare_process()
         spec = None if filter is None else parse_yaml(filter, "--filter")

@@ -1,18 +1,17 @@
-"""Files: where packaged data lie, atomic writes, JSON, and YAML read strictly."""
+"""Files: where packaged data lie, atomic writes, JSON, and mappings read from YAML."""
 
+import codecs
 import json
 import math
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from clapp.errors import ConfigError, UserError
+from clapp.strict_yaml import parse_yaml
 
 PACKAGE = Path(__file__).parent
 
@@ -50,45 +49,6 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses duplicate keys and reads 1e-3 as the number it is."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"duplicate key {key!r}", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-# YAML 1.1, which PyYAML follows, wants a dot and a signed exponent in a float; YAML 1.2 does not.
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
-
-
-def parse_yaml(text: str, origin: str) -> Any:
-    """Parse one YAML document; `origin` names it in errors.
-
-    Raises:
-        ConfigError: bad syntax or a duplicate key, with its line.
-    """
-    try:
-        return yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader subclass
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"{origin}, line {mark.line + 1}" if mark else origin
-        raise ConfigError(f"{where}: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{origin}: {error}") from error
-
-
 def read_mapping(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds one mapping.
 
@@ -96,26 +56,34 @@ def read_mapping(path: Path) -> dict[str, Any]:
         UserError: the file cannot be read.
         ConfigError: it is not YAML, is empty, or holds something other than a mapping.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UserError(f"{path}: cannot be read: {reason}") from error
-    value = parse_yaml(text, str(path))
+    value = parse_yaml(_text(path), str(path))
     if value is None:
         raise ConfigError(f"{path}: the file is empty; a mapping of keys is expected")
     if not isinstance(value, dict):
-        raise ConfigError(f"{path}: a mapping of keys is expected, not {value!r}")
+        raise ConfigError(f"{path}: a mapping of keys is expected, not {shown(value)}")
     return value
 
 
-# libyaml's writes the same text in a third of the time; not every build of PyYAML has it.
-_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+def shown(value: Any) -> str:
+    """`value` for a message, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole numbers of more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def dump_yaml(value: Any) -> str:
-    """`value` as YAML in the order given."""
-    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
+def _text(path: Path) -> str:
+    """The text of a file in UTF-8, or in UTF-16 with its mark, as YAML allows."""
+    try:
+        content = path.read_bytes()
+        marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return content.decode("utf-16" if marked else "utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {line}: cannot be read: not UTF-8 text") from error
 
 
 def dump_json(value: Any) -> str:

@@ -11,7 +11,6 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from clapp.errors import ConfigError, UserError
 from clapp.kernels import KERNEL_15, KERNEL_41, KERNEL_51, Weights, inline_kernel
+from clapp.suggest import hint
 
 FilterSpec = str | Mapping[str, Any]
 Picture = NDArray[np.uint8]
@@ -73,10 +73,8 @@ def resolve(spec: FilterSpec) -> Filter:
         return Filter(spec, spec, _REGISTRY[spec])
     if ":" in spec:
         return Filter(spec, spec, _imported(spec))
-    nearest = get_close_matches(spec, _REGISTRY, n=1)
-    hint = f"did you mean {nearest[0]}? " if nearest else ""
     raise ConfigError(
-        f"unknown filter {spec!r}; {hint}known: {', '.join(known_filters())}, "
+        f"unknown filter {spec!r}; {hint(spec, _REGISTRY)}known: {', '.join(known_filters())}, "
         "module:function, or a mapping {kernel: [[...]], normalize: none|max|clip}"
     )
 

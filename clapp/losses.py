@@ -1,14 +1,18 @@
-"""Training losses: means over every pixel of every picture."""
+"""Training losses: means over every pixel of every picture.
+
+The registry is read to check a configuration, so torch is imported when a loss is computed.
+"""
 
 import math
 from collections.abc import Callable
-
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING, TypeAlias
 
 from clapp.errors import ConfigError
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Loss: TypeAlias = Callable[["Tensor", "Tensor"], "Tensor"]
 
 _REGISTRY: dict[str, Loss] = {}
 
@@ -26,6 +30,11 @@ def loss(name: str) -> Loss:
         raise ConfigError(f"loss {name!r} is not known; known: {known}") from None
 
 
+def known_losses() -> list[str]:
+    """The names of the registry."""
+    return list(_REGISTRY)
+
+
 def register(name: str) -> Callable[[Loss], Loss]:
     """Make the decorated function the loss called `name`."""
 
@@ -37,26 +46,32 @@ def register(name: str) -> Callable[[Loss], Loss]:
 
 
 @register("l1")
-def l1(prediction: Tensor, target: Tensor) -> Tensor:
+def l1(prediction: "Tensor", target: "Tensor") -> "Tensor":
     """Mean absolute error."""
+    from torch.nn import functional as F
+
     return F.l1_loss(prediction, target)
 
 
 @register("l2")
-def l2(prediction: Tensor, target: Tensor) -> Tensor:
+def l2(prediction: "Tensor", target: "Tensor") -> "Tensor":
     """Mean squared error."""
+    from torch.nn import functional as F
+
     return F.mse_loss(prediction, target)
 
 
 @register("lc")
-def log_cosh(prediction: Tensor, target: Tensor) -> Tensor:
+def log_cosh(prediction: "Tensor", target: "Tensor") -> "Tensor":
     """Mean log(cosh(error)): quadratic near zero, linear far from it."""
+    from torch.nn import functional as F
+
     # cosh itself overflows beyond an error of 89; this form is exact and never does.
     error = (prediction - target).abs()
     return (error + F.softplus(-2 * error) - math.log(2)).mean()
 
 
 @register("all")
-def total(prediction: Tensor, target: Tensor) -> Tensor:
+def total(prediction: "Tensor", target: "Tensor") -> "Tensor":
     """The sum of the other three."""
     return l1(prediction, target) + l2(prediction, target) + log_cosh(prediction, target)

@@ -116,13 +116,8 @@ def train(config: Config, report: Report | None = None) -> TrainResult:
 
 
 def check(config: Config) -> None:
-    """Raise ConfigError unless the network fits filter and pictures."""
+    """Raise ConfigError unless the pictures are large enough for the network."""
     model = config.model
-    if (model.input_channels, model.output_channels) != (3, 1):
-        raise ConfigError(
-            f"model.input_channels {model.input_channels} and model.output_channels "
-            f"{model.output_channels}: filters turn 3 channels into 1"
-        )
     for key, crop in (
         ("train_data.crop_size", config.train_data.crop_size),
         ("valid_data.crop_size", config.valid_data.crop_size),

@@ -11,13 +11,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from clapp.config import Config, load_config
+from clapp.config import Config, load_stored
 from clapp.costs import cost
 from clapp.curve import curve_svg
 from clapp.errors import UserError
-from clapp.files import atomic_path, dump_json, dump_yaml, write_text
+from clapp.files import atomic_path, dump_json, write_text
 from clapp.model import FilterNet, build_model
 from clapp.provenance import provenance
+from clapp.strict_yaml import dump_yaml
 
 if TYPE_CHECKING:
     from clapp.training import TrainResult
@@ -88,7 +89,7 @@ def load_trained(path: str | Path) -> tuple[FilterNet, Config]:
     if not folder.is_dir():
         reason = "is a file" if folder.exists() else "does not exist"
         raise UserError(f"{folder}: {reason}; an export or trial folder is expected")
-    config = load_config(_present(folder / CONFIG))
+    config = load_stored(_present(folder / CONFIG))
     with torch.device("meta"):  # no values to draw: the file has them
         model = build_model(config.model)
     _load_weights(model, _present(folder / WEIGHTS))

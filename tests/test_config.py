@@ -1,10 +1,20 @@
 """Configuration: the reference's file, overrides, and one-line errors."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from clapp.config import Layer, compose, defaults, flatten, load_config, merge, nest
+from clapp.config import (
+    Layer,
+    compose,
+    defaults,
+    flatten,
+    load_config,
+    load_stored,
+    merge,
+    nest,
+)
 from clapp.errors import ConfigError, UserError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -62,6 +72,23 @@ def test_scientific_notation_is_a_number(text: str) -> None:
         ("valid_data.target_filter=random_41", "differs from train_data.target_filter"),
         ("valid_data.split=train", "share pictures: photos, split train"),
         ("train.batch_size", "key=value is expected"),
+        ("depth=3", "depth: unknown key; did you mean model.num_layers? known: num_runs"),
+        ("model.depth=3", "model.depth: unknown key; did you mean num_layers?"),
+        ("model.width=3", "model.width: unknown key; did you mean capacity?"),
+        ("learning_rate=1", "learning_rate: unknown key; did you mean train.learning_rate?"),
+        ("model.lr=1", "model.lr: unknown key; did you mean train.learning_rate?"),
+        ("model.activation=silu", "'silu' is not allowed; did you mean swish? allowed: relu"),
+        ("train.loss_type=mse", "'mse' is not allowed; did you mean l2? allowed: l1, l2, lc, all"),
+        ("train.device=gpu", "did you mean cuda? allowed: auto, cpu, mps, cuda, or cuda:N for"),
+        ("train.device=cuda:-1", "allowed: auto, cpu, mps, cuda, or cuda:N for GPU number N"),
+        ("train.seed=9223372036854775808", "allowed: less than 9223372036854775808"),
+        ("train_data.seed=18446744073709551616", "is not allowed; allowed: less than"),
+        ("train.batch_size=4294967296", "is not allowed; allowed: less than 2147483648"),
+        ("train_data.resize_base=99999999", "is not allowed; allowed: at most 32768"),
+        ("model.output_channels=3", "filters turn 3 channels into 1"),
+        ("model.input_channels=1", "filters turn 3 channels into 1"),
+        ("a.b.c.d.e.f.g.h.i.j.k=1", "no such key"),
+        ("model.capacity=3 # wide", "a comment is not allowed here"),
         ("train.batch_size=[", "line 1"),
     ],
 )
@@ -87,7 +114,10 @@ def test_error_names_the_file_and_line_of_a_duplicate(tmp_path: Path) -> None:
         ("", "the file is empty"),
         ("- 1\n", "a mapping of keys is expected"),
         ("model: {capacity: '8'}\n", r"model\.capacity: '8' is not allowed"),
-        ("model: {capacity: '8', num_layers: no}\n", r"\(and 1 more\)"),
+        (
+            "model: {capacity: '8', num_layers: no}\n",
+            r"model\.capacity: '8' is .*; also model\.num_layers: False is not allowed",
+        ),
     ],
 )
 def test_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -141,3 +171,66 @@ def test_canonical_ignores_what_has_no_effect() -> None:
 def test_shared_weights_need_equal_widths() -> None:
     with pytest.raises(ConfigError, match=r"stem \(1\) must equal capacity \(8\)"):
         load_config({"model": {"shared_weights": True, "stem": 1}})
+
+
+def test_everything_that_is_wrong_is_said() -> None:
+    bad = {"train": {"seed": -1}, "model": {"depth": 2, "capacity": 0, "rezero": 3, "norm": 1}}
+    with pytest.raises(ConfigError) as caught:
+        load_config(bad, ["num_resolutions=9", "train.patience=0"])
+    text = str(caught.value)
+    assert text.startswith("configuration: model.depth: unknown key; did you mean num_layers?")
+    assert "; also --set num_resolutions=9: num_resolutions: 9 is not allowed" in text
+    for key in ("capacity", "rezero", "norm", "train.seed", "train.patience"):
+        assert key in text
+    assert "more)" not in text
+
+
+def test_a_default_follows_what_bounds_it() -> None:
+    before = flatten(defaults())
+    lowered = load_config(None, ["train.max_iterations=100", "train_data.resize_base=32"])
+    assert (lowered.train.min_iterations, lowered.train_data.crop_size) == (100, 32)
+    assert load_config(None, ["train.learning_rate=1e-7"]).train.min_lr == 1e-7
+    assert load_config(None, ["train_data.max_buffer=4"]).train_data.min_buffer == 4
+    assert load_config(None, ["train.max_iterations=5000"]).train.min_iterations == 400
+    assert flatten(defaults()) == before
+    # What somebody wrote is never changed.
+    with pytest.raises(ConfigError, match="min_iterations 200 exceeds max_iterations 100"):
+        load_config({"train": {"min_iterations": 200}}, ["train.max_iterations=100"])
+
+
+def test_a_number_sign_in_an_override_is_text() -> None:
+    data = load_config(None, ["train_data.name=folder:/x/set #2"]).train_data
+    assert data.name == "folder:/x/set #2"
+    assert load_config(None, ["experiment_name=#7"]).experiment_name == "#7"
+    assert load_config(None, ["experiment_name='a # b'"]).experiment_name == "a # b"
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ({1: 2}, "the key 1 is not text"),
+        ({"model": {None: 2}}, "the key None is not text"),
+        ({"model": {"capacity": 10**5000}}, "a number of thousands of digits is not allowed"),
+        ({"train": {"learning_rate": 10**400}}, "is not allowed"),
+        ({"train_data": {"target_filter": {1: 2}}}, "target_filter.1: 1 is not allowed"),
+        ({"train_data": {"target_filter": []}}, "target_filter: "),
+    ],
+)
+def test_mappings_of_a_program_are_checked_too(mapping: dict[Any, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(mapping)
+    assert message in str(caught.value)
+
+
+def test_a_key_is_no_value_and_section_at_once() -> None:
+    with pytest.raises(ConfigError, match="model is a value too"):
+        nest({"model": 3, "model.capacity": 4})
+    with pytest.raises(ConfigError, match="written twice"):
+        nest({"model.capacity": 4, "model": 3})
+
+
+def test_what_a_training_left_needs_no_filter_code(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("train_data: {target_filter: 'nowhere:f'}\n")
+    with pytest.raises(ConfigError, match="nowhere"):
+        load_config(tmp_path / "config.yaml")
+    assert load_stored(tmp_path / "config.yaml").target_filter == "nowhere:f"

@@ -5,7 +5,7 @@ import torch
 from onnx import TensorProto, helper
 from PIL import Image
 
-from clapp.config import load_config
+from clapp.config import Layer, compose
 from clapp.errors import UserError
 from clapp.infer import infer
 from clapp.model import build_model
@@ -15,7 +15,7 @@ from clapp.trialfiles import save_config, save_weights
 
 
 def save_model(folder, weights=None, **model):
-    config = load_config({"model": model})
+    config = compose([Layer("test", {"model": model})], stored=True)
     torch.manual_seed(0)
     net = build_model(config.model).eval()
     if weights is not None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from clapp.bench import reference
 from clapp.config import Config
 from clapp.errors import ClappError, UserError
-from clapp.files import PACKAGE, dump_yaml, write_text
+from clapp.files import PACKAGE, write_text
+from clapp.strict_yaml import dump_yaml
 from clapp.study.draw import known, within_limits
 from clapp.study.plan import Plan, make_plan, plan_from
 

@@ -1,11 +1,13 @@
-"""A pydantic error as one line: file, dotted path, value, what is allowed, the nearest key."""
+"""A pydantic error as one line: file, dotted path, value, what is allowed, the key meant."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+
+from clapp.files import shown
+from clapp.suggest import hint
 
 _BOUNDS = {
     "greater_than": ("gt", "greater than"),
@@ -13,6 +15,8 @@ _BOUNDS = {
     "less_than": ("lt", "less than"),
     "less_than_equal": ("le", "at most"),
 }
+MOST = 5
+"""Errors that are written out; of more only the keys."""
 _KINDS = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -31,23 +35,28 @@ _KINDS = {
 def explain(
     error: ValidationError, model: type[BaseModel], layers: Iterable[tuple[str, Mapping[str, Any]]]
 ) -> str:
-    """One line for a `ValidationError` of `model`.
+    """One line for a `ValidationError` of `model`, with everything that is wrong.
 
     Args:
         layers: (origin, mapping) pairs, lowest first; the last one that holds the key is blamed.
     """
-    problems = error.errors(include_url=False)
-    # An unknown key is usually the cause of whatever else is wrong.
-    unknown = [p for p in problems if p["type"] == "extra_forbidden"]
-    first = (unknown or problems)[0]
-    keys = _keys(first, model)
-    same_place = [p for p in problems if _keys(p, model) == keys]
-    others = len({_keys(p, model) for p in problems}) - 1
-    path = ".".join(map(str, keys))
-    text = _describe(first, same_place, model, keys)
-    where = _origin(keys, list(layers))
-    more = f" (and {others} more)" if others else ""
-    return f"{where}: {path}: {text}{more}" if path else f"{where}: {text}{more}"
+    stack = list(layers)
+    places: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
+    for problem in error.errors(include_url=False):
+        places.setdefault(_keys(problem, model), []).append(problem)
+    # A misspelt key is often what another one is missing for, so it comes first.
+    order = sorted(places, key=lambda keys: places[keys][0]["type"] != "extra_forbidden")
+    texts = []
+    origin = None
+    for keys in order[:MOST]:
+        path, where = ".".join(map(str, keys)), _origin(keys, stack)
+        text = _describe(places[keys], model, keys)
+        located = f"{path}: {text}" if path else text
+        texts.append(located if where == origin else f"{where}: {located}")
+        origin = where
+    if order[MOST:]:
+        texts.append(", ".join(".".join(map(str, keys)) for keys in order[MOST:]))
+    return "; also ".join(texts)
 
 
 def _keys(problem: ErrorDetails, model: type[BaseModel]) -> tuple[str | int, ...]:
@@ -72,24 +81,17 @@ def _section(annotation: Any) -> type[BaseModel] | None:
 
 
 def _describe(
-    problem: ErrorDetails,
-    same_place: Sequence[ErrorDetails],
-    model: type[BaseModel],
-    keys: tuple[str | int, ...],
+    problems: Sequence[ErrorDetails], model: type[BaseModel], keys: tuple[str | int, ...]
 ) -> str:
+    problem = problems[0]
     if problem["type"] == "extra_forbidden":
         return f"unknown key; {_known(model, keys)}"
     if problem["type"] == "missing":
         return "this key is required"
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
-    allowed = " or ".join(dict.fromkeys(_allowed(p) for p in same_place))
-    return f"{_shown(problem['input'])} is not allowed; allowed: {allowed}"
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    allowed = " or ".join(dict.fromkeys(_allowed(p) for p in problems))
+    return f"{shown(problem['input'])} is not allowed; {_meant(problem)}allowed: {allowed}"
 
 
 def _known(model: type[BaseModel], keys: tuple[str | int, ...]) -> str:
@@ -98,8 +100,17 @@ def _known(model: type[BaseModel], keys: tuple[str | int, ...]) -> str:
         field = owner.model_fields.get(str(key)) if owner else None
         owner = _section(field.annotation) if field else None
     known = list(owner.model_fields) if owner else []
-    nearest = get_close_matches(str(keys[-1]), known, n=1)
-    return (f"did you mean {nearest[0]}? " if nearest else "") + f"known: {', '.join(known)}"
+    return f"{hint(str(keys[-1]), known, _all_keys(model))}known: {', '.join(known)}"
+
+
+def _all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every dotted key of a model and its sections."""
+    keys = []
+    for name, field in model.model_fields.items():
+        section = _section(field.annotation)
+        keys.append(f"{prefix}{name}")
+        keys += _all_keys(section, f"{prefix}{name}.") if section else []
+    return keys
 
 
 def _allowed(problem: ErrorDetails) -> str:
@@ -109,9 +120,15 @@ def _allowed(problem: ErrorDetails) -> str:
         return f"{words} {context[key]}"
     if kind == "literal_error":
         return str(context["expected"]).replace("'", "")
-    if kind == "string_pattern_mismatch":
-        return f"text that matches {context['pattern']}"
     return _KINDS.get(kind, str(problem["msg"]))
+
+
+def _meant(problem: ErrorDetails) -> str:
+    """Of a value that is one of a few words."""
+    if problem["type"] != "literal_error" or not isinstance(problem["input"], str):
+        return ""
+    words = str(problem["ctx"]["expected"]).replace(" or ", ", ").replace("'", "").split(", ")
+    return hint(problem["input"], words)
 
 
 def _origin(keys: tuple[str | int, ...], layers: list[tuple[str, Mapping[str, Any]]]) -> str:

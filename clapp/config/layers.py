@@ -13,11 +13,14 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from clapp.config.explain import explain
-from clapp.config.schema import Config, ModelConfig
+from clapp.config.schema import STORED, Config, ModelConfig
 from clapp.errors import ConfigError
-from clapp.files import parse_yaml, read_mapping
+from clapp.files import read_mapping, shown
+from clapp.strict_yaml import ends_in_comment, parse_yaml
 
 M = TypeVar("M", bound=BaseModel)
+DEEPEST = 8
+"""Sections inside each other; a configuration has two, and the settings of a filter."""
 DEFAULTS = "clapp/config/default.yaml"
 """What an error calls the packaged defaults."""
 
@@ -62,20 +65,74 @@ def override_layer(text: str) -> Layer:
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {text}: key=value is expected")
-    return Layer(f"--set {text}", nest({key: parse_yaml(value, f"--set {text}")}))
+    origin = f"--set {text}"
+    parsed = parse_yaml(value, origin)
+    if ends_in_comment(value):
+        if not (parsed is None or isinstance(parsed, str)):
+            raise ConfigError(f"{origin}: a comment is not allowed here")
+        parsed = value.strip()  # such as the path of a folder called `set #2`
+    return Layer(origin, nest({key: parsed}, origin))
 
 
-def compose(layers: Iterable[Layer]) -> Config:
+def load_stored(path: Path) -> Config:
+    """The configuration that a training left, also where its filter's own code is missing.
+
+    Raises:
+        UserError: the file cannot be read.
+        ConfigError: see `load_config`.
+    """
+    return compose([Layer(str(path), read_mapping(path))], stored=True)
+
+
+def compose(layers: Iterable[Layer], stored: bool = False) -> Config:
     """Lay `layers` over the packaged defaults, in order, and validate the result.
+
+    Args:
+        stored: the values are those of a training that took place, see `load_stored`.
 
     Raises:
         ConfigError: names the last layer that touches the key at fault.
     """
-    layers = [Layer(DEFAULTS, defaults()), *layers]
-    merged: dict[str, Any] = {}
-    for layer in layers:
+    written = list(layers)
+    merged = defaults()
+    for layer in written:
         merged = merge(merged, layer.values)
-    return validate(Config, merged, layers)
+    merged = dict(merged)  # the defaults are shared
+    _fit_defaults(merged, written)
+    return validate(Config, merged, [Layer(DEFAULTS, defaults()), *written], {STORED: stored})
+
+
+FITTED = {
+    "train.min_iterations": ("train.max_iterations", 1),
+    "train.min_lr": ("train.learning_rate", 0),
+    "train_data.min_buffer": ("train_data.max_buffer", 1),
+    "valid_data.min_buffer": ("valid_data.max_buffer", 1),
+    "train_data.crop_size": ("train_data.resize_base", 8),
+    "valid_data.crop_size": ("valid_data.resize_base", 8),
+}
+"""Keys whose default follows another key downwards, to no less than the number beside it.
+
+Who lowers `max_iterations` need not write `min_iterations` too.
+"""
+
+
+def _fit_defaults(merged: dict[str, Any], written: list[Layer]) -> None:
+    """Lower the defaults of `FITTED` where needed, but nothing that somebody wrote."""
+    for key, (bound, least) in FITTED.items():
+        (section, lower), upper = key.split("."), bound.rpartition(".")[2]
+        values = merged.get(section)
+        if not isinstance(values, dict) or any(_writes(layer, section, lower) for layer in written):
+            continue
+        most = values.get(upper)
+        if isinstance(most, bool) or not isinstance(most, int | float):
+            continue
+        if least <= most < values[lower]:
+            merged[section] = {**values, lower: most}
+
+
+def _writes(layer: Layer, section: str, key: str) -> bool:
+    values = layer.values.get(section)
+    return isinstance(values, Mapping) and key in values
 
 
 def model_config(values: Mapping[str, Any]) -> ModelConfig:
@@ -88,14 +145,19 @@ def model_config(values: Mapping[str, Any]) -> ModelConfig:
     return validate(ModelConfig, merge(defaults()["model"], values), layers)
 
 
-def validate(model: type[M], values: Mapping[str, Any], layers: Iterable[Layer]) -> M:
+def validate(
+    model: type[M],
+    values: Mapping[str, Any],
+    layers: Iterable[Layer],
+    context: Mapping[str, Any] | None = None,
+) -> M:
     """`values` as `model`; its first error is reported with the layer it came from.
 
     Raises:
         ConfigError: see `compose`.
     """
     try:
-        return model.model_validate(values)
+        return model.model_validate(values, context=context)
     except ValidationError as error:
         raise ConfigError(explain(error, model, layers)) from error
 
@@ -110,6 +172,8 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`over` laid over `base`: sections are merged key by key, everything else is replaced."""
     merged = dict(base)
     for key, value in over.items():
+        if not isinstance(key, str):
+            raise ConfigError(f"the key {shown(key)} is not text")
         below = merged.get(key)
         # A filter given inline is one value; merging two of them would mix two filters.
         if isinstance(below, Mapping) and isinstance(value, Mapping) and key != "target_filter":
@@ -119,16 +183,25 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys as nested sections: {"a.b": 1} -> {"a": {"b": 1}}."""
+def nest(flat: Mapping[str, Any], origin: str = "") -> dict[str, Any]:
+    """Dotted keys as nested sections: {"a.b": 1} -> {"a": {"b": 1}}; `origin` begins an error.
+
+    Raises:
+        ConfigError: a key is both a value and a section, or deeper than any section lies.
+    """
     nested: dict[str, Any] = {}
+    start = f"{origin}: " if origin else ""
     for key, value in flat.items():
         *sections, last = key.split(".")
+        if len(sections) > DEEPEST:
+            raise ConfigError(f"{start}{key[:40]}...: no such key; sections lie at most two deep")
         place = nested
         for section in sections:
-            if not isinstance(place.get(section), dict):
-                place[section] = {}
-            place = place[section]
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"{start}{key}: {section} is a value too; write it once")
+        if last in place:
+            raise ConfigError(f"{start}{key}: this key is written twice")
         place[last] = value
     return nested
 

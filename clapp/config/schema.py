@@ -3,6 +3,7 @@
 Default values live in `default.yaml`, which explains every key.
 """
 
+import re
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import (
@@ -10,12 +11,14 @@ from pydantic import (
     ConfigDict,
     Field,
     PositiveFloat,
-    PositiveInt,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from clapp.config.choices import one_of
 from clapp.errors import ConfigError
+from clapp.losses import known_losses
 
 Activation = Literal[
     "relu",
@@ -31,6 +34,17 @@ Activation = Literal[
 ]
 FilterSpec = str | dict[str, Any]
 NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+"""A number of things; NumPy, torch and databases hold it in 32 or 64 bits."""
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Side = Annotated[int, Field(ge=8, le=2**15)]
+"""Of a picture, in pixels; OpenCV ends at 2^15."""
+STORED = "stored"
+"""Key of the validation context that says: what a training left, so whatever it holds was possible.
+
+Its filter may be a function that is not on this machine.
+"""
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 
 
 class Section(BaseModel):
@@ -44,23 +58,23 @@ class DataConfig(Section):
 
     name: Annotated[str, Field(min_length=1)]
     split: Annotated[str, Field(min_length=1)]
-    min_buffer: PositiveInt
-    max_buffer: PositiveInt
-    resize_base: PositiveInt
+    min_buffer: Count
+    max_buffer: Count
+    resize_base: Side
     buffer_delay: NonNegative | None
-    crop_size: Annotated[int, Field(ge=8)]
+    crop_size: Side
     image_key: str
     target_filter: FilterSpec | None
     subset: str | None
     streaming: bool
     token: str | None
-    shuffle_buffer: PositiveInt
-    seed: Annotated[int, Field(ge=0)]
+    shuffle_buffer: Count
+    seed: Seed
 
     @field_validator("target_filter")
     @classmethod
-    def _known_filter(cls, value: FilterSpec | None) -> FilterSpec | None:
-        if value is not None:
+    def _known_filter(cls, value: FilterSpec | None, info: ValidationInfo) -> FilterSpec | None:
+        if value is not None and not (info.context or {}).get(STORED):
             from clapp.filters import resolve  # cv2 is not needed to print --help
 
             try:
@@ -83,7 +97,7 @@ class DataConfig(Section):
 class ValidConfig(DataConfig):
     """The fixed validation set."""
 
-    num_images: PositiveInt
+    num_images: Count
 
 
 class ModelConfig(Section):
@@ -141,26 +155,37 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """How a network is trained. Times in seconds, lengths in optimiser steps."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
-    batch_size: PositiveInt
+    device: str
+    batch_size: Count
     num_workers: Annotated[int, Field(ge=0, le=64)]
-    min_iterations: Annotated[int, Field(ge=0)]
-    max_iterations: PositiveInt
+    min_iterations: Annotated[int, Field(ge=0, lt=2**31)]
+    max_iterations: Count
     stop_l2_loss: NonNegative | None
     stop_loss_ema: Annotated[float, Field(ge=0, lt=1)]
     learning_rate: PositiveFloat
     output_dir: str
-    output_log_interval: PositiveInt
-    validation_interval: PositiveInt
-    validation_images: PositiveInt | None
+    output_log_interval: Count
+    validation_interval: Count
+    validation_images: Count | None
     min_lr: NonNegative
-    lr_cycle: PositiveInt
-    loss_type: Literal["l1", "l2", "lc", "all"]
-    patience: PositiveInt | None
+    lr_cycle: Count
+    loss_type: Annotated[str, one_of(known_losses)]
+    patience: Count | None
     max_seconds: PositiveFloat | None
-    seed: Annotated[int, Field(ge=0)]
-    batch_seed: Annotated[int, Field(ge=0)] | None
+    seed: Seed
+    batch_seed: Seed | None
     precision: Literal["float32", "bf16"]
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not _DEVICE.fullmatch(value):
+            hint = "did you mean cuda? " if value.lower() in ("gpu", "nvidia") else ""
+            raise ValueError(
+                f"{value!r} is not allowed; {hint}allowed: auto, cpu, mps, cuda, or cuda:N "
+                "for GPU number N"
+            )
+        return value
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -176,9 +201,9 @@ class TrainConfig(Section):
 class Config(Section):
     """Everything one training depends on."""
 
-    num_runs: PositiveInt
+    num_runs: Count
     num_resolutions: Annotated[int, Field(ge=1, le=8)]
-    num_parallel_runs: PositiveInt
+    num_parallel_runs: Count
     experiment_name: str | None
     train_data: DataConfig
     valid_data: ValidConfig
@@ -193,6 +218,16 @@ class Config(Section):
     def target_filter(self) -> FilterSpec:
         """The filter the network learns."""
         return cast(FilterSpec, self.train_data.target_filter)  # _consistent refuses null
+
+    @model_validator(mode="after")
+    def _trainable(self, info: ValidationInfo) -> Self:
+        channels = (self.model.input_channels, self.model.output_channels)
+        if channels != (3, 1) and not (info.context or {}).get(STORED):
+            raise ValueError(
+                f"model.input_channels {channels[0]} and model.output_channels {channels[1]}: "
+                "filters turn 3 channels into 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -6,9 +6,9 @@ from typing import Any
 
 from clapp.config import flatten, nest
 from clapp.errors import UserError
-from clapp.files import dump_yaml
 from clapp.report import words
 from clapp.report.data import StudyData
+from clapp.strict_yaml import dump_yaml
 from clapp.study.keep import trial_folder
 from clapp.trialfiles import read_result
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from clapp.errors import ConfigError
-from clapp.files import dump_yaml
 from clapp.front import Candidate, beats
 from clapp.report import facts, words
 from clapp.report.classical import classical
@@ -14,6 +13,7 @@ from clapp.report.figures import decisions, fronts, search, space
 from clapp.report.figures.style import TITLES, Figure
 from clapp.report.pictures import Picture, Pictures
 from clapp.report.trials import Trial
+from clapp.strict_yaml import dump_yaml
 from clapp.words import in_words
 
 

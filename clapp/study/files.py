@@ -1,30 +1,30 @@
 """Study files: what a user writes to describe a search, and where such files are found."""
 
 import re
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
     Field,
-    NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     field_validator,
 )
 
-from clapp.config import Layer, Section, merge, validate
+from clapp.config import Count, Layer, Section, Seed, merge, one_of, validate
 from clapp.errors import UserError
-from clapp.files import data_dir, read_mapping
+from clapp.files import data_dir, read_mapping, shown
 from clapp.study import pruners
 from clapp.study.sampler import known_samplers
+from clapp.suggest import hint
 
 Objective = Literal["loss", "params", "flops", "latency", "memory"]
 
+LONGEST = 36500 * 86400.0
+"""Seconds in a duration: a century."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+|\d+(?:\.\d+)?")
-_PART = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+|\d+(?:\.\d+)?", re.ASCII)
+_PART = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)", re.ASCII)
 
 
 def seconds(value: Any) -> float:
@@ -33,16 +33,17 @@ def seconds(value: Any) -> float:
     Raises:
         ValueError: not a duration, or not above zero.
     """
-    total = 0.0
+    total: float = 0
     if isinstance(value, int | float) and not isinstance(value, bool):
-        total = float(value)
+        total = value
     elif isinstance(value, str) and _DURATION.fullmatch(value):
         total = sum(float(number) * _UNITS[unit or "s"] for number, unit in _PART.findall(value))
-    if not 0 < total < float("inf"):
+    if not 0 < total <= LONGEST:
         raise ValueError(
-            f"{value!r} is not a duration; allowed: seconds above zero, or 90s, 30m, 1h30m"
+            f"{shown(value)} is not a duration; allowed: seconds above zero, or 90s, 30m, 1h30m, "
+            "up to 36500d"
         )
-    return total
+    return float(total)
 
 
 def _reference() -> dict[str, dict[str, Any]]:
@@ -52,7 +53,7 @@ def _reference() -> dict[str, dict[str, Any]]:
 class Budget(Section):
     """When a study is finished: totals over all runs of it."""
 
-    trials: PositiveInt = 60
+    trials: Count = 60
     """Trained trials, to the end or stopped early; skipped and failed ones do not count."""
     timeout: Annotated[float, BeforeValidator(seconds)] | None = None
     """Time in which the study was being worked on; null: no limit."""
@@ -84,15 +85,15 @@ class StudyFile(Section):
         default_factory=lambda: list[Objective](("loss", "params", "flops"))
     )
     limits: Limits = Limits()
-    sampler: str = "ours"
+    sampler: Annotated[str, one_of(known_samplers)] = "ours"
     pruner: Annotated[pruners.AnyPruner, BeforeValidator(pruners.parse)] = pruners.Front()
     """Its name, or a mapping of `name` and settings."""
     budget: Budget = Budget()
-    max_retry: NonNegativeInt = 2
+    max_retry: Annotated[int, Field(ge=0, lt=2**31)] = 2
     """How often a configuration is tried again after its worker was killed."""
     baselines: dict[str, dict[str, Any]] = Field(default_factory=_reference)
     """Named configurations tried first, each laid over `config`."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
     @field_validator("objectives")
     @classmethod
@@ -113,14 +114,6 @@ class StudyFile(Section):
                 )
         return value
 
-    @field_validator("sampler")
-    @classmethod
-    def _known_sampler(cls, value: str) -> str:
-        if value not in known_samplers():
-            allowed = ", ".join(known_samplers())
-            raise ValueError(f"{value!r} is not allowed; allowed: {allowed}")
-        return value
-
 
 def find_file(name_or_path: str, folder: str, kind: str) -> Path:
     """The YAML file of a study or search space: a path, or a name in ./FOLDER or the package's.
@@ -138,9 +131,9 @@ def find_file(name_or_path: str, folder: str, kind: str) -> Path:
         if (place / f"{name_or_path}.yaml").is_file():
             return place / f"{name_or_path}.yaml"
     known = sorted({path.stem for place in folders for path in place.glob("*.yaml")})
-    nearest = get_close_matches(name_or_path, known, n=1)
-    hint = f"did you mean {nearest[0]}? " if nearest else ""
-    raise UserError(f"no {kind} named {name_or_path!r}; {hint}known: {', '.join(known)}")
+    raise UserError(
+        f"no {kind} named {name_or_path!r}; {hint(name_or_path, known)}known: {', '.join(known)}"
+    )
 
 
 def find_study(name_or_path: str) -> Path:

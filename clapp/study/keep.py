@@ -10,8 +10,8 @@ from optuna.trial import Trial
 
 from clapp.config import Config, nest
 from clapp.errors import one_line
-from clapp.files import dump_yaml
 from clapp.progress import tell
+from clapp.strict_yaml import dump_yaml
 from clapp.study.batching import set_study_system_attrs
 from clapp.study.dashboard_format import (
     artifact_path,

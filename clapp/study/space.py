@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -10,9 +9,10 @@ from pydantic import create_model
 
 from clapp.config import Layer, Section, compose, defaults, flatten, nest, validate
 from clapp.errors import ConfigError
-from clapp.files import read_mapping
+from clapp.files import read_mapping, shown
 from clapp.study.files import find_file
 from clapp.study.parameters import KINDS, Parameter, Scalar, Suggests
+from clapp.suggest import hint, meant
 
 RESERVED = {
     "train.stop_l2_loss": "a search never stops at success: every good network would tie there",
@@ -87,9 +87,9 @@ def _parse(origin: str, raw: dict[str, Any]) -> dict[str, Parameter]:
         if reason:
             raise ConfigError(f"{origin}: {key}: cannot be searched: {reason}")
         if key not in searchable:
-            nearest = get_close_matches(str(key), searchable, n=1)
-            hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(searchable)}"
-            raise ConfigError(f"{origin}: {key}: no such configuration key; {hint}")
+            found = meant(str(key), searchable)
+            advice = f"did you mean {found}?" if found else f"known: {', '.join(searchable)}"
+            raise ConfigError(f"{origin}: {key}: no such configuration key; {advice}")
         _check_kind(origin, key, entry)
     # One model with a field a key: its errors then carry the whole dotted path.
     fields: dict[str, Any] = {key: (KINDS[entry["type"]], ...) for key, entry in raw.items()}
@@ -110,12 +110,15 @@ def refusal(key: str) -> str | None:
 def _check_kind(origin: str, key: str, entry: Any) -> None:
     kinds = ", ".join(KINDS)
     if not isinstance(entry, dict):
-        raise ConfigError(f"{origin}: {key}: {entry!r} is not allowed; allowed: a mapping of keys")
+        raise ConfigError(
+            f"{origin}: {key}: {shown(entry)} is not allowed; allowed: a mapping of keys"
+        )
     if "type" not in entry:
         raise ConfigError(f"{origin}: {key}.type: this key is required; allowed: {kinds}")
     if not isinstance(entry["type"], str) or entry["type"] not in KINDS:
         raise ConfigError(
-            f"{origin}: {key}.type: {entry['type']!r} is not allowed; allowed: {kinds}"
+            f"{origin}: {key}.type: {shown(entry['type'])} is not allowed; "
+            f"{hint(str(entry['type']), KINDS)}allowed: {kinds}"
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from clapp.files import dump_yaml
+from clapp.strict_yaml import dump_yaml
 
 
 class EventFiles:

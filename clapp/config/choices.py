@@ -1,0 +1,25 @@
+"""Fields whose values are the names in a registry, which is asked when a value is checked."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pydantic import AfterValidator
+
+from clapp.suggest import hint
+
+
+def one_of(names: Callable[[], Iterable[str]]) -> AfterValidator:
+    """A validator that takes only the names that `names()` lists by then.
+
+    What is registered after this module was imported counts too.
+    """
+
+    def check(value: Any) -> Any:
+        known = list(names())
+        if value not in known:
+            raise ValueError(
+                f"{value!r} is not allowed; {hint(str(value), known)}allowed: {', '.join(known)}"
+            )
+        return value
+
+    return AfterValidator(check)
