@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from clapp.config import ModelConfig, model_config
+from clapp.config import BlockShape, ModelConfig, model_config
 from clapp.model import build_model
 
 SIDE = 224
@@ -51,33 +51,41 @@ def cost(config: ModelConfig | Mapping[str, Any]) -> Cost:
 
 @lru_cache(maxsize=65536)
 def _cost(config: ModelConfig) -> Cost:
-    stem, width = config.stem_channels, config.capacity
-    first, last = config.input_channels * stem, width * config.output_channels  # weights of 1x1
-    entries = [stem] if config.shared_weights else [stem] + [width] * (config.num_layers - 1)
-    weights = sum(_block_weights(config, channels) for channels in entries)
-    others = sum(_block_others(config, channels) for channels in entries)
-    params = first + stem + weights + others + last + config.output_channels
-
-    side = SIDE // config.downsample
-    # Convolved first and padded after, a picture has fewer pixels where the work is done.
-    inner = side - (config.kernel_size - 1 if config.padding == "zero_after" else 0)
+    stem, last = config.stem_channels, config.blocks[-1].width
+    outputs, bias = config.output_channels, config.bias
+    blocks = config.blocks[:1] if config.shared_weights else config.blocks
     repeats = config.num_layers if config.shared_weights else 1
-    return Cost(params, 2 * ((first + last) * side**2 + weights * inner**2 * repeats))
+    side = SIDE // config.downsample
+
+    first = config.input_channels * stem if config.stem != 0 else 0  # weights of the 1x1
+    end = last * outputs if config.head == "conv" else 0
+    params = first + end
+    if bias:
+        params += stem * (config.stem != 0) + outputs * (config.head == "conv")
+    work = (first + end) * side**2
+    for block in blocks:
+        weights = _block_weights(block)
+        params += weights + _block_others(block, bias)
+        # Convolved first and padded after, a picture has fewer pixels where the work is done.
+        less = [2 * pixels if config.padding == "zero_after" else 0 for pixels in block.border]
+        work += weights * (side - less[0]) * (side - less[1]) * repeats
+    return Cost(params, 2 * work)
 
 
-def _block_weights(config: ModelConfig, channels: int) -> int:
+def _block_weights(block: BlockShape) -> int:
     """Weights of the convolutions of a block, each one multiply-add an output pixel."""
-    area, width = config.kernel_size**2, config.capacity
-    return channels * (area + width) if config.separable else channels * width * area
+    area, channels, width = block.kernel[0] * block.kernel[1], block.channels, block.width
+    if block.separable:
+        return channels * (area + width)
+    return width * area if block.depthwise else channels * width * area
 
 
-def _block_others(config: ModelConfig, channels: int) -> int:
+def _block_others(block: BlockShape, bias: bool) -> int:
     """Biases, normalisation and the scales of ReZero and ReSkip."""
-    width = config.capacity
-    normed = channels if config.flip_conv_norm else width
-    norm = 2 * normed if config.norm == "group" else 0
-    scales = config.rezero + config.reskip if channels == width else 0
-    return width + norm + width * scales
+    normed = block.channels if block.norm_first else block.width
+    norm = 2 * normed if block.norm == "group" else 0
+    scales = block.rezero + block.reskip if block.channels == block.width else 0
+    return block.width * bias + norm + block.width * scales
 
 
 def measure(config: ModelConfig | Mapping[str, Any]) -> Measured:

@@ -14,15 +14,33 @@ of 1 lets a chain of squares explode, and trained worse). Without it a rectifier
 negative values and never learn.
 """
 
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from clapp.model import FilterNet
+from clapp.config import ModelConfig
+
+
+class Network(Protocol):
+    """What first weights are given to."""
+
+    config: ModelConfig
+    prep: nn.Module
+    main: nn.ModuleList
+    post: nn.Module
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the head sees of pictures (B, C, H, W)."""
+        ...
+
+    def apply(self, function: Callable[[nn.Module], None]) -> object:
+        """Call `function` with every module inside."""
+        ...
+
 
 _PICTURES, _SIDE, _CONTRAST = 8, 32, 2.0
 _NEGATIVE = 0.02  # share of the output's values that start below zero where it must not be dead
@@ -33,11 +51,12 @@ _SCALES = (1, 1, 2, 2, 4, 4, 8, 8)
 
 
 @torch.no_grad()
-def initialise(net: "FilterNet") -> None:
+def initialise(net: Network) -> None:
     """Give a newly constructed network its first weights."""
     noise = smooth_noise(net.config.input_channels)
     for scale in _SCALES:
-        net.prep.weight[0].abs_()
+        if isinstance(net.prep, nn.Conv2d):
+            net.prep.weight[0].abs_()
         net.main.apply(_without_mean)
         for layer in (net.prep, *net.main):
             _standardise(layer, scale)
@@ -46,7 +65,7 @@ def initialise(net: "FilterNet") -> None:
         if features.std() > _ALIVE:
             break
         net.apply(_draw_again)
-    if net.config.output_activation != "none":
+    if net.config.output_activation != "none" and isinstance(net.post, nn.Conv2d):
         _wake(net.post, features)
 
 
@@ -62,16 +81,21 @@ def _without_mean(module: nn.Module) -> None:
 
 def _standardise(layer: nn.Module, scale: float) -> None:
     """Let the next forward pass give the last convolution of `layer` outputs in [-scale, scale]."""
-    convolution = [m for m in layer.modules() if isinstance(m, nn.Conv2d)][-1]
+    convolutions = [m for m in layer.modules() if isinstance(m, nn.Conv2d)]
+    if not convolutions:
+        return
+    convolution = convolutions[-1]
 
     def rescale(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
         hook.remove()
         mean = output.mean((0, 2, 3))
+        if convolution.bias is None:
+            mean = torch.zeros_like(mean)
         centred = output - mean.view(1, -1, 1, 1)
         factor = scale / centred.abs().amax((0, 2, 3)).clamp_min(1e-6)
         convolution.weight.mul_(factor.view(-1, 1, 1, 1))
-        assert convolution.bias is not None  # only depthwise convolutions have none
-        convolution.bias.sub_(mean).mul_(factor)
+        if convolution.bias is not None:
+            convolution.bias.sub_(mean).mul_(factor)
         return centred * factor.view(1, -1, 1, 1)
 
     hook = convolution.register_forward_hook(rescale)
@@ -86,8 +110,8 @@ def _wake(post: nn.Conv2d, features: Tensor) -> None:
     tail = values.mean(1) - values.median(1).values
     sign = torch.where(tail < 0, -1.0, 1.0)
     post.weight.mul_(sign.view(-1, 1, 1, 1))
-    assert post.bias is not None
-    post.bias.mul_(sign).sub_(torch.quantile(values * sign.view(-1, 1), _NEGATIVE, dim=1))
+    if post.bias is not None:
+        post.bias.mul_(sign).sub_(torch.quantile(values * sign.view(-1, 1), _NEGATIVE, dim=1))
 
 
 @cache

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clapp.activations import ACTIVATIONS
-from clapp.config import ModelConfig, model_config
+from clapp.activations import ACTIVATIONS, WINDOWS
+from clapp.config import BlockShape, ModelConfig, model_config
 from clapp.convolution import Conv2d
 from clapp.initialise import initialise
 
@@ -24,19 +24,19 @@ class Block(nn.Module):
     A block that changes the number of channels has no skip.
     """
 
-    def __init__(self, config: ModelConfig, channels: int, copies: int) -> None:
+    def __init__(self, shape: BlockShape, padding: str, bias: bool) -> None:
         super().__init__()
-        width = config.capacity
-        self.norm_first = config.flip_conv_norm
-        self.activation = ACTIVATIONS[config.activation]
-        self.conv = nn.Sequential(*_convolution(config, channels, copies))
-        self.norm = _norm(config, channels if self.norm_first else width, copies)
-        self.skip = channels == width and (config.rezero or config.reskip)
-        self.alfa = _scale(copies * width, 1.0) if self.skip and config.rezero else None
-        self.beta = _scale(copies * width, 0.0) if self.skip and config.reskip else None
+        width = shape.width
+        self.norm_first = shape.norm_first
+        self.activation = ACTIVATIONS[shape.activation]
+        self.conv = nn.Sequential(*_convolution(shape, padding, bias))
+        self.norm = _norm(shape)
+        self.skip = shape.has_skip
+        self.alfa = _scale(width, 1.0) if self.skip and shape.rezero else None
+        self.beta = _scale(width, 0.0) if self.skip and shape.reskip else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, H, W) to (B, capacity, H, W)."""
+        """(B, channels, H, W) to (B, width, H, W)."""
         y = self.conv(self.norm(x)) if self.norm_first else self.norm(self.conv(x))
         y = self.activation(y)
         if not self.skip:
@@ -46,32 +46,49 @@ class Block(nn.Module):
         return y + (x if self.beta is None else self.beta * x)
 
 
+class ChannelSum(nn.Module):
+    """The sum of the channels, in as many equal groups as there are outputs; no parameters."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, outputs, H, W)."""
+        size = x.shape[1] // self.outputs
+        parts = [
+            torch.sum(x[:, start : start + size], 1, keepdim=True)
+            for start in range(0, x.shape[1], size)
+        ]
+        return parts[0] if self.outputs == 1 else torch.cat(parts, 1)
+
+
 class FilterNet(nn.Module):
-    """1x1 convolution, `num_layers` blocks, 1x1 convolution; the picture's size is kept.
+    """1x1 convolution, blocks, 1x1 convolution or sum; the picture's size is kept.
 
     Attributes:
         config: the architecture.
-        copies: networks side by side that see the same picture and nothing of each other; their
-            outputs are the channels of the result, and their parameters lie one after another.
         min_size: the smallest height and width in pixels the network accepts.
     """
 
-    def __init__(self, config: ModelConfig, copies: int = 1) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config, self.copies = config, copies
+        self.config = config
         self.min_size = min_size(config)
-        stem, capacity, layers = config.stem_channels, config.capacity, config.num_layers
-        self.prep = Conv2d(config.input_channels, copies * stem, 1)
-        inner = 0 if config.shared_weights else layers - 1
-        self.main = nn.ModuleList(
-            [Block(config, stem, copies), *(Block(config, capacity, copies) for _ in range(inner))]
-        )
-        self.post = Conv2d(copies * capacity, copies * config.output_channels, 1, groups=copies)
-        if not self.post.weight.is_meta:
+        stem, last, bias = config.stem_channels, config.blocks[-1].width, config.bias
+        self.prep: nn.Module = nn.Identity()
+        if config.stem != 0:
+            self.prep = Conv2d(config.input_channels, stem, 1, bias=bias)
+        blocks = config.blocks[:1] if config.shared_weights else config.blocks
+        self.main = nn.ModuleList(Block(shape, config.padding, bias) for shape in blocks)
+        self.post: nn.Module = ChannelSum(config.output_channels)
+        if config.head == "conv":
+            self.post = Conv2d(last, config.output_channels, 1, bias=bias)
+        if not any(p.is_meta for p in self.parameters()):
             initialise(self)
 
     def features(self, x: Tensor) -> Tensor:
-        """What the last convolution sees: (B, Cin, H, W) to (B, capacity, H', W').
+        """What the head sees: (B, Cin, H, W) to (B, width of the last block, H', W').
 
         H' and W' are H and W, or half of them, rounded up, when downsampling.
         """
@@ -96,8 +113,7 @@ class FilterNet(nn.Module):
             y = F.interpolate(y, scale_factor=2.0, mode="bilinear")[..., :height, :width]
         if self.config.output_norm == "max":
             # Magnitudes, so that a picture that is negative everywhere is not divided by nothing.
-            single = torch.unflatten(y, 1, (self.copies, -1))  # (B, copies, Cout, H, W)
-            y = (single / (single.abs().amax((2, 3, 4), keepdim=True) + MAX_EPS)).flatten(1, 2)
+            y = y / (torch.amax(torch.abs(y), (1, 2, 3), keepdim=True) + MAX_EPS)
         return y
 
 
@@ -115,36 +131,64 @@ def build_model(config: ModelConfig | Mapping[str, Any]) -> FilterNet:
 
 def min_size(config: ModelConfig) -> int:
     """The smallest height and width in pixels that the network accepts."""
-    # An unpadded convolution needs its whole kernel, a reflection one pixel more than it mirrors.
-    least = {"zero_after": config.kernel_size, "reflect": config.kernel_size // 2 + 1}
-    inside = least.get(config.padding, 1)
-    if config.norm == "group" and 1 in (config.stem_channels, config.capacity):
-        inside = max(inside, 2)  # one value alone cannot be normalised
+    inside = 1
+    for block in config.blocks:
+        border = max(block.border)
+        if config.padding == "zero_after":  # an unpadded convolution needs its whole kernel
+            inside = max(inside, 2 * border + 1)
+        elif config.padding == "reflect":  # a reflection, one pixel more than it mirrors
+            inside = max(inside, border + 1)
+        if block.norm == "group" and 1 in (block.channels, block.width):
+            inside = max(inside, 2)  # one value alone cannot be normalised
     return 2 * inside - 1 if config.downsample == 2 else inside
 
 
-def _convolution(config: ModelConfig, channels: int, copies: int) -> list[nn.Module]:
-    """The k x k convolution of a block with its padding, full or separable."""
-    size, width = config.kernel_size, copies * config.capacity
-    border, channels = size // 2, copies * channels
-    padding: dict[str, Any] = {}
-    if border and config.padding != "zero_after":
-        mode = "zeros" if config.padding == "zero" else config.padding
-        padding = {"padding": border, "padding_mode": mode}
+def receptive_field(config: ModelConfig) -> tuple[int, int]:
+    """How many pixels up and down, and left and right, an output pixel depends on.
+
+    Statistics of the whole picture, a norm or the output's maximum, are not counted: see
+    `is_local`.
+    """
+    reach = [0, 0]
+    for block in config.blocks:
+        for axis in (0, 1):
+            reach[axis] += block.border[axis] + WINDOWS.get(block.activation, 0)
+    if config.downsample == 2:
+        # A half-resolution pixel sees two; the bilinear interpolation reaches one of them further.
+        reach = [2 * (pixels + 1) + 1 for pixels in reach]
+    return reach[0], reach[1]
+
+
+def is_local(config: ModelConfig) -> bool:
+    """Whether an output pixel depends on its receptive field alone."""
+    return config.output_norm == "none" and all(b.norm == "none" for b in config.blocks)
+
+
+def _convolution(shape: BlockShape, padding: str, bias: bool) -> list[nn.Module]:
+    """The convolution of a block with its padding: full, depthwise, or separable."""
+    channels, width = shape.channels, shape.width
+    height, across = shape.border
+    how: dict[str, Any] = {"dilation": shape.dilation}
+    if max(shape.border) and padding != "zero_after":
+        mode = "zeros" if padding == "zero" else padding
+        how |= {"padding": shape.border, "padding_mode": mode}
     layers: list[nn.Module]
-    if config.separable:
+    if shape.separable:
         # The 1x1 convolution has a bias; one before it would only add to that.
-        depthwise = Conv2d(channels, channels, size, groups=channels, bias=False, **padding)
-        layers = [depthwise, Conv2d(channels, width, 1, groups=copies)]
+        first = Conv2d(channels, channels, shape.kernel, groups=channels, bias=False, **how)
+        layers = [first, Conv2d(channels, width, 1, bias=bias)]
     else:
-        layers = [Conv2d(channels, width, size, groups=copies, **padding)]
-    if border and config.padding == "zero_after":
-        layers.append(nn.ZeroPad2d(border))
+        groups = channels if shape.depthwise else 1
+        layers = [Conv2d(channels, width, shape.kernel, groups=groups, bias=bias, **how)]
+    if max(shape.border) and padding == "zero_after":
+        layers.append(nn.ZeroPad2d((across, across, height, height)))
     return layers
 
 
-def _norm(config: ModelConfig, channels: int, copies: int) -> nn.Module:
-    return nn.GroupNorm(copies, copies * channels) if config.norm == "group" else nn.Identity()
+def _norm(shape: BlockShape) -> nn.Module:
+    if shape.norm == "none":
+        return nn.Identity()
+    return nn.GroupNorm(1, shape.channels if shape.norm_first else shape.width)
 
 
 def _scale(channels: int, value: float) -> nn.Parameter:

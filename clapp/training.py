@@ -137,7 +137,7 @@ class Trainer:
         self.on_device = batched(config.target_filter) if device.type == "cuda" else None
         self.valid = validation_set(config.valid_data, config.target_filter)
         self.model = FilterNet(config.model).to(device)
-        self.widest = max(config.model.stem_channels, config.model.capacity)
+        self.widest = config.model.widest
         self.loss = loss(config.train.loss_type)
         self.optimiser = Adam(self.model.parameters())
         self.rate = 0.0

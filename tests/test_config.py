@@ -58,7 +58,10 @@ def test_scientific_notation_is_a_number(text: str) -> None:
     [
         ("model.capcity=3", "model.capcity: unknown key; did you mean capacity?"),
         ("nonsense=1", "nonsense: unknown key; known: num_runs"),
-        ("model.kernel_size=4", "model.kernel_size: 4 is not allowed; allowed: 1, 3, 5 or 7"),
+        (
+            "model.kernel_size=4",
+            "model.kernel_size: 4 is not allowed; allowed: 1, 3, 5, 7, or height x width",
+        ),
         ("model.capacity=2.5", "model.capacity: 2.5 is not allowed; allowed: a whole number"),
         ("model.capacity=0", "model.capacity: 0 is not allowed; allowed: at least 1"),
         ("model.rezero=1", "model.rezero: 1 is not allowed; allowed: true or false"),

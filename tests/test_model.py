@@ -1,7 +1,9 @@
 import random
+import re
 from pathlib import Path
 from typing import Any, get_args
 
+import cv2
 import numpy as np
 import pytest
 import skimage.data
@@ -10,8 +12,9 @@ import torch
 import clapp.config
 from clapp.activations import ACTIVATIONS
 from clapp.config import ModelConfig, model_config
+from clapp.costs import cost
 from clapp.errors import ConfigError
-from clapp.model import FilterNet, build_model
+from clapp.model import FilterNet, build_model, is_local, receptive_field
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "model_golden.npz")
 NETS: dict[str, dict[str, Any]] = {
@@ -46,25 +49,43 @@ def golden_weights(name: str) -> dict[str, torch.Tensor]:
 
 
 def random_architecture(rng: random.Random, **fixed: Any) -> ModelConfig:
+    """Any architecture that is possible; half of them differ from block to block."""
+    while True:
+        try:
+            return model_config(_drawn(rng) | fixed)
+        except ConfigError:
+            continue
+
+
+def _drawn(rng: random.Random) -> dict[str, Any]:
     shared = rng.random() < 0.3
-    values = {
-        "capacity": rng.choice([1, 2, 3, 4, 8]),
-        "num_layers": rng.choice([1, 2, 3, 4]),
-        "kernel_size": rng.choice([1, 3, 5, 7]),
-        "activation": rng.choice(list(ACTIVATIONS)),
-        "flip_conv_norm": rng.random() < 0.5,
-        "rezero": rng.random() < 0.5,
-        "reskip": rng.random() < 0.5,
-        "norm": rng.choice(["group", "none"]),
+    layers = rng.choice([1, 2, 3, 4])
+    listed = not shared and rng.random() < 0.5
+
+    def per_block(choices: list[Any]) -> Any:
+        return [rng.choice(choices) for _ in range(layers)] if listed else rng.choice(choices)
+
+    return {
+        "capacity": per_block([1, 2, 3, 4, 8]),
+        "num_layers": layers,
+        "kernel_size": per_block([1, 3, 5, 7, "1x3", "3x1", "1x5", "5x1", "3x5"]),
+        "activation": per_block(list(ACTIVATIONS)),
+        "flip_conv_norm": per_block([True, False]),
+        "rezero": per_block([True, False]),
+        "reskip": per_block([True, False]),
+        "norm": per_block(["group", "none"]),
         "padding": rng.choice(["zero_after", "zero", "reflect", "replicate"]),
-        "stem": None if shared else rng.choice([None, 1, 2]),
+        "stem": None if shared else rng.choice([None, 0, 1, 2, 3]),
+        "bias": rng.random() < 0.7,
+        "head": rng.choice(["conv", "conv", "sum"]),
         "output_activation": rng.choice(["none", "relu", "sqrt"]),
         "output_norm": rng.choice(["none", "max"]),
-        "separable": rng.random() < 0.3,
+        "separable": per_block([False, False, True]),
+        "depthwise": per_block([False, False, True]),
+        "dilation": per_block([1, 1, 2]),
         "shared_weights": shared,
         "downsample": rng.choice([1, 2]),
     }
-    return model_config(values | fixed)
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +283,9 @@ def test_no_network_starts_dead(
     for seed in range(50):
         torch.manual_seed(seed)
         rng = random.Random(f"{seed}/{activation}")
+        # Without biases, and summed up, nothing can be lifted off a rectifier's dead side.
         fixed = {"activation": activation, "output_activation": output_activation}
+        fixed |= {"bias": True, "head": "conv", "stem": rng.choice([None, 1, 2])}
         config = random_architecture(rng, **fixed)
         net = FilterNet(config)
         result = net(photographs)
@@ -274,7 +297,7 @@ def test_no_network_starts_dead(
             assert torch.isfinite(parameter.grad).all(), (name, config)
             # Normalising one channel alone undoes its scale and its offset, and kernels that start
             # without a mean do not see the offset of the first convolution.
-            alone = config.norm == "group" and 1 in (config.capacity, config.stem_channels)
+            alone = any(b.norm == "group" and 1 in (b.channels, b.width) for b in config.blocks)
             excused = alone or name == "prep.bias"
             assert excused or parameter.grad.abs().sum() > 0, (name, config)
 
@@ -304,3 +327,110 @@ def test_initial_weights_follow_the_seed_and_nothing_else() -> None:
 def test_a_mapping_is_validated() -> None:
     with pytest.raises(ConfigError, match=r"model.*capacity"):
         build_model({"capacity": 0})
+
+
+BARE = SMALL | {"stem": 1, "bias": False, "head": "sum"}
+# What is known to be reachable for sobel_3, random2_51_15 and random_41, by their parameters.
+FORMS: list[tuple[int, dict[str, Any]]] = [
+    (59, SMALL | {"stem": 1, "kernel_size": 5, "activation": "square"}),
+    (
+        31,
+        SMALL
+        | {"stem": 1, "num_layers": 2, "kernel_size": ["1x5", "5x1"], "depthwise": [False, True]}
+        | {"activation": ["none", "square"]},
+    ),
+    (
+        23,
+        BARE
+        | {"num_layers": 2, "kernel_size": ["1x5", "5x1"], "depthwise": [False, True]}
+        | {"activation": ["none", "square"]},
+    ),
+    (
+        21,
+        BARE
+        | {"num_layers": 4, "capacity": [1, 1, 2, 2], "kernel_size": ["1x3", "3x1", "1x3", "3x1"]}
+        | {"depthwise": [False, False, False, True]},
+    ),
+    (54, BARE | {"stem": 0, "activation": "square", "padding": "zero"}),
+    (27, BARE | {"stem": 0, "capacity": 1, "padding": "zero"}),
+    (16, BARE | {"capacity": 1, "bias": True, "head": "conv"}),
+    (12, BARE | {"capacity": 1, "padding": "zero"}),
+]
+
+
+@pytest.mark.parametrize(("parameters", "values"), FORMS)
+def test_forms_known_to_be_small_can_be_written(parameters: int, values: dict[str, Any]) -> None:
+    net = build_model(values)
+    assert sum(p.numel() for p in net.parameters()) == cost(values).params == parameters
+
+
+def test_window_maximum_and_minimum_are_dilation_and_erosion() -> None:
+    picture = torch.rand(1, 1, 20, 30)
+    array = picture[0, 0].numpy()
+    square = np.ones((3, 3), np.uint8)
+    for name, function in (("max3", cv2.dilate), ("min3", cv2.erode)):
+        expected = torch.from_numpy(function(array, square))
+        torch.testing.assert_close(ACTIVATIONS[name](picture)[0, 0], expected)
+
+
+def test_equal_networks_are_equal_however_they_are_written() -> None:
+    def same(first: dict[str, Any], second: dict[str, Any]) -> bool:
+        return model_config(first).canonical() == model_config(second).canonical()
+
+    two = SMALL | {"num_layers": 2}
+    assert same(two | {"kernel_size": [3, "3x3"]}, two | {"kernel_size": 3})
+    assert same(two | {"activation": ["relu", "relu"]}, two | {"activation": "relu"})
+    assert same(two | {"stem": 3, "rezero": [True, False]}, two | {"stem": 3})
+    assert not same(two | {"rezero": [False, True]}, two)
+    assert not same(two | {"kernel_size": ["1x5", "5x1"]}, two | {"kernel_size": ["5x1", "1x5"]})
+    assert same(SMALL | {"kernel_size": 1, "dilation": 2}, SMALL | {"kernel_size": 1})
+    assert same(SMALL | {"stem": 1, "depthwise": True}, SMALL | {"stem": 1})
+    assert not same(SMALL | {"depthwise": True}, SMALL)
+    assert not same(SMALL | {"stem": 0}, SMALL | {"stem": 3})
+    assert not same(SMALL | {"head": "sum"}, SMALL)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_canonical_keeps_the_function(seed: int, photographs: torch.Tensor) -> None:
+    config = random_architecture(random.Random(f"canonical {seed}"))
+    net, other = FilterNet(config), FilterNet(config.canonical())
+    other.load_state_dict(net.state_dict())
+    torch.testing.assert_close(other(photographs), net(photographs))
+    assert config.canonical().canonical() == config.canonical()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_receptive_field_is_what_a_change_reaches(seed: int) -> None:
+    fixed = {"norm": "none", "output_norm": "none", "downsample": 1, "padding": "zero"}
+    fixed |= {"activation": "square", "output_activation": "none"}
+    config = random_architecture(random.Random(f"field {seed}"), **fixed)
+    assert is_local(config)
+    net = FilterNet(config).double()
+    for parameter in net.parameters():
+        parameter.data = torch.rand_like(parameter) + 0.1
+    picture = torch.rand(1, 3, 71, 71, dtype=torch.float64)
+    changed = picture.clone()
+    changed[..., 35, 35] += 1
+    rows, columns = ((net(changed) - net(picture))[0, 0] != 0).nonzero(as_tuple=True)
+    reach = (rows - 35).abs().max().item(), (columns - 35).abs().max().item()
+    assert reach == receptive_field(config)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"capacity": [2, 2, 2]}, "capacity lists 3 values; allowed: one value, or a list of"),
+        ({"kernel_size": "5"}, "'5' is not allowed; allowed: 1, 3, 5, 7, or height x width"),
+        ({"kernel_size": "2x3"}, "'2x3' is not allowed"),
+        ({"stem": 2, "capacity": 3, "depthwise": True}, "block 0: depthwise turns 2 channels"),
+        ({"depthwise": True, "separable": True}, "depthwise and separable exclude each other"),
+        ({"head": "sum", "capacity": 3, "output_channels": 2}, "head sum needs a last capacity"),
+        (
+            {"num_layers": 2, "shared_weights": True, "activation": ["relu", "abs"]},
+            "differs from block to block",
+        ),
+    ],
+)
+def test_impossible_architectures_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        model_config(values)

@@ -48,7 +48,14 @@ def test_differences_that_are_no_configuration():
         ({"stem": 2}, "4 blocks of 8 channels after a stem of 2"),
         ({"activation": "none"}, "no activation"),
         ({"flip_conv_norm": False}, "normalised after the convolution"),
-        ({"rezero": False, "reskip": False}, "plain skip"),
+        ({"capacity": [1, 2], "num_layers": 2}, "2 blocks of 1 then 2 channels"),
+        ({"kernel_size": ["1x5", "5x1"], "num_layers": 2}, "1x5 then 5x1"),
+        ({"kernel_size": 3, "depthwise": True}, "depthwise 3x3"),
+        ({"dilation": 2}, "3x3 dilated by 2"),
+        ({"bias": False}, "no biases"),
+        ({"stem": 0}, "4 blocks of 8 channels without a stem"),
+        ({"head": "sum"}, "channels summed"),
+        ({"activation": "max3"}, "maximum over 3x3"),
         ({"reskip": False}, "ReZero"),
         ({"padding": "replicate"}, "repeated border"),
         ({"downsample": 2}, "half resolution"),
@@ -75,3 +82,7 @@ def test_the_training():
 
 def model(**changes: object) -> ModelConfig:
     return load_config({"model": changes}).model
+
+
+def test_a_network_without_a_skip_is_not_said_to_have_one():
+    assert "skip" not in model_in_words(model(rezero=False, reskip=False)).lower()

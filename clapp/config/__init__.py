@@ -16,13 +16,14 @@ from clapp.config.layers import model_config as model_config
 from clapp.config.layers import nest as nest
 from clapp.config.layers import override_layer as override_layer
 from clapp.config.layers import validate as validate
-from clapp.config.schema import Activation as Activation
+from clapp.config.model import Activation as Activation
+from clapp.config.model import BlockShape as BlockShape
+from clapp.config.model import ModelConfig as ModelConfig
 from clapp.config.schema import Config as Config
 from clapp.config.schema import Count as Count
 from clapp.config.schema import DataConfig as DataConfig
 from clapp.config.schema import FilterSpec as FilterSpec
-from clapp.config.schema import ModelConfig as ModelConfig
-from clapp.config.schema import Section as Section
 from clapp.config.schema import Seed as Seed
 from clapp.config.schema import TrainConfig as TrainConfig
 from clapp.config.schema import ValidConfig as ValidConfig
+from clapp.config.section import Section as Section

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from clapp.config.explain import explain
-from clapp.config.schema import STORED, Config, ModelConfig
+from clapp.config.model import ModelConfig
+from clapp.config.schema import STORED, Config
 from clapp.errors import ConfigError
 from clapp.files import read_mapping, shown
 from clapp.strict_yaml import ends_in_comment, parse_yaml

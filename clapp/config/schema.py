@@ -7,8 +7,6 @@ import re
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     PositiveFloat,
     ValidationInfo,
@@ -17,23 +15,12 @@ from pydantic import (
 )
 
 from clapp.config.choices import one_of
+from clapp.config.model import ModelConfig
+from clapp.config.section import NonNegative, Section
 from clapp.errors import ConfigError
 from clapp.losses import known_losses
 
-Activation = Literal[
-    "relu",
-    "leaky_relu",
-    "squared_relu",
-    "gelu",
-    "tanh",
-    "sigmoid",
-    "swish",
-    "none",
-    "abs",
-    "square",
-]
 FilterSpec = str | dict[str, Any]
-NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 """A number of things; NumPy, torch and databases hold it in 32 or 64 bits."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -45,12 +32,6 @@ STORED = "stored"
 Its filter may be a function that is not on this machine.
 """
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
-
-
-class Section(BaseModel):
-    """A section of a file: no unknown keys, no coercion, no change after construction."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -100,58 +81,6 @@ class ValidConfig(DataConfig):
     num_images: Count
 
 
-class ModelConfig(Section):
-    """The architecture of a FilterNet; every key is explained in `default.yaml`."""
-
-    capacity: Annotated[int, Field(ge=1, le=1024)]
-    num_layers: Annotated[int, Field(ge=1, le=64)]
-    input_channels: Annotated[int, Field(ge=1, le=1024)]
-    output_channels: Annotated[int, Field(ge=1, le=1024)]
-    kernel_size: Literal[1, 3, 5, 7]
-    activation: Activation
-    flip_conv_norm: bool
-    rezero: bool
-    reskip: bool
-    norm: Literal["group", "none"]
-    padding: Literal["zero_after", "zero", "reflect", "replicate"]
-    stem: Annotated[int, Field(ge=1, le=1024)] | None
-    output_activation: Literal["none", "relu", "sqrt"]
-    output_norm: Literal["none", "max"]
-    separable: bool
-    shared_weights: bool
-    downsample: Literal[1, 2]
-
-    @property
-    def stem_channels(self) -> int:
-        """Channels after the first 1x1 convolution."""
-        return self.capacity if self.stem is None else self.stem
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if self.shared_weights and self.num_layers > 1 and self.stem_channels != self.capacity:
-            raise ValueError(
-                f"shared_weights applies one block {self.num_layers} times, so stem "
-                f"({self.stem_channels}) must equal capacity ({self.capacity}) or be null"
-            )
-        return self
-
-    def canonical(self) -> "ModelConfig":
-        """The same network with every key that has no effect on it set to one fixed value.
-
-        Two configurations describe the same function family exactly when these are equal.
-        """
-        changes: dict[str, Any] = {"stem": self.stem_channels}
-        if self.norm == "none":
-            changes["flip_conv_norm"] = True
-        if self.num_layers == 1:
-            changes["shared_weights"] = False
-            if self.stem_channels != self.capacity:  # its only block has no skip
-                changes |= {"rezero": False, "reskip": False}
-        if self.kernel_size == 1:
-            changes["padding"] = "zero"
-        return self.model_copy(update=changes)
-
-
 class TrainConfig(Section):
     """How a network is trained. Times in seconds, lengths in optimiser steps."""
 
@@ -175,6 +104,8 @@ class TrainConfig(Section):
     seed: Seed
     batch_seed: Seed | None
     precision: Literal["float32", "bf16"]
+    optimizer: Literal["auto", "adam", "lm"]
+    starts: Annotated[int, Field(ge=1, le=64)]
 
     @field_validator("device")
     @classmethod
