@@ -9,8 +9,9 @@ from optuna.exceptions import TrialPruned
 from optuna.trial import FrozenTrial, Trial
 
 from clapp.config import Config, differences, identity
-from clapp.costs import cost, measure
+from clapp.costs import cost
 from clapp.errors import ConfigError, one_line
+from clapp.measure import measure
 from clapp.provenance import provenance
 from clapp.study.artifacts import open_artifacts
 from clapp.study.failures import failed, writing_results
