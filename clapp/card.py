@@ -6,7 +6,7 @@ from typing import Any
 
 from clapp import __version__
 from clapp.config import Config, FilterSpec
-from clapp.filters import resolve
+from clapp.filters import filter_name
 from clapp.front import Candidate
 from clapp.metrics import Metrics
 from clapp.strict_yaml import dump_yaml
@@ -120,7 +120,7 @@ def write_card(config: Config, origin: Origin, figures: Figures) -> str:
     """The card as Markdown."""
     spec = config.target_filter
     return _CARD.substitute(
-        filter=f"`{resolve(spec).name}`",
+        filter=f"`{filter_name(spec)}`",
         params=f"{origin.chosen.params:,}",
         definition=_definition(spec),
         numbers="\n".join(f"| {k} | {v} |" for k, v in _numbers(config, origin, figures).items()),

@@ -167,21 +167,29 @@ def train(
         tuple[str, int] | None,
         typer.Option(metavar="STUDY N", help="Repeat trial N of a study and compare the losses."),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the model that is in the folder.")
+    ] = False,
     results: Results = RESULTS,
     storage: Storage = None,
     json: AsJson = False,
 ) -> None:
     """Train one configuration and write weights, configuration, curve and preview."""
     if trial is not None:
-        _repeat(trial, bool(config or set_), results, storage, out, json)
+        _repeat(trial, bool(config or set_), results, storage, out, overwrite, json)
         return
     with status("loading PyTorch"):
-        from clapp.config import load_config
+        from clapp.config import load_config, refuse_repetitions
+        from clapp.filter_code import look_in
         from clapp.single import train_to_folder
 
+        if config is not None:
+            look_in(config.parent)
         loaded = load_config(config, set_ or ())
+        refuse_repetitions(loaded)
         prepare_process()
-        document = train_to_folder(loaded, out or Path(loaded.train.output_dir), log or ())
+        folder = out or Path(loaded.train.output_dir)
+        document = train_to_folder(loaded, folder, log or (), overwrite=overwrite)
     if json:
         print_json(document)
     else:
@@ -197,6 +205,7 @@ def _repeat(
     results: Path,
     storage: str | None,
     out: Path | None,
+    overwrite: bool,
     json: bool,
 ) -> None:
     from clapp.repeat import repeat
@@ -204,7 +213,7 @@ def _repeat(
     if configured:
         raise UserError("--trial repeats a trial as it was: without --config and --set")
     with status("training the trial again"):
-        repetition = repeat(*trial, results, storage, out)
+        repetition = repeat(*trial, results, storage, out, overwrite)
     if json:
         print_json(repetition.document())
     else:

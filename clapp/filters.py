@@ -7,20 +7,21 @@ A filter maps an RGB picture, uint8 (H, W, 3), to one grey channel, uint8 (H, W)
 - `{kernel: [[...]], normalize: none|max|clip}`, a linear filter written in the configuration.
 """
 
-import importlib
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from clapp.errors import ConfigError, UserError
+from clapp.filter_code import checked, load_function, try_filter
 from clapp.kernels import KERNEL_15, KERNEL_41, KERNEL_51, Weights, inline_kernel
 from clapp.suggest import hint
+
+if TYPE_CHECKING:
+    from clapp.config import Config
 
 FilterSpec = str | Mapping[str, Any]
 Picture = NDArray[np.uint8]
@@ -72,11 +73,16 @@ def resolve(spec: FilterSpec) -> Filter:
     if spec in _REGISTRY:
         return Filter(spec, spec, _REGISTRY[spec])
     if ":" in spec:
-        return Filter(spec, spec, _imported(spec))
+        return Filter(spec, spec, checked(spec, load_function(spec)))
     raise ConfigError(
         f"unknown filter {spec!r}; {hint(spec, _REGISTRY)}known: {', '.join(known_filters())}, "
         "module:function, or a mapping {kernel: [[...]], normalize: none|max|clip}"
     )
+
+
+def filter_name(spec: FilterSpec) -> str:
+    """What to call a filter, also where its code is missing."""
+    return spec if isinstance(spec, str) else resolve(spec).name
 
 
 def apply_filter(spec: FilterSpec, image: Picture) -> Picture:
@@ -103,6 +109,16 @@ def apply_filter(spec: FilterSpec, image: Picture) -> Picture:
     if image.ndim == 2:
         image = np.repeat(image[..., None], 3, axis=2)
     return resolve(spec)(np.ascontiguousarray(image))
+
+
+def check_filter(config: "Config") -> None:
+    """Call the filter of a configuration on pictures as large as its crops; see `try_filter`.
+
+    Raises:
+        UserError: see `try_filter`.
+    """
+    target = resolve(config.target_filter)
+    try_filter(target, target.name, config.train_data.crop_size, config.valid_data.crop_size)
 
 
 def luma(image: Picture) -> Picture:
@@ -185,45 +201,6 @@ def _convolve(image: Picture, kernel: Weights) -> Plane:
     rows /= np.float32(255)
     response = cv2.filter2D(rows, -1, kernel, borderType=cv2.BORDER_CONSTANT)
     return cast(Plane, response[:, 1::3])  # where the kernel is centred on the green of a pixel
-
-
-def _imported(spec: str) -> FilterFunction:
-    module_name, _, name = spec.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)  # last, so that nothing installed is shadowed
-    try:
-        function = getattr(importlib.import_module(module_name), name)
-    except AttributeError as error:
-        raise ConfigError(f"filter {spec!r}: {error}") from error
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ConfigError(f"filter {spec!r} cannot be imported: {reason}") from error
-    if not callable(function):
-        raise ConfigError(f"filter {spec!r} is not a function")
-    return _checked(spec, function)
-
-
-def _checked(name: str, function: Callable[[Picture], Any]) -> FilterFunction:
-    """`function` with its result checked; a wrong one would be learned without complaint."""
-
-    def checked(image: Picture) -> Picture:
-        try:
-            result = function(image)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise UserError(f"filter {name!r} failed: {reason}") from error
-        height, width = image.shape[:2]
-        if not isinstance(result, np.ndarray):
-            raise UserError(f"filter {name!r} returned {type(result).__name__}, not an array")
-        if result.dtype != np.uint8 or result.shape != (height, width):
-            raise UserError(
-                f"filter {name!r} returned {result.dtype} {result.shape} "
-                f"for a picture of {image.shape}; uint8 ({height}, {width}) is expected"
-            )
-        return result
-
-    return checked
 
 
 def _inline(spec: Mapping[str, Any]) -> Filter:

@@ -53,6 +53,12 @@ def optimize(
         list[str] | None,
         typer.Option(metavar="wandb|tensorboard", help="Follow every trial there; repeatable."),
     ] = None,
+    accept_filter_change: Annotated[
+        bool,
+        typer.Option(
+            "--accept-filter-change", help="Go on although the code of a filter function changed."
+        ),
+    ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew; the old study is kept under another name.")
     ] = False,
@@ -79,7 +85,16 @@ def optimize(
         plan = make_plan(study, set_ or (), overrides)
         if device is not None:
             plan.config({}, seed=0, device=device)  # refuses an unknown device now
-    options = Options(results, storage, workers, device, artifacts, fresh, tuple(log or ()))
+    options = Options(
+        results,
+        storage,
+        workers,
+        device,
+        artifacts,
+        fresh,
+        accept_filter_change=accept_filter_change,
+        log=tuple(log or ()),
+    )
     code = run_study(plan, options)
     raise typer.Exit(code)
 

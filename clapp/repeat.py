@@ -66,7 +66,12 @@ class Repetition:
 
 
 def repeat(
-    study: str, number: int, results: Path, storage: str | None, out: Path | None
+    study: str,
+    number: int,
+    results: Path,
+    storage: str | None,
+    out: Path | None,
+    overwrite: bool = False,
 ) -> Repetition:
     """Train trial `number` of a study again, into `out` or a folder named after it.
 
@@ -90,7 +95,7 @@ def repeat(
     config = _config(trials[number])
     prepare_process(threads=recorded["threads"])
     folder = out or Path(config.train.output_dir) / f"{loaded.study_name}-{number:05d}"
-    result = train_to_folder(config, folder, until=until)
+    result = train_to_folder(config, folder, until=until, overwrite=overwrite)
     differs = _differs(recorded, provenance(config, result["device"]))
     return Repetition(
         study=loaded.study_name,

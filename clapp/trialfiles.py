@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from clapp import __version__
 from clapp.config import Config, load_stored
 from clapp.costs import cost
 from clapp.curve import curve_svg
-from clapp.errors import UserError
+from clapp.errors import ConfigError, UserError
 from clapp.files import atomic_path, dump_json, write_text
 from clapp.model import FilterNet, build_model
 from clapp.provenance import provenance
@@ -28,6 +29,12 @@ CONFIG = "config.yaml"
 CURVE = "curve.json"
 CURVE_PICTURE = "curve.svg"
 RESULT = "result.json"
+FORMAT = 1
+"""Of a folder; raised when an older version would read a newer folder wrongly.
+
+It stands, with the version of CLAPP that wrote it, in the metadata of the weights. Folders without
+it are older than formats, and are read as format 1.
+"""
 PREVIEW = "preview.png"
 
 
@@ -56,7 +63,8 @@ def save_trained(folder: Path, config: Config, result: "TrainResult") -> None:
 def save_weights(folder: Path, model: torch.nn.Module) -> None:
     """Write `model.safetensors`."""
     with atomic_path(folder / WEIGHTS) as path:
-        save_file({k: v.detach().contiguous() for k, v in model.state_dict().items()}, path)
+        values = {k: v.detach().contiguous() for k, v in model.state_dict().items()}
+        save_file(values, path, {"format": str(FORMAT), "clapp": __version__})
 
 
 def save_config(folder: Path, config: Config) -> None:
@@ -89,11 +97,40 @@ def load_trained(path: str | Path) -> tuple[FilterNet, Config]:
     if not folder.is_dir():
         reason = "is a file" if folder.exists() else "does not exist"
         raise UserError(f"{folder}: {reason}; an export or trial folder is expected")
-    config = load_stored(_present(folder / CONFIG))
+    config_file, weights = _present(folder / CONFIG), _present(folder / WEIGHTS)
+    writer = _writer(weights)
+    try:
+        config = load_stored(config_file)
+    except ConfigError as error:
+        if writer in (None, __version__):
+            raise
+        raise ConfigError(f"{error}; CLAPP {writer} wrote it, this is {__version__}") from error
     with torch.device("meta"):  # no values to draw: the file has them
         model = build_model(config.model)
-    _load_weights(model, _present(folder / WEIGHTS))
+    _load_weights(model, weights)
     return model.eval(), config
+
+
+def _writer(weights: Path) -> str | None:
+    """The version of CLAPP that wrote the weights, or None where they do not say.
+
+    Raises:
+        UserError: the file is broken, or of a newer format than this version reads.
+    """
+    try:
+        with safe_open(weights, "pt") as opened:
+            metadata = opened.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{weights}: cannot be read: {error}") from error
+    written = metadata.get("format", "1")
+    if not written.isdecimal():  # such as `pt`, which other programs write
+        return None
+    if int(written) > FORMAT:
+        raise UserError(
+            f"{weights.parent}: CLAPP {metadata.get('clapp', '(unknown)')} wrote it in format "
+            f"{written}; this is CLAPP {__version__}, which reads formats up to {FORMAT}"
+        )
+    return metadata.get("clapp")
 
 
 def read_result(folder: Path) -> dict[str, Any]:

@@ -1,18 +1,30 @@
 """Study files: durations, defaults, errors in one line, where files are found."""
 
+import copy
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from clapp.config import Layer
+from clapp.config import Layer, defaults, layers
 from clapp.errors import UserError
 from clapp.files import data_dir
-from clapp.study.definition import first_difference
+from clapp.filters import resolve
+from clapp.study.definition import Change, first_change
 from clapp.study.files import find_study, load_study, seconds
-from clapp.study.plan import make_plan, plan_from
+from clapp.study.plan import Plan, make_plan, plan_from
 
 PACKAGED = ["random2", "random41", "smoke", "sobel3", "sobel_canny5"]
+
+
+@pytest.fixture(autouse=True)
+def _no_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAPP_FILTERS", "")
+    monkeypatch.setattr("sys.path", list(sys.path))
 
 
 @pytest.fixture
@@ -100,25 +112,143 @@ def test_a_plan_survives_the_way_to_a_worker(write: Any) -> None:
     assert "hf_secret" not in str(plan.definition())
 
 
+def change(old: Plan, new: Plan) -> Change | None:
+    return first_change(old.definition(), old.resolved(), new.definition(), new.resolved())
+
+
 @pytest.mark.parametrize(
-    ("change", "where"),
+    ("text", "where"),
     [
         ("description: x", None),
         ("budget: {trials: 99}", None),
         ("limits: {loss: 1}", None),
         ("sampler: random", None),
+        ("config: {train: {batch_size: 8}, train.num_workers: 1}", None),
+        ("config: {train: {batch_size: 8, lr_cycle: 1000}}", None),  # the default, written out
         ("seed: 1", "seed"),
-        ("config: {train: {batch_size: 3}}", "config.train.batch_size"),
+        ("config: {train: {batch_size: 4}}", "config.train.batch_size"),
         ("objectives: [loss, params]", "objectives"),
         ("baselines: {other: {}}", "baselines.reference"),
         ("search_space: tiny", "search_space"),
     ],
 )
-def test_the_first_difference_of_definitions(write: Any, change: str, where: str | None) -> None:
-    old = make_plan(write("config: {train: {batch_size: 8}}")).definition()
-    text = change if "config" in change else f"config: {{train: {{batch_size: 8}}}}\n{change}"
-    found = first_difference(old, make_plan(write(text)).definition())
-    assert found == where or (where and found and found.startswith(f"{where}."))
+def test_what_makes_another_study_of_it(write: Any, text: str, where: str | None) -> None:
+    old = make_plan(write("config: {train: {batch_size: 8}}"))
+    full = text if "config" in text else f"config: {{train: {{batch_size: 8}}}}\n{text}"
+    found = change(old, make_plan(write(full)))
+    assert (found and found.where.split(".")[: where.count(".") + 1 if where else 1]) == (
+        where and where.split(".")
+    )
+
+
+def test_another_packaged_default_makes_another_study(
+    write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version of CLAPP with other defaults must not join a study without a word."""
+    old = make_plan(write("config: {train: {batch_size: 4}}"))
+    newer = copy.deepcopy(defaults())
+    newer["valid_data"]["crop_size"] = 200
+    newer["train"]["num_workers"] = 2  # changes nothing in a trial
+    monkeypatch.setattr(layers, "defaults", lambda: newer)
+    new = make_plan("mine")
+    assert new.definition() == old.definition()
+    assert change(old, new) == Change(
+        "config.valid_data.crop_size", "is 200; the study was started with 224"
+    )
+    del old.base["model.norm"]  # a key that the older version did not have
+    newer["valid_data"]["crop_size"] = 224
+    assert change(old, make_plan("mine")) is None
+    assert "model.norm" in str(change(old, make_plan("mine", ["model.norm=none"])))
+
+
+def test_a_study_of_a_version_that_kept_no_defaults(write: Any) -> None:
+    old = make_plan(write("config: {train: {batch_size: 4}}")).definition()
+    same = make_plan("mine")
+    assert first_change(old, None, same.definition(), same.resolved()) is None
+    other = make_plan("mine", ["train.batch_size=8"])
+    found = first_change(old, None, other.definition(), other.resolved())
+    assert found is not None
+    assert found.where == "config.train.batch_size"
+
+
+FILTER = "import numpy as np\ndef f(image):\n    return image[..., {}].copy()\n"
+
+
+def test_other_code_of_a_filter_makes_another_study(write: Any, tmp_path: Path) -> None:
+    place = tmp_path / "studies"
+    (place / "first_channel.py").write_text(FILTER.format(0))
+    name = write("config: {train_data: {target_filter: first_channel:f}}")
+    old, same = make_plan(name), make_plan(name)
+    assert change(old, same) is None
+    code = old.resolved()["filter_code"]
+    assert list(code) == ["first_channel:f"]
+    changed = subprocess.run(
+        [sys.executable, "-c", CODE, str(place), FILTER.format(1)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    assert changed != code["first_channel:f"]
+    resolved = same.resolved() | {"filter_code": {"first_channel:f": changed}}
+    found = first_change(old.definition(), old.resolved(), same.definition(), resolved)
+    assert found == Change(
+        "first_channel:f", "is other code than the study was started with", is_code=True
+    )
+
+
+CODE = """
+import sys
+from pathlib import Path
+from clapp.filter_code import code_hash, look_in
+place = Path(sys.argv[1])
+(place / "first_channel.py").write_text(sys.argv[2])
+look_in(place)
+print(code_hash("first_channel:f"))
+"""
+
+
+def test_spaces_and_filters_are_looked_for_beside_the_study_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    there = tmp_path / "elsewhere"
+    for folder, high in ((there, 3), (tmp_path, 7), (there / "search_spaces", 4)):
+        folder.mkdir(exist_ok=True)
+        text = f"model.capacity: {{type: int, low: 1, high: {high}}}"
+        (folder / "narrow.yaml").write_text(text)
+    (tmp_path / "search_spaces").mkdir()
+    (tmp_path / "search_spaces" / "named.yaml").write_text(text.replace("4", "5"))
+    (there / "search_spaces" / "named.yaml").write_text(text.replace("4", "6"))
+    (there / "beside.py").write_text(FILTER.format(2))
+    (tmp_path / "beside.py").write_text("1 / 0")
+    for space, high in (("narrow.yaml", 3), ("narrow", 3), ("named", 6), ("tiny", 4)):
+        study = there / "tiny.yaml"  # a study called as the packaged space is
+        study.write_text(
+            f"search_space: {space}\nconfig: {{train_data: {{target_filter: 'beside:f'}}}}\n"
+        )
+        plan = make_plan("elsewhere/tiny.yaml")
+        assert plan.space.document()["model.capacity"]["high"] == high
+        target = resolve(plan.config({}, 0, None).target_filter)
+        picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+        np.testing.assert_array_equal(target(picture), picture[..., 2])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("num_runs: 3", "num_runs: cannot be set here: a study trains each configuration once"),
+        ("experiment_name: x", "experiment_name: cannot be set here: only `clapp train` uses it"),
+        ("train: {output_dir: x}", "train.output_dir: cannot be set here: only `clapp train`"),
+        ("valid_data: {min_buffer: 3}", "valid_data.min_buffer: cannot be set here"),
+        ("model.output_channels: 3", "filters turn 3 channels into 1"),
+        ("train_data.target_filter: nowhere:f", "'nowhere:f' cannot be imported"),
+    ],
+)
+def test_keys_without_effect_are_refused_with_the_reason(
+    write: Any, line: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        make_plan(write(f"config:\n  {line}"))
 
 
 @pytest.mark.parametrize(

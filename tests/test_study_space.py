@@ -5,11 +5,11 @@ from typing import Any
 import optuna
 import pytest
 
-from clapp.config import Layer, compose, flatten, nest
+from clapp.config import Config, Layer, compose, flatten, identity, nest
 from clapp.errors import ConfigError
 from clapp.files import data_dir
 from clapp.study.plan import ENGINE
-from clapp.study.space import Space, load_space
+from clapp.study.space import Space, load_space, refusal
 
 BASE = flatten(compose([ENGINE]).model_dump())
 CAPACITY = {"type": "int", "low": 1, "high": 8}
@@ -61,6 +61,33 @@ def space(spec: Any) -> Space:
         ),
         ({"valid_data.crop_size": CAPACITY}, "losses of different trials would not be comparable"),
         ({"train.seed": CAPACITY}, "cannot be searched"),
+        ({"train.batch_seed": CAPACITY}, "the same network trained from another seed"),
+        ({"num_runs": CAPACITY}, "num_runs: cannot be searched: a study trains each config"),
+        ({"num_parallel_runs": CAPACITY}, "cannot be searched: a study trains each"),
+        ({"experiment_name": NORM}, "cannot be searched: only `clapp train` uses it"),
+        ({"train.output_dir": NORM}, "cannot be searched: only `clapp train` uses it"),
+        ({"train.output_log_interval": CAPACITY}, "cannot be searched: only `clapp train`"),
+        ({"train.num_workers": CAPACITY}, "cannot be searched: it says where a network"),
+        ({"train_data.token": NORM}, "cannot be searched: it is a secret"),
+        ({"model.depth": CAPACITY}, "no such configuration key; did you mean model.num_layers?"),
+        ({"model.capacity": CAPACITY | {"type": "integer"}}, "did you mean int? allowed: int"),
+        ({"model.capacity": {"type": "int", "min": 1, "high": 3}}, "did you mean low?"),
+        ({"model.capacity": CAPACITY | {"high": 10**20}}, "allowed: at most 9007199254740992"),
+        ({"model.capacity": CAPACITY | {"low": -(2**63)}}, "allowed: at least -9007199254740992"),
+        ({"model.capacity": CAPACITY | {"step": 10**30}}, "allowed: at most 9007199254740992"),
+        ({"model.capacity": CAPACITY | {"high": 2**53}}, "model.capacity: 9007199254740992 is"),
+        (
+            {"model.output_channels": {"type": "categorical", "choices": [1, 3]}},
+            "model.output_channels.choices[1]: model.input_channels 3 and model.output_channels 3",
+        ),
+        (
+            {"train.learning_rate": {"type": "float", "low": 0.0, "high": 1.0, "step": 1e-9}},
+            "are more than 1,000,000",
+        ),
+        (
+            {"train.learning_rate": {"type": "float", "low": 1.0, "high": 1e308, "step": 1e-300}},
+            "do not reach high",
+        ),
         ({"train.stop_l2_loss": CAPACITY}, "never stops at success"),
     ],
 )
@@ -134,3 +161,41 @@ def test_every_draw_of_a_packaged_space_is_a_valid_configuration(name: str) -> N
         compose([ENGINE, Layer("drawn", nest(drawn))])
     again = load_space(found.document(), "again", [ENGINE])
     assert again.parameters == found.parameters
+
+
+def test_every_key_that_may_be_searched_makes_another_network_or_training() -> None:
+    """Otherwise all draws would be duplicates of one another."""
+    base = compose([ENGINE])
+    for key, value in BASE.items():
+        if refusal(key) is not None or key in UNLIKE:
+            continue
+        other = next(
+            config
+            for changed in _others(key, value)
+            if changed != value and (config := _possible(key, changed)) is not None
+        )
+        assert identity(other) != identity(base), key
+
+
+UNLIKE = ("model.input_channels", "model.output_channels")  # no other value is possible
+
+
+def _others(key: str, value: Any) -> list[Any]:
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int | float):
+        return [value + 1, value * 2, value / 2, value - 1, value + 2]
+    choices = ["abs", "none", "max", "relu", "l1", "zero", "bf16", "synthetic", "all", "x"]
+    return [3, 0.5, *choices, 1, False] if value is None else [*choices, 2]
+
+
+def _possible(key: str, value: Any) -> Config | None:
+    try:
+        return compose([ENGINE, Layer("other", nest({key: value}))])
+    except ConfigError:
+        return None
+
+
+def test_a_grid_of_a_large_range_takes_no_memory() -> None:
+    found = space({"train.max_iterations": {"type": "int", "low": 400, "high": 2**31 - 1}})
+    assert len(found.parameters["train.max_iterations"].grid(5)) == 2**31 - 400

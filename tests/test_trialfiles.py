@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import clapp
@@ -161,4 +162,34 @@ def test_broken_configuration_and_result(folder):
         read_result(folder)
     (folder / "config.yaml").write_text("model: {capacity: -1}\n")
     with pytest.raises(UserError, match=r"config\.yaml: model\.capacity: -1"):
+        clapp.load(folder)
+
+
+def test_a_folder_loads_where_its_filter_is_missing(folder, config):
+    text = (folder / "config.yaml").read_text()
+    for spec in ("nowhere:f", "a_filter_of_a_plugin"):
+        changed = text.replace("target_filter: sobel_3", f"target_filter: {spec}")
+        assert changed != text
+        (folder / "config.yaml").write_text(changed)
+        assert load_trained(folder)[1].target_filter == spec
+
+
+def rewrite(folder, **metadata):
+    path = folder / "model.safetensors"
+    save_file(load_file(path), path, metadata or None)
+
+
+def test_the_version_that_wrote_a_folder(folder):
+    with safe_open(folder / "model.safetensors", "pt") as opened:
+        assert opened.metadata() == {"format": "1", "clapp": clapp.__version__}
+    rewrite(folder)  # older than formats
+    clapp.load(folder)
+    rewrite(folder, format="pt")  # saved again by another program
+    clapp.load(folder)
+    rewrite(folder, format="2", clapp="7.0.0")
+    with pytest.raises(UserError, match=r"CLAPP 7\.0\.0 wrote it in format 2; this is CLAPP 0\."):
+        clapp.load(folder)
+    rewrite(folder, format="1", clapp="7.0.0")
+    (folder / "config.yaml").write_text("model: {new_key: 3}\n")
+    with pytest.raises(UserError, match=r"new_key: unknown key.*; CLAPP 7\.0\.0 wrote it, this is"):
         clapp.load(folder)

@@ -4,6 +4,8 @@ from clapp.config.choices import one_of as one_of
 from clapp.config.differences import differences as differences
 from clapp.config.differences import without_secrets as without_secrets
 from clapp.config.explain import explain as explain
+from clapp.config.identity import ELSEWHERE as ELSEWHERE
+from clapp.config.identity import NO_EFFECT as NO_EFFECT
 from clapp.config.identity import identity as identity
 from clapp.config.layers import Layer as Layer
 from clapp.config.layers import compose as compose
@@ -15,6 +17,7 @@ from clapp.config.layers import merge as merge
 from clapp.config.layers import model_config as model_config
 from clapp.config.layers import nest as nest
 from clapp.config.layers import override_layer as override_layer
+from clapp.config.layers import refuse_repetitions as refuse_repetitions
 from clapp.config.layers import validate as validate
 from clapp.config.model import Activation as Activation
 from clapp.config.model import BlockShape as BlockShape

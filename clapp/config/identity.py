@@ -2,26 +2,53 @@
 
 import json
 from hashlib import sha256
+from typing import Any
 
 from clapp.config.schema import Config
 
+_REPEATED = "a study trains each configuration once; repetitions are made of the model it finds"
+_FOLLOWED = "only `clapp train` uses it"
+_FIXED = "the validation set is read once and never changes, so it has no buffer"
+_PLACE = "it says where a network is trained, not how"
+NO_EFFECT = {
+    "num_runs": _REPEATED,
+    "num_parallel_runs": _REPEATED,
+    "experiment_name": _FOLLOWED,
+    "train.output_dir": _FOLLOWED,
+    "train.output_log_interval": _FOLLOWED,
+    "valid_data.min_buffer": _FIXED,
+    "valid_data.max_buffer": _FIXED,
+    "valid_data.buffer_delay": _FIXED,
+    "valid_data.shuffle_buffer": "the validation set is the first pictures, in their order",
+}
+"""Keys that change nothing in a trial of a study, with the reason."""
+ELSEWHERE = {
+    "train.device": _PLACE,
+    "train.num_workers": _PLACE,
+    "train_data.token": "it is a secret, and gives access to the same pictures",
+    "valid_data.token": "it is a secret, and gives access to the same pictures",
+}
+"""Keys that decide where or with whose rights a network is trained, not what it becomes."""
+_SEEDS = ("train.seed", "train.batch_seed")
+
 
 def identity(config: Config) -> str:
-    """A hash that is equal exactly for configurations that train the same network the same way."""
+    """A hash that is equal exactly for configurations that train the same network the same way.
+
+    Seeds do not count: the same network from other seeds is a repetition.
+    """
+    return sha256(json.dumps(essence(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def essence(config: Config) -> dict[str, Any]:
+    """The configuration as JSON, as far as `identity` looks at it."""
     document = config.model_dump(mode="json") | {
         "model": config.model.canonical().model_dump(mode="json")
     }
-    for name in ("num_runs", "num_parallel_runs", "experiment_name"):
-        del document[name]
-    for name in (
-        "seed",
-        "batch_seed",
-        "device",
-        "num_workers",
-        "output_dir",
-        "output_log_interval",
-    ):
-        del document["train"][name]
-    for section in ("train_data", "valid_data"):
-        del document[section]["token"]
-    return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
+    for key in (*NO_EFFECT, *ELSEWHERE, *_SEEDS):
+        *sections, last = key.split(".")
+        place = document
+        for section in sections:
+            place = place[section]
+        place.pop(last, None)
+    return document

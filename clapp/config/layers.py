@@ -57,6 +57,23 @@ def load_config(
     return compose(layers)
 
 
+def refuse_repetitions(config: Config) -> None:
+    """Refuse `num_runs` and `num_parallel_runs` where one network is trained.
+
+    Files of the reference carry its defaults, which are taken.
+
+    Raises:
+        ConfigError: they hold something else.
+    """
+    for key in ("num_runs", "num_parallel_runs"):
+        value, taken = getattr(config, key), defaults()[key]
+        if value not in (1, taken):
+            raise ConfigError(
+                f"{key}: {value} has no effect: one network is trained; train each repetition with "
+                "another train.seed"
+            )
+
+
 def override_layer(text: str) -> Layer:
     """The layer that `--set key=value` stands for.
 

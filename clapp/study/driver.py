@@ -65,6 +65,7 @@ class Options:
     device: str | None = None
     artifacts: str | None = None
     fresh: bool = False
+    accept_filter_change: bool = False
     log: tuple[str, ...] = ()
     """Trackers, see `clapp.trackers`."""
 
@@ -107,7 +108,9 @@ def _prepare(plan: Plan, options: Options) -> "Run":
     check_artifacts(options.artifacts, folder)
     with storage_errors(url):
         storage = open_storage(url)
-        study = prepare.create_study(plan, storage, folder / prepare.LOCKS)
+        study = prepare.create_study(
+            plan, storage, folder / prepare.LOCKS, options.accept_filter_change
+        )
         return Run(plan, options, study, folder, url, DatabaseFile(url, storage))
 
 

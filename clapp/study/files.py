@@ -18,6 +18,8 @@ from clapp.study import pruners
 from clapp.study.sampler import known_samplers
 from clapp.suggest import hint
 
+SPACES = "search_spaces"
+"""Folder of search spaces, of a user and of the package."""
 Objective = Literal["loss", "params", "flops", "latency", "memory"]
 
 LONGEST = 36500 * 86400.0
@@ -121,19 +123,58 @@ def find_file(name_or_path: str, folder: str, kind: str) -> Path:
     Raises:
         UserError: there is none; the message lists the known names.
     """
-    if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
+    if _is_path(name_or_path):
         path = Path(name_or_path)
-        if not path.is_file():
+        if not _is_file(path):
             raise UserError(f"{path}: no such {kind} file")
         return path
     folders = [Path(folder), data_dir(folder)]
     for place in folders:
-        if (place / f"{name_or_path}.yaml").is_file():
+        if _is_file(place / f"{name_or_path}.yaml"):
             return place / f"{name_or_path}.yaml"
     known = sorted({path.stem for place in folders for path in place.glob("*.yaml")})
     raise UserError(
         f"no {kind} named {name_or_path!r}; {hint(name_or_path, known)}known: {', '.join(known)}"
     )
+
+
+def _is_path(text: str) -> bool:
+    return text.endswith((".yaml", ".yml")) or "/" in text
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # such as a name of more than 255 bytes
+        return False
+
+
+def find_space(name_or_path: str, study: Path | None = None) -> Path:
+    """The file of a search space: beside the study's file first, then as `find_file` says.
+
+    Beside it is in its folder, in a folder `search_spaces` there, or in one beside that folder.
+
+    Raises:
+        UserError: see `find_file`.
+    """
+    if study is not None:
+        here = study.parent
+        name = name_or_path if _is_path(name_or_path) else f"{name_or_path}.yaml"
+        places = [here]
+        if not _is_path(name_or_path):
+            places += [here / SPACES, here.parent / SPACES]
+        for place in places:
+            if _is_file(place / name) and not _is_study(place / name):
+                return place / name
+    return find_file(name_or_path, SPACES, "search space")
+
+
+def _is_study(path: Path) -> bool:
+    """Whether a file has a study's keys: `tiny` may be a study and a space."""
+    try:
+        return any(key in StudyFile.model_fields for key in read_mapping(path))
+    except UserError:
+        return False
 
 
 def find_study(name_or_path: str) -> Path:

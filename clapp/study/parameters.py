@@ -1,16 +1,20 @@
 """The three kinds of search-space parameters: what values they hold and how Optuna draws them."""
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
+from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 
 from clapp.config import Section
 
 N = TypeVar("N", int, float, int | None, float | None)
 Scalar: TypeAlias = bool | int | float | str | None
+EXACT = 2**53
+"""Optuna holds whole numbers as floats, which are exact up to here."""
+Whole = Annotated[int, Field(ge=-EXACT, le=EXACT)]
+MOST_STEPS = 1_000_000
 GRID_CHECKED = 64
 """An integer grid up to this size is checked value by value, a larger one at its ends."""
 
@@ -53,7 +57,7 @@ class Parameter(Section):
         """Values to check against the configuration, by what to call them in an error."""
         raise NotImplementedError
 
-    def grid(self, points: int) -> list[Scalar]:
+    def grid(self, points: int) -> Sequence[Scalar]:
         """The values on a grid; `points` of them where there is no end of them."""
         raise NotImplementedError
 
@@ -62,9 +66,9 @@ class IntParameter(Parameter):
     """Whole numbers from `low` to `high`."""
 
     type: Literal["int"]
-    low: int
-    high: int
-    step: PositiveInt | None = None
+    low: Whole
+    high: Whole
+    step: Annotated[int, Field(ge=1, le=EXACT)] | None = None
     log: bool = False
 
     @field_validator("high")
@@ -93,9 +97,9 @@ class IntParameter(Parameter):
             whole and self.low <= value <= self.high and not (value - self.low) % (self.step or 1)
         )
 
-    def grid(self, points: int) -> list[Scalar]:  # noqa: ARG002
-        """Every value."""
-        return list(range(self.low, self.high + 1, self.step or 1))
+    def grid(self, points: int) -> Sequence[Scalar]:  # noqa: ARG002
+        """Every value; as a range, which may be longer than the memory."""
+        return range(self.low, self.high + 1, self.step or 1)
 
     def samples(self) -> Mapping[str, Scalar]:
         """Every value of a small grid, else both ends."""
@@ -140,7 +144,7 @@ class FloatParameter(Parameter):
         inside = number and self.low <= value <= self.high
         return inside and (self.step is None or _is_multiple(value - self.low, self.step))
 
-    def grid(self, points: int) -> list[Scalar]:
+    def grid(self, points: int) -> Sequence[Scalar]:
         """Every step, or `points` values from end to end."""
         if self.step is not None:
             return [
@@ -180,7 +184,7 @@ class CategoricalParameter(Parameter):
         """Whether the parameter can take `value`."""
         return any(value == choice and type(value) is type(choice) for choice in self.choices)
 
-    def grid(self, points: int) -> list[Scalar]:  # noqa: ARG002
+    def grid(self, points: int) -> Sequence[Scalar]:  # noqa: ARG002
         """Every choice."""
         return list(self.choices)
 
@@ -209,6 +213,8 @@ def _reaches_high(step: N, info: ValidationInfo) -> N:
         return step
     if not _is_multiple(high - low, step):
         raise ValueError(f"steps of {step} from low {low} do not reach high {high}")
+    if isinstance(step, float) and (high - low) / step > MOST_STEPS:
+        raise ValueError(f"steps of {step} from {low} to {high} are more than {MOST_STEPS:,}")
     return step
 
 
@@ -221,4 +227,7 @@ def _log_allowed(log: bool, info: ValidationInfo) -> bool:
 
 
 def _is_multiple(distance: float, step: float) -> bool:
-    return Decimal(str(round(distance, 12))) % Decimal(str(step)) == 0
+    try:
+        return Decimal(str(round(distance, 12))) % Decimal(str(step)) == 0
+    except InvalidOperation:  # infinitely many steps, or more than 28 digits can count
+        return False

@@ -1,10 +1,14 @@
 """A plan: a study file with everything it refers to resolved and checked, ready to be run."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from clapp.config import (
+    ELSEWHERE,
+    NO_EFFECT,
     Config,
     Layer,
     compose,
@@ -15,6 +19,7 @@ from clapp.config import (
     without_secrets,
 )
 from clapp.errors import ConfigError
+from clapp.filter_code import code_hash, functions_in, look_in
 from clapp.study.files import StudyFile, find_study, load_study
 from clapp.study.space import RESERVED, Space, load_space, refusal
 
@@ -61,6 +66,17 @@ class Plan:
         document = self.document()
         return document | {"config": nest(without_secrets(flatten(document["config"])))}
 
+    def resolved(self) -> dict[str, Any]:
+        """What the definition leaves to the packaged defaults and to code, for the storage.
+
+        Another version of CLAPP, or of a filter's code, must not join a study without a word.
+        """
+        ignored = (*NO_EFFECT, *ELSEWHERE, *RESERVED)
+        config = {key: value for key, value in self.base.items() if key not in ignored}
+        functions = functions_in(self.base["train_data.target_filter"])
+        resolved = {"config": config, "filter_code": {spec: code_hash(spec) for spec in functions}}
+        return cast(dict[str, Any], json.loads(json.dumps(resolved)))  # as a storage returns it
+
 
 def _train(**values: Any) -> dict[str, Any]:
     return {"train": values}
@@ -79,12 +95,14 @@ def make_plan(name_or_path: str, sets: Iterable[str] = (), overrides: Iterable[L
     """
     path = find_study(name_or_path)
     file = load_study(name_or_path, *overrides)
+    if any(functions_in([file.config, list(sets)])):
+        look_in(path.parent)
     where = f"{path}: config"
     layers = [Layer(where, nest(_dotted(file.config, where)))]
     layers += [override_layer(text) for text in sets]
     for layer in layers:
-        _refuse_reserved(layer)
-    return _resolve(path.stem, file, str(path), layers)
+        _refuse_idle(layer)
+    return _resolve(path.stem, file, str(path), layers, path)
 
 
 def plan_from(name: str, document: Mapping[str, Any]) -> Plan:
@@ -94,10 +112,12 @@ def plan_from(name: str, document: Mapping[str, Any]) -> Plan:
     return _resolve(name, file, origin, [Layer(f"{origin}: config", file.config)])
 
 
-def _resolve(name: str, file: StudyFile, origin: str, layers: list[Layer]) -> Plan:
+def _resolve(
+    name: str, file: StudyFile, origin: str, layers: list[Layer], path: Path | None = None
+) -> Plan:
     layers = [ENGINE, *layers]
     base = flatten(compose(layers).model_dump())
-    space = load_space(file.search_space, f"{origin}: search_space", layers)
+    space = load_space(file.search_space, f"{origin}: search_space", layers, path)
     written: dict[str, Any] = {}
     for layer in layers[1:]:
         written = merge(written, layer.values)
@@ -117,11 +137,13 @@ def _check_baseline(plan: Plan, origin: str, name: str) -> None:
     compose([*plan.layers, Layer(f"{origin}: baselines.{name}", nest(changes))])
 
 
-def _refuse_reserved(layer: Layer) -> None:
+def _refuse_idle(layer: Layer) -> None:
+    """Refuse keys that a study sets itself, or in which no trial would differ."""
+    reasons = RESERVED | NO_EFFECT
     for key, value in flatten(layer.values).items():
         harmless = key == "train.stop_l2_loss" and value is None
-        if key in RESERVED and not harmless:
-            raise ConfigError(f"{layer.origin}: {key}: cannot be set here: {RESERVED[key]}")
+        if key in reasons and not harmless:
+            raise ConfigError(f"{layer.origin}: {key}: cannot be set here: {reasons[key]}")
 
 
 def _dotted(values: Mapping[str, Any], origin: str) -> dict[str, Any]:

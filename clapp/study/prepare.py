@@ -15,7 +15,7 @@ from optuna.study import StudyDirection
 
 from clapp.errors import UserError
 from clapp.study import liveness
-from clapp.study.definition import first_difference
+from clapp.study.definition import first_change
 from clapp.study.plan import Plan
 from clapp.study.recovery import enqueuing
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from optuna import Study
 
 DEFINITION = "definition"
+RESOLVED = "resolved"
 ELAPSED = "elapsed"
 LOCKS = "locks"
 CREATION_SECONDS = 10
@@ -30,14 +31,17 @@ CREATION_SECONDS = 10
 
 
 def check_sources(plan: Plan) -> None:
-    """Fail now rather than in a worker when the study's pictures cannot be had.
+    """Fail now rather than in a worker when the study's pictures or its filter cannot be had.
 
     Raises:
-        UserError: a folder that does not exist, a split the source does not have.
+        UserError: a folder that does not exist, a split the source does not have, a filter that
+            fails or returns something else than a picture.
     """
+    from clapp.filters import check_filter
     from clapp.images import open_source
 
     config = plan.config({}, seed=0, device=None)
+    check_filter(config)
     for data in (config.train_data, config.valid_data):
         open_source(data)
 
@@ -56,17 +60,22 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"{folder}: results cannot be written: {error.strerror}") from error
 
 
-def create_study(plan: Plan, storage: BaseStorage, locks: Path) -> "Study":
+def create_study(
+    plan: Plan, storage: BaseStorage, locks: Path, accept_filter_change: bool = False
+) -> "Study":
     """The study of `plan`, new with its baselines enqueued, or as it was left.
+
+    Args:
+        accept_filter_change: go on although the code of a filter function is not what it was.
 
     Raises:
         UserError: it was started with another definition.
     """
     with enqueuing(locks):
-        return _create_study(plan, storage)
+        return _create_study(plan, storage, accept_filter_change)
 
 
-def _create_study(plan: Plan, storage: BaseStorage) -> "Study":
+def _create_study(plan: Plan, storage: BaseStorage, accept_filter_change: bool) -> "Study":
     directions = [StudyDirection.MINIMIZE] * len(plan.file.objectives)
     try:
         study = optuna.create_study(
@@ -75,11 +84,12 @@ def _create_study(plan: Plan, storage: BaseStorage) -> "Study":
     except DuplicatedStudyError:
         study = optuna.load_study(study_name=plan.name, storage=storage)
         _wait_for_creator(study)
-        _check_definition(plan, study)
+        _check_definition(plan, study, accept_filter_change)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         study.set_metric_names(list(plan.file.objectives))
     _enqueue_baselines(plan, study)
+    study.set_user_attr(RESOLVED, plan.resolved())
     study.set_user_attr(DEFINITION, plan.definition())  # last: it says that the study is complete
     return study
 
@@ -102,18 +112,29 @@ def _foreign(study: "Study") -> bool:
     return any("baseline" not in trial.user_attrs for trial in trials)
 
 
-def _check_definition(plan: Plan, study: "Study") -> None:
-    old = study.user_attrs.get(DEFINITION)
+def _check_definition(plan: Plan, study: "Study", accept_filter_change: bool) -> None:
+    attributes = study.user_attrs
+    old = attributes.get(DEFINITION)
     if old is None and not _foreign(study):
         return  # its creator was killed
     if old is None:
         raise UserError(f"the storage holds a study named {plan.name!r} that CLAPP did not make")
-    changed = first_difference(old, plan.definition())
-    if changed:
+    new = plan.resolved()
+    change = first_change(old, attributes.get(RESOLVED), plan.definition(), new)
+    if change is None:
+        return
+    if not change.is_code:
         raise UserError(
-            f"study {plan.name}: {changed} is not what the study was started with; undo the "
-            "change, start anew with --fresh (the old one is kept), or copy the file to a new name"
+            f"study {plan.name}: {change.where} {change.how}; undo the change, start anew with "
+            "--fresh (the old one is kept), or copy the file to a new name"
         )
+    if not accept_filter_change:
+        raise UserError(
+            f"study {plan.name}: filter {change.where} {change.how}, so losses of old and new "
+            "trials would not be comparable; undo the change, go on with --accept-filter-change, "
+            "or start anew with --fresh (the old one is kept)"
+        )
+    logger.warning(f"filter {change.where} {change.how}; its older trials keep their losses")
 
 
 def _enqueue_baselines(plan: Plan, study: "Study") -> None:

@@ -52,7 +52,9 @@ def qmc(plan: "Plan", _: int) -> "BaseSampler":
     from optuna.samplers import QMCSampler
 
     # Workers take turns at one sequence, so they must scramble it alike.
-    return QMCSampler(scramble=True, seed=plan.file.seed, warn_independent_sampling=False)
+    return QMCSampler(
+        scramble=True, seed=derived_seed(plan.file.seed, "qmc"), warn_independent_sampling=False
+    )
 
 
 def nsga2(_: "Plan", seed: int) -> "BaseSampler":
@@ -80,16 +82,14 @@ def grid(plan: "Plan", seed: int) -> "BaseSampler":
     """Every combination once, in random order; numbers without a step take five values."""
     from optuna.samplers import GridSampler
 
-    values = {
-        key: list(parameter.grid(GRID_POINTS)) for key, parameter in plan.space.parameters.items()
-    }
+    values = {key: parameter.grid(GRID_POINTS) for key, parameter in plan.space.parameters.items()}
     size = prod(map(len, values.values()))
     if size > GRID_MOST:
         raise UserError(
             f"study {plan.name}: sampler: grid: the space has {size:.3g} combinations; allowed: "
             f"at most {GRID_MOST:,}"
         )
-    return GridSampler(values, seed=seed)
+    return GridSampler({key: list(grid) for key, grid in values.items()}, seed=seed)
 
 
 SAMPLERS: dict[str, Callable[["Plan", int], "BaseSampler"]] = {

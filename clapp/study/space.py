@@ -3,14 +3,25 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 from typing import Any
 
 from pydantic import create_model
 
-from clapp.config import Layer, Section, compose, defaults, flatten, nest, validate
+from clapp.config import (
+    ELSEWHERE,
+    NO_EFFECT,
+    Layer,
+    Section,
+    compose,
+    defaults,
+    flatten,
+    nest,
+    validate,
+)
 from clapp.errors import ConfigError
 from clapp.files import read_mapping, shown
-from clapp.study.files import find_file
+from clapp.study.files import find_space
 from clapp.study.parameters import KINDS, Parameter, Scalar, Suggests
 from clapp.suggest import hint, meant
 
@@ -56,20 +67,26 @@ class Space:
         }
 
 
-def load_space(spec: str | Mapping[str, Any], inline_origin: str, base: Iterable[Layer]) -> Space:
+def load_space(
+    spec: str | Mapping[str, Any],
+    inline_origin: str,
+    base: Iterable[Layer],
+    study: Path | None = None,
+) -> Space:
     """The space a study names or holds.
 
     Args:
         spec: name, path, or the mapping itself.
         inline_origin: what to call the mapping in an error.
         base: the study's configuration; every value of the space must be possible on top of it.
+        study: the file of the study; a space is looked for beside it first.
 
     Raises:
         UserError: no such file.
         ConfigError: an unknown key, an impossible value, a circular condition.
     """
     if isinstance(spec, str):
-        path = find_file(spec, "search_spaces", "search space")
+        path = find_space(spec, study)
         origin, raw = str(path), read_mapping(path)
     else:
         origin, raw = inline_origin, dict(spec)
@@ -102,9 +119,9 @@ def refusal(key: str) -> str | None:
     """Why a study's trials may not differ in `key`, or None."""
     if key.startswith("valid_data.") or key == "train_data.target_filter":
         return "losses of different trials would not be comparable"
-    if key == "train.device":
-        return "it does not change what is trained"
-    return RESERVED.get(key)
+    if key == "train.batch_seed":
+        return "the same network trained from another seed is no other network"
+    return (RESERVED | NO_EFFECT | ELSEWHERE).get(key)
 
 
 def _check_kind(origin: str, key: str, entry: Any) -> None:
