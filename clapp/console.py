@@ -33,8 +33,9 @@ def run_app(app: typer.Typer) -> NoReturn:
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
-    """One line on stderr, and exit."""
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    """One line on stderr, without characters that a terminal would obey, and exit."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
+    typer.echo(f"error: {line}", err=True)
     sys.exit(code)
 
 

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from clapp.errors import ConfigError
 
 Weights = NDArray[np.float32]
+LARGEST = 1e33
+"""Sum of a kernel's magnitudes: its response to white, scaled by 255 more, is finite in float32."""
 MODES = ("none", "max", "clip")
 """How the response of a configuration's kernel becomes grey levels; `clapp.filters` says which."""
 
@@ -73,4 +75,9 @@ def _weights(value: Any) -> Weights:
         )
     if kernel.dtype.kind not in "iuf" or not np.isfinite(kernel).all():
         raise ConfigError("filter: kernel must hold finite numbers")
+    if np.abs(kernel.astype(np.float64) / LARGEST).sum() > 1:
+        raise ConfigError(
+            f"filter: the magnitudes of a kernel may add up to {LARGEST:g} at most; beyond, "
+            "float32 overflows"
+        )
     return kernel.astype(np.float32)

@@ -147,6 +147,14 @@ def test_front_export_infer_evaluate(run: Run, searched: Path) -> None:
     assert best == pytest.approx(exported["loss"])
 
 
+def test_an_error_is_one_line_that_a_terminal_does_not_obey(run: Run) -> None:
+    done = run("train", "--set", "model.\x1b[2Jdepth=3\n4")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "\x1b" not in done.stderr
+    assert "model.\\x1b[2Jdepth: unknown key" in done.stderr
+
+
 def test_export_of_a_study_without_a_finished_trial(run: Run, searched: Path) -> None:
     import optuna
 

@@ -95,6 +95,9 @@ def test_even_kernels_are_anchored_as_in_opencv():
         ({"kernel": [["1"]]}, "numbers"),
         ({"kernel": [[True]]}, "numbers"),
         ({"kernel": [[float("nan")]]}, "finite"),
+        ({"kernel": [[1e39, -1e39]]}, "may add up to 1e+33 at most; beyond, float32 overflows"),
+        ({"kernel": [[10**40]]}, "finite numbers"),
+        ({"kernel": [[4e32] * 3]}, "may add up to 1e+33"),
         ({"kernel": [[1]], "normalize": "sum"}, "allowed: none, max, clip"),
         ({"kernel": [[1]], "normalize": ["max"]}, "allowed: none, max, clip"),
         ("no_such_module:f", "cannot be imported: ModuleNotFoundError"),
@@ -170,6 +173,13 @@ def test_filters_survive_pickling(spec):
     again = pickle.loads(pickle.dumps(target))
     assert again.name == target.name
     np.testing.assert_array_equal(again(NOISE), target(NOISE))
+
+
+@pytest.mark.parametrize("mode", ["none", "max", "clip"])
+def test_the_largest_kernel_does_not_overflow(mode):
+    white = np.full((8, 8, 3), 255, np.uint8)
+    spec = {"kernel": np.full((3, 3), 1e33 / 9.001).tolist(), "normalize": mode}
+    assert (apply_filter(spec, white) >= 254).all()
 
 
 def test_names():

@@ -15,8 +15,9 @@ from clapp.errors import UserError
 from clapp.files import data_dir
 from clapp.filters import resolve
 from clapp.study.definition import Change, first_change
-from clapp.study.files import find_study, load_study, seconds
+from clapp.study.files import find_study, how_to_start, load_study, seconds
 from clapp.study.plan import Plan, make_plan, plan_from
+from clapp.study.storage import load_existing
 
 PACKAGED = ["random2", "random41", "smoke", "sobel3", "sobel_canny5"]
 
@@ -163,9 +164,12 @@ def test_another_packaged_default_makes_another_study(
 
 def test_a_study_of_a_version_that_kept_no_defaults(write: Any) -> None:
     old = make_plan(write("config: {train: {batch_size: 4}}")).definition()
-    same = make_plan("mine")
+    found = first_change(old, None, old, make_plan("mine").resolved())
+    assert found == Change("config.train.optimizer", "is 'auto'; the study was started with 'adam'")
+    same = make_plan("mine", ["train.optimizer=adam"])
+    old = old | {"config": same.definition()["config"]}
     assert first_change(old, None, same.definition(), same.resolved()) is None
-    other = make_plan("mine", ["train.batch_size=8"])
+    other = make_plan("mine", ["train.batch_size=8", "train.optimizer=adam"])
     found = first_change(old, None, other.definition(), other.resolved())
     assert found is not None
     assert found.where == "config.train.batch_size"
@@ -300,3 +304,21 @@ def test_an_unknown_study_lists_the_known() -> None:
         load_study("sobel33")
     with pytest.raises(UserError, match=r"nowhere/x\.yaml: no such study file"):
         load_study("nowhere/x.yaml")
+
+
+def test_advice_to_start_only_what_can_be_started(write: Any) -> None:
+    assert how_to_start("sobel3") == "start it with `python optimize.py --study sobel3`"
+    assert how_to_start(write("", "two words")) == (
+        "start it with `python optimize.py --study 'two words'`"
+    )
+    assert how_to_start("sobel33").startswith(
+        "nor can it be started: no study named 'sobel33'; did you mean sobel3? known: "
+    )
+    with pytest.raises(UserError, match="no study named 'gone' in nowhere; nor can it be started"):
+        load_existing("gone", Path("nowhere"))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ".yaml", "\0", "\0.yaml", "/" * 5000, ""])
+def test_names_that_no_file_has(name: str) -> None:
+    with pytest.raises(UserError):
+        find_study(name)

@@ -8,7 +8,7 @@ from clapp.files import shown
 
 CHANGEABLE = ("description", "budget", "sampler", "pruner", "limits", "max_retry")
 """Keys of a study file that may change between runs of the same study."""
-BEFORE: dict[str, Any] = {}
+BEFORE: dict[str, Any] = {"train.optimizer": "adam"}
 """What versions that did not have a key did, where that is not its default of today."""
 
 

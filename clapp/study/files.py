@@ -1,6 +1,7 @@
 """Study files: what a user writes to describe a search, and where such files are found."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -180,6 +181,19 @@ def _is_study(path: Path) -> bool:
 def find_study(name_or_path: str) -> Path:
     """The file of a study; see `find_file`."""
     return find_file(name_or_path, "studies", "study")
+
+
+def how_to_start(study: str) -> str:
+    """What somebody may do who asks for results of a study that has none.
+
+    Args:
+        study: its name or the path of its file, which may not exist either.
+    """
+    try:
+        find_study(study)
+    except UserError as error:
+        return f"nor can it be started: {error}"
+    return f"start it with `python optimize.py --study {shlex.quote(study)}`"
 
 
 def load_study(name_or_path: str, *overrides: Layer) -> StudyFile:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from clapp.errors import UserError
 from clapp.study.batching import BatchingStorage
 from clapp.study.failures import GO_ON
+from clapp.study.files import how_to_start
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -200,7 +201,7 @@ def load_existing(study: str, results: Path, storage: str | None = None) -> "Stu
     """
     name = Path(study).stem if study.endswith((".yaml", ".yml")) else study
     url = storage or default_url(results / name)
-    start = f"start it with `python optimize.py --study {study}`"
+    start = how_to_start(study)
     database = make_url(url).database if is_sqlite(url) else None
     if database and not Path(database).is_file():
         raise UserError(f"no study named {name!r} in {results}; {start}")
