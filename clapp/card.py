@@ -155,7 +155,5 @@ def _numbers(config: Config, origin: Origin, figures: Figures) -> dict[str, str]
     }
     reference = origin.reference
     if reference is not None:
-        numbers["hand-tuned reference, same study"] = (
-            f"L2 {reference.loss:.6f}, {reference.params:,} parameters, {reference.flops:,} FLOPs"
-        )
+        numbers["hand-tuned reference, same study"] = reference.figures()
     return numbers

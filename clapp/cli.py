@@ -99,8 +99,7 @@ def export(
         print_json(result.document())
         return
     typer.echo(
-        f"trial {result.trial}: {result.params:,} parameters, {result.flops / 1e6:.2f} MFLOPs, "
-        f"loss {result.loss:.6f}\n{result.path}: {', '.join(result.files)}"
+        f"trial {result.trial}: {result.figures()}\n{result.path}: {', '.join(result.files)}"
     )
 
 
@@ -182,6 +181,7 @@ def train(
         from clapp.config import load_config, refuse_repetitions
         from clapp.filter_code import look_in
         from clapp.single import train_to_folder
+        from clapp.study.objectives import amount
 
         if config is not None:
             look_in(config.parent)
@@ -194,8 +194,9 @@ def train(
         print_json(document)
     else:
         typer.echo(
-            f"{document['path']}: loss {document['loss']:.6f} after {document['iterations']} "
-            f"iterations and {document['seconds']:.1f} s ({document['stop_reason']})"
+            f"{document['path']}: {amount('loss', document['loss'])} after "
+            f"{document['iterations']} iterations and {document['seconds']:.1f} s "
+            f"({document['stop_reason']})"
         )
 
 

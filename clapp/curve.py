@@ -4,9 +4,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from clapp.study.objectives import positive
+
 _WIDTH, _HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 24, 40, 36
-_LEAST = 1e-9  # stands for an exact zero, whose logarithm is not finite
 _FEW_DECADES = 2  # with fewer, 2 and 5 times the powers of ten are marked too
 _SVG = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" \
@@ -40,7 +41,7 @@ def curve_svg(points: Sequence[tuple[int, float]]) -> str:
     Args:
         points: the (iteration, L2) of each validation, at least one, all finite.
     """
-    logs = [math.log10(max(l2, _LEAST)) for _, l2 in points]
+    logs = [math.log10(positive(l2)) for _, l2 in points]
     ticks = _levels(min(logs), max(logs))
     x = _Axis(0, points[-1][0], _LEFT, _WIDTH - _RIGHT)
     y = _Axis(min(*logs, ticks[0]), max(*logs, ticks[-1]), _HEIGHT - _BOTTOM, _TOP)

@@ -23,6 +23,7 @@ from clapp.preview import predict, write_preview
 from clapp.progress import tell
 from clapp.runner import as_batch
 from clapp.study.keep import trial_folder
+from clapp.study.objectives import amount
 from clapp.study.storage import load_existing
 from clapp.trialfiles import (
     CONFIG,
@@ -66,6 +67,10 @@ class ExportResult(NamedTuple):
         values = self._asdict()
         del values["parity"]
         return values | {"path": str(self.path)}
+
+    def figures(self) -> str:
+        """The model in one line, such as "loss 0.004 (24.0 dB), 300 parameters, 8M FLOPs"."""
+        return ", ".join(amount(name, getattr(self, name)) for name in ("loss", "params", "flops"))
 
 
 def export_pick(

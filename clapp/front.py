@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from clapp.errors import UserError
 from clapp.files import dump_json, write_text
+from clapp.study.objectives import amount, objective
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -42,17 +43,23 @@ class Candidate:
     config: dict[str, Any]
     baseline: str | None = None
 
+    def shown(self) -> dict[str, float]:
+        """Objective -> value, for tables: loss, parameters, FLOPs, and the study's others."""
+        always = {name: float(getattr(self, name)) for name in _ALWAYS}
+        return always | {name: value for name, value in self.values.items() if name not in always}
+
+    def cells(self) -> dict[str, str]:
+        """The same, written."""
+        return {name: objective(name).format(value) for name, value in self.shown().items()}
+
+    def figures(self) -> str:
+        """The same in a sentence: "loss 0.004 (24.0 dB), 300 parameters, 8M FLOPs"."""
+        return ", ".join(amount(name, value) for name, value in self.shown().items())
+
     def document(self) -> dict[str, Any]:
         """The candidate as `clapp front --json` prints it."""
-        others = {name: v for name, v in self.values.items() if name not in _ALWAYS}
-        return {
-            "trial": self.trial,
-            "loss": self.loss,
-            "params": self.params,
-            "flops": self.flops,
-            **others,
-            "config": self.config,
-        }
+        whole = {"params": self.params, "flops": self.flops}
+        return {"trial": self.trial, **self.shown(), **whole, "config": self.config}
 
 
 def objectives(study: "Study") -> list[str]:
@@ -203,21 +210,14 @@ def front_table(
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("trial", "loss", "params", "MFLOPs"):
-        table.add_column(heading, justify="right")
+    names = list(found[0].shown()) if found else list(_ALWAYS)
+    table.add_column("trial", justify="right")
+    for name in names:
+        table.add_column(objective(name).heading, justify="right")
     table.add_column("", no_wrap=True)
-    others = [name for name in (found[0].values if found else ()) if name not in _ALWAYS]
-    for name in others:
-        table.add_column(name, justify="right")
     for one in found:
-        table.add_row(
-            str(one.trial),
-            f"{one.loss:.6f}",
-            f"{one.params:,}",
-            f"{one.flops / 1e6:.2f}",
-            _remark(one, reference, "*" if short else "beats the reference"),
-            *(f"{one.values[name]:.4g}" for name in others),
-        )
+        remark = _remark(one, reference, "*" if short else "beats the reference")
+        table.add_row(str(one.trial), *one.cells().values(), remark)
     return table
 
 
@@ -246,7 +246,4 @@ def print_front(study: "Study") -> None:
         return
     console.print(front_table(found, reference))
     if reference is not None and reference not in found:
-        console.print(
-            f"reference (trial {reference.trial}): loss {reference.loss:.6f}, "
-            f"{reference.params:,} params, {reference.flops / 1e6:.2f} MFLOPs"
-        )
+        console.print(f"reference (trial {reference.trial}): {reference.figures()}")

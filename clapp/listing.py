@@ -13,6 +13,7 @@ from clapp.hypervolume import log_hypervolume, worst_point
 from clapp.pick import Finished, pick
 from clapp.progress import tell
 from clapp.study import liveness
+from clapp.study.objectives import amount
 from clapp.study.prepare import DEFINITION, ELAPSED, LOCKS
 from clapp.study.storage import default_url, is_sqlite, open_storage, storage_errors
 from clapp.study.trials import trained
@@ -219,10 +220,14 @@ def print_overviews(found: Overviews) -> None:
             one.state,
             _trials_in_words(one),
             f"{one.hypervolume:.2f}",
-            f"{one.best.params:,} params, loss {one.best.loss:.3g}" if one.best else "",
+            _best_in_words(one.best) if one.best else "",
             ago(one.active, now) if one.active else "",
         )
     console.print(table)
+
+
+def _best_in_words(best: Candidate) -> str:
+    return f"{amount('params', best.params)}, {amount('loss', best.loss)}"
 
 
 def _trials_in_words(one: Overview) -> str:

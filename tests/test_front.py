@@ -154,7 +154,7 @@ def test_printed_front(study, capsys):
     out = capsys.readouterr().out
     assert "7 complete, 1 pruned, 2 skipped, 1 failed, 1 running" in out
     assert out.count("beats the reference") == 2  # the smallest one has more loss
-    assert "reference (trial 0): loss 0.004000, 2,505 params, 0.23 MFLOPs" in out
+    assert "reference (trial 0): loss 0.004 (24.0 dB), 2,505 parameters, 230k FLOPs" in out
 
 
 def test_beats_needs_one_strict_improvement():

@@ -98,12 +98,12 @@ def test_the_note_says_what_is_searched_and_what_to_look_at(study: optuna.Study)
     for text in (
         "# edges\n\nEdges of photographs.\n",
         "stand in for the filter `sobel_canny_5`",
-        "| limits | params at most 5,000 |",
+        "| limits | parameters at most 5,000 |",
         "| searched: 2 keys | `model.capacity`, `model.norm` |",
         "| trials | 4 complete, 1 skipped |",
         "| front | 2 models, hypervolume ",
-        "| reference | loss 0.004, 2,505 parameters, 2.50 MFLOPs; beaten by 2 of the front |",
-        "| `min-loss` | [2](/dashboard/studies/0/trials?numbers=2) | 0.001 | 900 | 0.90 | 2 blocks",
+        "| reference | loss 0.004 (24.0 dB), 2,505 parameters, 2.5M FLOPs; beaten by 2 of the ",
+        "| `min-loss` | [2](/dashboard/studies/0/trials?numbers=2) | 0.001 | 900 | 900k | 2 blocks",
         "| `loss<=0.004004` | [1](/dashboard/studies/0/trials?numbers=1) | 0.002 | 300 |",
         "clapp export edges --pick knee",
     ):

@@ -96,9 +96,11 @@ def test_the_display_shows_progress_counts_front_and_workers() -> None:
 
 def test_plots_stand_beside_the_table_where_there_is_room_else_below() -> None:
     for width in (80, 160):
-        assert any("loss  params" in line and "loss by params" in line for line in shown(width, 24))
+        assert any(
+            "loss  parameters" in line and "loss by params" in line for line in shown(width, 24)
+        )
     narrow = shown(40, 24)
-    heading = next(n for n, line in enumerate(narrow) if "loss  params" in line)
+    heading = next(n for n, line in enumerate(narrow) if "loss  parameters" in line)
     assert narrow.index("loss by params: ● front ◆ reference") > heading
 
 
@@ -148,7 +150,7 @@ def test_the_display_says_what_it_has_long_waited_for(monkeypatch: pytest.Monkey
     [
         (
             finished(TrialState.COMPLETE, loss=0.1, params=53, flops=1000, seconds=4.25),
-            "trial 5: loss 0.1, params 53, flops 1000, 4.2 s",
+            "trial 5: loss 0.1 (10.0 dB), 53 parameters, 1k FLOPs, 4.2 s",
         ),
         (
             finished(TrialState.PRUNED, skipped="duplicate", duplicate_of=2),
@@ -175,7 +177,7 @@ def test_plain_lines_tell_of_the_front_only_when_it_changed(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["trial 5", "front", "trial 5"]
     assert lines[1] == (
-        "front: 2 models, lowest loss 0.001000 with 200 parameters, 1 beat the reference; "
+        "front: 2 models, lowest loss 0.001 (30.0 dB) with 200 parameters, 1 beat the reference; "
         "20 of 60 trials, 8:00 left"
     )
 

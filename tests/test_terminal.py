@@ -98,7 +98,7 @@ def test_in_tmux_the_display_follows_the_window_and_leaves_it_clean(tmux: Tmux) 
     small = tmux.wait(shows("2 of 9 trials", "loss by params", "trial 2: step", "validation L2"))
     assert small[0].startswith("mine ━")
     assert small[0].endswith("running for " + small[0].split()[-1])
-    assert any("loss  params" in line and "●" in line + small[n + 1] + small[n + 2]
+    assert any("loss  parameters" in line and "●" in line + small[n + 1] + small[n + 2]
                for n, line in enumerate(small[:-2]))  # fmt: skip
     assert tmux.value("alternate_on") == "1"
     assert not COLOUR.search("\n".join(tmux.lines("-e")))

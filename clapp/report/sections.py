@@ -10,10 +10,11 @@ from clapp.report import facts, words
 from clapp.report.classical import classical
 from clapp.report.data import Pick, StudyData
 from clapp.report.figures import decisions, fronts, search, space
-from clapp.report.figures.style import TITLES, Figure
+from clapp.report.figures.style import Figure
 from clapp.report.pictures import Picture, Pictures
 from clapp.report.trials import Trial
 from clapp.strict_yaml import dump_yaml
+from clapp.study.objectives import objective
 from clapp.words import in_words
 
 
@@ -109,7 +110,7 @@ def section(key: str, data: StudyData, pictures: Pictures) -> Section:
         tiles=_tiles(data),
         picks=_pick_rows(data),
         front=[_front_row(data, model, others) for model in data.front],
-        others=[TITLES[name] for name in others],
+        others=[objective(name).heading for name in others],
         pairs=fronts.pairs(data, classical(data.config["train_data.target_filter"])),
         space=space.space(data),
         search=[
@@ -133,14 +134,12 @@ def section(key: str, data: StudyData, pictures: Pictures) -> Section:
 
 def _card(trial: Trial, picks: Sequence[str], repeats: str) -> dict[str, Any]:
     known = []
-    if trial.loss is not None:
-        known.append(("validation L2", words.short(trial.loss)))
+    for name in ("loss", "params", "flops"):
+        value = getattr(trial, name)
+        if value is not None:
+            known.append((objective(name).title, objective(name).format(value)))
     if repeats:
-        known.append(("repeated", repeats))
-    if trial.params is not None:
-        known.append(("parameters", f"{trial.params:,}"))
-    if trial.flops is not None:
-        known.append(("cost", words.flops(trial.flops)))
+        known.append(("loss repeated", repeats))
     if trial.start and trial.end:
         known.append(("took", words.duration((trial.end - trial.start).total_seconds())))
     if trial.reason:
@@ -223,7 +222,7 @@ def _front_row(data: StudyData, model: Candidate, others: Sequence[str]) -> Fron
     repeats = next((r for r in data.repeats if r.trial == model.trial), None)
     return FrontRow(
         model,
-        [f"{model.values[name]:.4g}" for name in others],
+        [objective(name).format(model.values[name]) for name in others],
         ", ".join(remarks),
         _repeats(repeats.mean, repeats.deviation) if repeats else "",
         _in_words(model),

@@ -4,36 +4,13 @@ from collections.abc import Sequence
 
 from clapp.front import Candidate
 from clapp.report.data import StudyData
-
-
-def short(value: float) -> str:
-    """Three significant digits without an exponent where that stays short: 0.00473, 1.2e-06."""
-    text = f"{value:.3g}"
-    if "e" in text and 1e-5 <= abs(value) < 1e7:
-        text = f"{value:,.0f}" if abs(value) >= 1 else f"{value:.7f}".rstrip("0")
-    return text
+from clapp.study.objectives import amount
+from clapp.study.objectives import short as short
 
 
 def flops(value: float) -> str:
-    """8.03 MFLOPs, 1.2 GFLOPs."""
-    for unit, size in (("GFLOPs", 1e9), ("MFLOPs", 1e6), ("kFLOPs", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.0f} FLOPs"
-
-
-def amount(objective: str, value: float) -> str:
-    """A value of an objective with its unit: a loss of 0.1, 2,505 parameters."""
-    match objective:
-        case "params":
-            return plural(round(value), "parameter")
-        case "flops":
-            return flops(value)
-        case "latency":
-            return f"{short(value)} ms"
-        case "memory":
-            return f"{value / 2**20:.3g} MiB"
-    return f"a {objective} of {short(value)}"
+    """8.03M FLOPs, 1.2G FLOPs."""
+    return amount("flops", value)
 
 
 def duration(seconds: float) -> str:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from clapp.front import Candidate
 from clapp.hypervolume import Moment
+from clapp.study.objectives import objective, positive
 from clapp.words import in_words
 
 Figure = dict[str, Any]
@@ -20,14 +21,6 @@ CURVES, CURVE_POINTS = 12, 60
 """Curves in one graph and points of a curve; of more, as many as this, evenly spread."""
 _BLUE, _GREY, _ORANGE = "#1f6fb4", "#b4b9c0", "#d9730d"
 _PALE, _DARK = (158, 202, 225), (8, 48, 107)  # curves of the smallest and the largest model
-_LEAST = 1e-9  # a logarithmic axis has no zero
-_TITLES = {
-    "loss": "loss (validation L2)",
-    "params": "parameters",
-    "flops": "FLOPs at 224x224",
-    "latency": "latency (ms)",
-    "memory": "memory (bytes)",
-}
 
 
 def front_graph(
@@ -50,8 +43,8 @@ def front_graph(
         marker = {"color": _ORANGE, "size": 13, "symbol": "diamond-open", "line": {"width": 2}}
         traces.append(_models("reference", x, [reference], [_said(reference)], marker))
     axes = {
-        "xaxis": _log_axis(_TITLES[x], [one.values[x] for one in found]),
-        "yaxis": _log_axis(_TITLES["loss"], [one.loss for one in found]),
+        "xaxis": _log_axis(objective(x).title, [one.values[x] for one in found]),
+        "yaxis": _log_axis(objective("loss").title, [one.loss for one in found]),
     }
     return _figure("Front: the lowest loss for its size", traces, axes)
 
@@ -64,7 +57,7 @@ def _models(
         "mode": "markers",
         "name": name,
         "marker": marker,
-        "x": [max(one.values[x], _LEAST) for one in models],
+        "x": [positive(one.values[x]) for one in models],
         "y": [_rounded(one.loss) for one in models],
         "text": texts,
         "hovertemplate": "%{text}<extra></extra>",
@@ -73,10 +66,7 @@ def _models(
 
 def _figures(one: Candidate) -> str:
     name = f"trial {one.trial}" + (f", {one.baseline}" if one.baseline else "")
-    return (
-        f"<b>{name}</b><br>loss {one.loss:.3g}, {one.params:,} parameters, "
-        f"{one.flops / 1e6:.2f} MFLOPs"
-    )
+    return f"<b>{name}</b><br>{one.figures()}"
 
 
 def _said(one: Candidate) -> str:
@@ -147,7 +137,7 @@ def _shade(share: float) -> str:
 
 
 def _rounded(value: float) -> float:
-    return float(f"{max(value, _LEAST):.4g}")
+    return float(f"{positive(value):.4g}")
 
 
 def _clock(seconds: float) -> str:
@@ -167,7 +157,7 @@ def _axis(title: str) -> Figure:
 
 def _log_axis(title: str, values: Sequence[float]) -> Figure:
     """A logarithmic axis, marked at powers of ten, at 1, 2, 5 or as Plotly likes, by its length."""
-    decades = math.log10(max(*values, _LEAST) / max(min(values), _LEAST))
+    decades = math.log10(positive(max(values)) / positive(min(values)))
     ticks = {"dtick": "D2" if decades < 2 else 1} if decades > 0.5 else {}
     return _axis(title) | {"type": "log", "tickformat": ",~r", **ticks}
 

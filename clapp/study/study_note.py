@@ -8,16 +8,10 @@ from clapp.config import defaults, flatten
 from clapp.front import Candidate, beats
 from clapp.pick import Finished, pick
 from clapp.study.dashboard_format import markdown_table
+from clapp.study.objectives import objective
 from clapp.words import in_words
 
 MARK = "*CLAPP keeps the text above up to date; what you write below this line stays.*"
-_OBJECTIVES = {
-    "loss": "loss (mean L2 over the validation pictures)",
-    "params": "parameters",
-    "flops": "FLOPs at 224x224",
-    "latency": "latency in ms",
-    "memory": "memory in bytes",
-}
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ def _aim(standing: Standing) -> str:
     config = {**flatten(defaults()), **flatten(standing.definition.get("config", {}))}
     spec = config["train_data.target_filter"]
     filter_name = f"`{spec}`" if isinstance(spec, str) else "its own kernel"
-    wanted = ", ".join(_OBJECTIVES[name] for name in standing.objectives)
+    wanted = ", ".join(_meaning(name) for name in standing.objectives)
     return f"Networks that stand in for the filter {filter_name}; as small as possible: {wanted}."
 
 
@@ -74,7 +68,8 @@ def _facts(standing: Standing) -> Iterable[tuple[str, str]]:
     definition, reference = standing.definition, standing.reference
     limits = {k: v for k, v in (definition.get("limits") or {}).items() if v is not None}
     if limits:
-        yield "limits", ", ".join(f"{name} at most {value:,g}" for name, value in limits.items())
+        known = ((objective(name), value) for name, value in limits.items())
+        yield "limits", ", ".join(f"{o.label} at most {o.format(value)}" for o, value in known)
     if "search_space" in definition:
         keys = ", ".join(f"`{key}`" for key in definition["search_space"])
         yield f"searched: {len(definition['search_space'])} keys", keys
@@ -84,11 +79,12 @@ def _facts(standing: Standing) -> Iterable[tuple[str, str]]:
         yield "front", f"{size} model{'s' * (size != 1)}, hypervolume {standing.hypervolume:.3f}"
     if reference is not None:
         beaten = sum(beats(one, reference) for one in standing.front)
-        yield "reference", f"{_figures(reference)}; beaten by {beaten} of the front"
+        yield "reference", f"{reference.figures()}; beaten by {beaten} of the front"
 
 
-def _figures(one: Candidate) -> str:
-    return f"loss {one.loss:.3g}, {one.params:,} parameters, {one.flops / 1e6:.2f} MFLOPs"
+def _meaning(name: str) -> str:
+    entry = objective(name)
+    return entry.meaning or entry.title
 
 
 def _picks(standing: Standing) -> str:
@@ -97,9 +93,9 @@ def _picks(standing: Standing) -> str:
     for rule in _rules(standing):
         one = pick(rule, found)
         link = f"[{one.trial}](/dashboard/studies/{standing.id}/trials?numbers={one.trial})"
-        size = (f"{one.loss:.3g}", f"{one.params:,}", f"{one.flops / 1e6:.2f}")
-        rows.append((f"`{rule}`", link, *size, in_words(one.config)))
-    return markdown_table(("`--pick`", "trial", "loss", "parameters", "MFLOPs", "network"), rows)
+        rows.append((f"`{rule}`", link, *one.cells().values(), in_words(one.config)))
+    columns = [objective(name).heading for name in found.front[0].shown()]
+    return markdown_table(("`--pick`", "trial", *columns, "network"), rows)
 
 
 def _rules(standing: Standing) -> Iterable[str]:

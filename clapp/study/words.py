@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from clapp.study.objectives import amount
 from clapp.study.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def describe(trial: "FrozenTrial") -> str:
     if trial.state == TrialState.FAIL:
         return f"{start}: failed: {facts.get('failed', 'its worker was lost')}"
     stopped = " (stopped early)" if trial.state == TrialState.PRUNED else ""
-    figures = [f"{name} {facts[name]:.6g}" for name in ("loss", "params", "flops") if name in facts]
+    figures = [amount(name, facts[name]) for name in ("loss", "params", "flops") if name in facts]
     return f"{start}: {', '.join(figures)}, {facts.get('seconds', 0):.1f} s{stopped}"
 
 
@@ -31,7 +32,7 @@ def front_in_words(snapshot: Snapshot) -> str:
     best = min(snapshot.front, key=lambda one: one.loss)
     text = (
         f"{len(snapshot.front)} model{'s' * (len(snapshot.front) > 1)}, "
-        f"lowest loss {best.loss:.6f} with {best.params:,} parameters"
+        f"lowest {amount('loss', best.loss)} with {amount('params', best.params)}"
     )
     beating = snapshot.beating()
     return text if beating is None else f"{text}, {beating} beat the reference"

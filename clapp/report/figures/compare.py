@@ -7,13 +7,14 @@ from clapp.report.data import StudyData
 from clapp.report.figures.search import time_unit
 from clapp.report.figures.style import (
     PALETTE,
-    TITLES,
     Figure,
     log_axis,
     positive,
     significant,
     text,
+    title,
 )
+from clapp.study.objectives import objective
 
 _LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 _SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "pentagon", "hexagon")
@@ -53,7 +54,7 @@ def _fronts(studies: Sequence[StudyData], x: str) -> Figure:
         )
         if data.reference is not None:
             traces.append(_reference(data, number, x, colour))
-    noun = "parameters" if x == "params" else "FLOPs"
+    noun = objective(x).label
     shown = [c for data in studies for c in (*data.front, data.reference) if c is not None]
     same = len({data.filter for data in studies}) == 1
     warning = "" if same else " Losses of different filters are not comparable with each other."
@@ -66,8 +67,8 @@ def _fronts(studies: Sequence[StudyData], x: str) -> Figure:
         "has their best models.",
         data=traces,
         layout={
-            "xaxis": log_axis(TITLES[x], [getattr(c, x) for c in shown]),
-            "yaxis": log_axis(TITLES["loss"], [c.loss for c in shown]),
+            "xaxis": log_axis(title(x), [getattr(c, x) for c in shown]),
+            "yaxis": log_axis(title("loss"), [c.loss for c in shown]),
             "legend": _LEGEND,
         },
         height=450,

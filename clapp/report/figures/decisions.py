@@ -12,13 +12,13 @@ from clapp.report.figures.style import (
     PALETTE,
     SCALE,
     Figure,
-    compact,
     log_axis,
     positive,
     significant,
     text,
 )
 from clapp.report.trials import Trial
+from clapp.study.objectives import Objective, objective
 
 _DIMENSIONS = 8  # parameters among the parallel coordinates
 
@@ -107,8 +107,8 @@ def parallel(data: StudyData) -> list[Figure]:
     short = short_names(names)
     losses = [math.log10(v) for v in positive(t.loss or 0.0 for t in trials)]
     dimensions = [
-        _log_dimension(label, [float(getattr(t, name) or 0) for t in trials])
-        for name, label in (("loss", "loss"), ("params", "parameters"), ("flops", "FLOPs"))
+        _log_dimension(objective(name), [float(getattr(t, name) or 0) for t in trials])
+        for name in ("loss", "params", "flops")
     ]
     dimensions += [_dimension(text(short[name]), _axis(data, name, trials)) for name in names]
     line = {
@@ -134,18 +134,16 @@ def parallel(data: StudyData) -> list[Figure]:
     ]
 
 
-def _log_dimension(label: str, values: Sequence[float]) -> dict[str, Any]:
+def _log_dimension(entry: Objective, values: Sequence[float]) -> dict[str, Any]:
     logs = [math.log10(value) for value in positive(values)]
     low, high = min(logs), max(logs)
     spread = [low + (high - low) * part / 4 for part in range(5)]
     return {
-        "label": label,
+        "label": entry.label,
         "values": [round(value, 4) for value in logs],
         "range": [low, high if high > low else low + 1],
         "tickvals": spread,
-        "ticktext": [
-            f"{10**tick:.2g}" if label == "loss" else compact(10**tick) for tick in spread
-        ],
+        "ticktext": [entry.format(float(f"{10**tick:.2g}")) for tick in spread],
     }
 
 

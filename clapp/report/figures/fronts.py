@@ -9,13 +9,14 @@ from clapp.report.classical import Classical
 from clapp.report.data import StudyData
 from clapp.report.figures.style import (
     PALETTE,
-    TITLES,
     Figure,
     colour_by,
     log_axis,
     positive,
+    title,
 )
 from clapp.report.words import joined
+from clapp.study.objectives import objective
 
 _BAND = 0.07  # of the figure: the margin where zeros are drawn
 _GAP = 0.03
@@ -32,7 +33,7 @@ class _View:
     colour: str
 
     def title(self) -> str:
-        return f"Loss against {'parameters' if self.x == 'params' else 'FLOPs'}"
+        return f"Loss against {objective(self.x).label}"
 
 
 def pairs(data: StudyData, classical: Classical) -> list[Figure]:
@@ -46,7 +47,7 @@ def pairs(data: StudyData, classical: Classical) -> list[Figure]:
 def _pair(data: StudyData, classical: Classical, view: _View) -> Figure:
     beside = classical.flops if view.x == "flops" else None
     across = [getattr(c, view.x) for c in data.candidates] + ([beside] if beside else [])
-    x_axis = log_axis(TITLES[view.x], across)
+    x_axis = log_axis(title(view.x), across)
     traces = [
         *_others(data, view.x),
         _front(data, view),
@@ -96,13 +97,13 @@ def _axes(data: StudyData, x_axis: dict[str, Any], no_cost: bool) -> dict[str, A
     bottom = {"x0": 0, "x1": 1, "y0": 0, "y1": _BAND}
     left = {"x0": 0, "x1": _BAND, "y0": 0, "y1": 1}
     start = _BAND + _GAP if no_cost else 0
-    y_axis = log_axis(TITLES["loss"], [c.loss for c in data.candidates])
-    title = x_axis.pop("title")["text"]
+    y_axis = log_axis(title("loss"), [c.loss for c in data.candidates])
+    heading = x_axis.pop("title")["text"]
     axes: dict[str, Any] = {
         "xaxis": {**x_axis, "domain": [start, 1], "anchor": "y2"},
         "yaxis": {**y_axis, "domain": [_BAND + _GAP, 1], "anchor": "x2" if no_cost else "x"},
         "yaxis2": {**zero, "domain": [0, _BAND], "anchor": "x2" if no_cost else "x"},
-        "annotations": [_below(title)],
+        "annotations": [_below(heading)],
         "shapes": [_band(place) for place in ([bottom, left] if no_cost else [bottom])],
     }
     if no_cost:
@@ -137,7 +138,7 @@ def _band(place: dict[str, float]) -> dict[str, Any]:
 
 
 def _noun(name: str) -> str:
-    return {"params": "parameters", "flops": "FLOPs counted"}[name]
+    return objective(name).label + (" counted" if name == "flops" else "")
 
 
 def _others(data: StudyData, x: str) -> list[dict[str, Any]]:
@@ -164,7 +165,7 @@ def _at(models: Sequence[Candidate], x: str) -> dict[str, Any]:
 
 
 def _front(data: StudyData, view: _View) -> dict[str, Any]:
-    colours = colour_by([getattr(c, view.colour) for c in data.front], TITLES[view.colour])
+    colours = colour_by([getattr(c, view.colour) for c in data.front], title(view.colour))
     return {
         "name": "front",
         "type": "scatter",
@@ -255,8 +256,8 @@ def _caption(data: StudyData, classical: Classical, view: _View) -> str:
     margins = "shaded margins" if view.x == "params" or not classical.flops else "shaded margin"
     parts = [
         f"Each point is a trained network; the {len(data.front)} of the front are coloured by "
-        f"{'FLOPs' if view.colour == 'flops' else 'parameters'}: none of them is beaten in all of "
-        f"{joined(data.objectives)} at once.",
+        f"{objective(view.colour).label}: none of them is beaten in all of "
+        f"{joined([objective(name).label for name in data.objectives])} at once.",
         f"The star is the hand-tuned reference. The square is the classical filter itself, which "
         f"has no loss by definition: zero has no place on a log scale, so it stands in the "
         f"{margins}.",
@@ -272,7 +273,6 @@ def _alt(data: StudyData, view: _View) -> str:
     first, last = data.front[0], data.front[-1]
     return (
         f"Scatter plot of {len(data.candidates)} networks on log scales, {view.title().lower()}. "
-        f"The front of {len(data.front)} reaches from {first.params:,} parameters, "
-        f"{first.flops:,} FLOPs and a loss of {first.loss:.3g} to {last.params:,} parameters, "
-        f"{last.flops:,} FLOPs and {last.loss:.3g}. The table of the front has all of them."
+        f"The front of {len(data.front)} reaches from {first.figures()} to "
+        f"{last.figures()}. The table of the front has all of them."
     )

@@ -6,16 +6,16 @@ from typing import Any
 from clapp.hypervolume import log_hypervolume
 from clapp.report.data import StudyData
 from clapp.report.figures.style import (
-    LEAST,
     PALETTE,
-    TITLES,
     Figure,
     log_axis,
     significant,
     text,
+    title,
 )
 from clapp.report.trials import OUTCOMES, Trial
-from clapp.report.words import amount, duration, joined, outcomes
+from clapp.report.words import duration, joined, outcomes
+from clapp.study.objectives import amount, positive
 
 _OUTCOME_COLOURS = {
     "on the front": PALETTE[0],
@@ -115,7 +115,7 @@ def curves(data: StudyData) -> list[Figure]:
             data=[trace for trace in traces if trace["x"]],
             layout={
                 "xaxis": {"title": {"text": "training steps"}, "rangemode": "tozero"},
-                "yaxis": log_axis(TITLES["loss"], [point.l2 for t in drawn for point in t.curve]),
+                "yaxis": log_axis(title("loss"), [point.l2 for t in drawn for point in t.curve]),
                 "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
             },
             height=380,
@@ -132,7 +132,7 @@ def _lines(
     numbers: list[int | None] = []
     for trial in trials:
         x += [point.step for point in trial.curve] + [None]
-        y += [max(significant(point.l2, 4), LEAST) for point in trial.curve] + [None]
+        y += [positive(significant(point.l2, 4)) for point in trial.curve] + [None]
         numbers += [trial.number] * (len(trial.curve) + 1)
     return {
         "name": name,

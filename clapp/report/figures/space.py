@@ -6,7 +6,7 @@ from typing import Any
 from clapp.front import Candidate
 from clapp.report.data import StudyData
 from clapp.report.figures.fronts import OTHERS, REFERENCE
-from clapp.report.figures.style import TITLES, Figure, colour_by, log_axis, positive
+from clapp.report.figures.style import Figure, colour_by, log_axis, positive, title
 
 
 def space(data: StudyData) -> list[Figure]:
@@ -15,7 +15,7 @@ def space(data: StudyData) -> list[Figure]:
         return []
     on_front = {c.trial for c in data.front}
     others = [c for c in data.candidates if c.trial not in on_front]
-    colours = colour_by([c.loss for c in data.front], TITLES["loss"])
+    colours = colour_by([c.loss for c in data.front], title("loss"))
     traces = [
         _cloud("other trials", others, {"size": 2, "color": OTHERS, "opacity": 0.5}),
         _cloud("front", data.front, {"size": 5, **colours, "showscale": False}),
@@ -24,7 +24,7 @@ def space(data: StudyData) -> list[Figure]:
         marker = {"symbol": "diamond", "size": 6, "color": REFERENCE}
         traces.append(_cloud("reference", [data.reference], marker, ["reference"]))
     axes = {
-        axis: log_axis(TITLES[name], [getattr(c, name) for c in data.candidates])
+        axis: log_axis(title(name), [getattr(c, name) for c in data.candidates])
         for axis, name in (("xaxis", "params"), ("yaxis", "flops"), ("zaxis", "loss"))
     }
     eye = {"x": -1.5, "y": -1.65, "z": 0.7}

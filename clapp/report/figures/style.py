@@ -6,19 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clapp.study import objectives
+from clapp.study.objectives import objective, scaled
+
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#6B6B6B")
 """Told apart with any colour vision (Okabe and Ito, 2008), and two more."""
 SCALE = "Cividis"
 """A sequential scale that is read alike with any colour vision (Nuñez et al., 2018)."""
-TITLES = {
-    "loss": "validation L2",
-    "params": "parameters",
-    "flops": "FLOPs at 224×224",
-    "latency": "latency in ms",
-    "memory": "memory in bytes",
-}
-"""What the axis of an objective is called."""
-LEAST = 1e-9  # stands for an exact zero on a log scale
 
 
 @dataclass(frozen=True)
@@ -62,24 +56,29 @@ def significant(value: float, digits: int = 6) -> float:
 
 def positive(values: Iterable[float]) -> list[float]:
     """Values for a log scale."""
-    return [max(significant(value), LEAST) for value in values]
+    return [objectives.positive(significant(value)) for value in values]
 
 
-def log_axis(title: str, values: Sequence[float]) -> dict[str, Any]:
+def title(name: str) -> str:
+    """What the axis of an objective is called."""
+    return objective(name).title
+
+
+def log_axis(heading: str, values: Sequence[float]) -> dict[str, Any]:
     """A log axis around `values`, with a label at every decade, or at 1, 2 and 5 of each."""
     logs = [math.log10(value) for value in positive(values)] or [0.0, 1.0]
     low, high = min(logs), max(logs)
     margin = max(0.05 * (high - low), 0.06)
     return {
         "type": "log",
-        "title": {"text": title},
+        "title": {"text": heading},
         "range": [round(low - margin, 4), round(high + margin, 4)],
         "dtick": 1 if high - low > 2.2 else "D2",
-        "tickformat": "~s" if title in (TITLES["params"], TITLES["flops"]) else "~g",
+        "tickformat": "~s" if heading in (title("params"), title("flops")) else "~g",
     }
 
 
-def colour_by(values: Sequence[float], title: str) -> dict[str, Any]:
+def colour_by(values: Sequence[float], heading: str) -> dict[str, Any]:
     """The colours of a trace's markers by the logarithm of `values`, with their legend on top."""
     logs = [math.log10(value) for value in positive(values)]
     low, high = min(logs), max(logs)
@@ -97,16 +96,8 @@ def colour_by(values: Sequence[float], title: str) -> dict[str, Any]:
             "y": 1.02,
             "yanchor": "bottom",
             "outlinewidth": 0,
-            "title": {"text": title, "side": "top"},
+            "title": {"text": heading, "side": "top"},
             "tickvals": ticks,
-            "ticktext": [compact(10**tick) for tick in ticks],
+            "ticktext": [scaled(10**tick) for tick in ticks],
         },
     }
-
-
-def compact(value: float) -> str:
-    """Three significant digits and a unit: 12.5k, 2M."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"
