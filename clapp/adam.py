@@ -8,7 +8,10 @@ tenth longer, and the first of a process 1.5 s: it imports torch's compiler.
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from clapp.losses import Loss
+from clapp.tensors import chunks
 
 _BETAS = 0.9, 0.999
 _EPS = 1e-8
@@ -50,3 +53,36 @@ class Adam:
         """Give each parameter memory of its own again, and no gradient."""
         for p in self._parameters:
             p.data, p.grad = p.data.clone(), None
+
+
+class FirstOrder:
+    """Steps of Adam on the gradient of a loss over a batch."""
+
+    iterations = repeats = 1
+
+    def __init__(self, net: nn.Module, loss: Loss, widest: int, bf16: bool) -> None:
+        """`widest` is the largest number of channels inside, `bf16` whether the network computes
+        in bfloat16."""
+        self.net, self.loss, self.widest, self.bf16 = net, loss, widest, bf16
+        self.adam = Adam(net.parameters())
+
+    def step(self, x: Tensor, y: Tensor, rate: float) -> Tensor:
+        """One step on pictures (B, 3, S, S) and targets (B, C, S, S); returns the loss.
+
+        Chunks of the batch accumulate their gradients, each weighted by its share of the pictures:
+        the same mathematics, because no layer mixes pictures.
+        """
+        self.adam.zero_grad()
+        total = torch.zeros((), device=x.device)
+        for part in chunks(x, self.widest, x.device):
+            with torch.autocast(x.device.type, torch.bfloat16, self.bf16):
+                prediction = self.net(x[part])
+            value = self.loss(prediction.float(), y[part]) * (len(prediction) / len(x))
+            value.backward()  # type: ignore[no-untyped-call]
+            total = total + value.detach()
+        self.adam.step(rate)
+        return total
+
+    def release(self) -> None:
+        """Give each parameter memory of its own again, and no gradient."""
+        self.adam.release()

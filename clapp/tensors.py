@@ -17,9 +17,13 @@ _CHUNK_BYTES = {"cpu": 2 << 20}
 _GPU_CHUNK_BYTES = 256 << 20
 
 
-def chunks(pictures: Pictures, channels: int, device: torch.device) -> Iterator[slice]:
-    """Slices that cover a batch (B, H, W, 3), for a network at most `channels` wide."""
-    count, height, width = pictures.shape[:3]
+def chunks(pictures: Pictures | Tensor, channels: int, device: torch.device) -> Iterator[slice]:
+    """Slices that cover a batch, for a network at most `channels` wide.
+
+    Pictures are an array (B, H, W, 3) or a tensor (B, 3, H, W).
+    """
+    count, *sides = pictures.shape
+    height, width = sides[1:] if isinstance(pictures, Tensor) else sides[:2]
     budget = _CHUNK_BYTES.get(device.type, _GPU_CHUNK_BYTES)
     size = max(1, budget // (4 * channels * height * width))
     return (slice(start, start + size) for start in range(0, count, size))

@@ -6,98 +6,47 @@ until a rule ends it, and `train` goes through the resolutions.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clapp.adam import Adam
-from clapp.batches import Batches
+from clapp.batches import Batch, Batches
 from clapp.config import Config
 from clapp.device import resolve_device
 from clapp.errors import ConfigError
 from clapp.filters import resolve
 from clapp.filters_torch import batched
-from clapp.losses import Loss, loss
+from clapp.losses import loss
 from clapp.model import FilterNet, min_size
+from clapp.optimisers import OPTIMISERS, Optimiser, chosen
 from clapp.pool import Pool, validation_set
+from clapp.result import Point as Point
+from clapp.result import Progress as Progress
+from clapp.result import Report as Report
+from clapp.result import TrainResult as TrainResult
 from clapp.schedule import learning_rate
+from clapp.starts import best_start
 from clapp.stopping import StoppingRule
 from clapp.tensors import Pictures, chunks, input_tensor, target_tensor
 
 # These end the whole training, the others only a stage.
 _FINAL = {"time", "nan", "stopped"}
+_REPEATED = 2  # batches that an optimiser may use several times in a row
 
 
-@dataclass(frozen=True)
-class Point:
-    """One validation: steps and seconds so far, mean training loss since the one before."""
-
-    step: int
-    seconds: float
-    train_loss: float
-    l2: float
-    ema: float
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What `report` is told after a validation; `model` is the network in training."""
-
-    step: int
-    stage: int
-    seconds: float
-    train_loss: float
-    ema: float
-    l2: float
-    model: FilterNet
-
-
-Report = Callable[[Progress], bool]
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """A trained network and how it got there.
-
-    Attributes:
-        model: on the CPU, in evaluation mode.
-        loss: mean squared error over the whole validation set at the end, of outputs that are not
-            clamped against targets in [0, 1]; NaN when the training diverged.
-        ema: moving average of the validations' L2 in the last stage.
-        stop_reason: what ended the last stage: threshold, plateau, iterations, time, nan, stopped.
-        iterations: optimiser steps.
-        images: crops seen.
-        seconds: from the first batch to the last validation.
-        timings: seconds spent on "data" (crops and their targets), "decode" (waiting for pictures
-            that are being decoded), "step" and "validate".
-        curve: every validation.
-        device: where it was trained.
-    """
-
-    model: FilterNet
-    loss: float
-    ema: float
-    stop_reason: str
-    iterations: int
-    images: int
-    seconds: float
-    timings: dict[str, float]
-    curve: list[Point]
-    device: str
-
-
-def train(config: Config, report: Report | None = None) -> TrainResult:
+def train(
+    config: Config, report: Report | None = None, weights: Mapping[str, Tensor] | None = None
+) -> TrainResult:
     """Train a network as `config` says; on the CPU the result follows from the configuration alone.
 
     Args:
         config: a complete configuration.
         report: called after every validation; returning True ends the training ("stopped").
+        weights: to start from, a state of the network; None: drawn from the seed.
 
     Raises:
         ConfigError: the network does not fit the pictures.
@@ -112,12 +61,17 @@ def train(config: Config, report: Report | None = None) -> TrainResult:
         Pool.open(config.train_data, config.num_resolutions) as pool,
     ):
         torch.manual_seed(config.train.seed)
-        return Trainer(config, pool, device, report).run()
+        return Trainer(config, pool, device, report, weights).run()
 
 
 def check(config: Config) -> None:
-    """Raise ConfigError unless the pictures are large enough for the network."""
+    """Raise ConfigError unless pictures, network and optimiser go together."""
     model = config.model
+    if chosen(config) == "lm" and config.train.precision != "float32":
+        raise ConfigError(
+            f"train.precision {config.train.precision}: not with train.optimizer lm, which solves "
+            "its equations in float64; allowed: float32"
+        )
     for key, crop in (
         ("train_data.crop_size", config.train_data.crop_size),
         ("valid_data.crop_size", config.valid_data.crop_size),
@@ -130,21 +84,32 @@ class Trainer:
     """One training: the network, its optimiser, and the record of what happened."""
 
     def __init__(
-        self, config: Config, pool: Pool, device: torch.device, report: Report | None
+        self,
+        config: Config,
+        pool: Pool,
+        device: torch.device,
+        report: Report | None,
+        weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.config, self.pool, self.device = config, pool, device
         self.report: Report = report or (lambda _: False)
         self.on_device = batched(config.target_filter) if device.type == "cuda" else None
         self.valid = validation_set(config.valid_data, config.target_filter)
-        self.model = FilterNet(config.model).to(device)
-        self.widest = config.model.widest
         self.loss = loss(config.train.loss_type)
-        self.optimiser = Adam(self.model.parameters())
+        self.optimizer = chosen(config)
         self.rate = 0.0
         self.timings = {"data": 0.0, "step": 0.0, "validate": 0.0}
         self.curve: list[Point] = []
-        self.iterations = self.images = self.validations = 0
+        self.iterations = self.images = self.validations = self.starts = 0
         self.start = time.perf_counter()
+        self.model = FilterNet(config.model).to(device)
+        if weights is not None:
+            self.model.load_state_dict(dict(weights))
+        self.optimiser = self.optimise(self.model)
+
+    def optimise(self, model: FilterNet) -> Optimiser:
+        """The optimiser of a network."""
+        return OPTIMISERS.find(self.optimizer)(model, self.loss, self.config)
 
     def run(self) -> TrainResult:
         """Go through the resolutions."""
@@ -166,21 +131,27 @@ class Trainer:
             timings=self.times(),
             curve=self.curve,
             device=str(self.device),
+            optimizer=self.optimizer,
+            starts=self.starts,
         )
 
     def stage(self, stage: int) -> str:
         """Train at one resolution until something ends it, and say what."""
         train, rule = self.config.train, StoppingRule(self.config.train)
         losses: list[Tensor] = []  # since the last validation; read only there, as reading waits
+        size = self.optimiser.iterations
         with closing(self.batches(stage).prefetch(0, train.num_workers)) as stream:
-            for step in range(1, train.max_iterations + 1):
+            pairs = self.pairs(stream)
+            if stage == 0:
+                self.choose_start(pairs)
+            for step in range(size, max(train.max_iterations, size) + 1, size):
                 with self.timed("data"):
-                    images, targets = next(stream)
-                rate = learning_rate(step - 1, train)
+                    x, y = next(pairs)
+                rate = learning_rate(step - size, train)
                 with self.timed("step"):
-                    losses.append(self.step(images, targets, rate))
-                last = step == train.max_iterations or self.out_of_time()
-                if last or step % train.validation_interval == 0:
+                    losses.append(self.step(x, y, rate))
+                last = step + size > train.max_iterations or self.out_of_time()
+                if last or step % train.validation_interval < size:
                     with self.timed("step"):
                         mean = torch.stack(losses).mean(0).cpu()
                     losses.clear()
@@ -188,6 +159,24 @@ class Trainer:
                     if reason is not None:
                         return reason
         return "iterations"
+
+    def choose_start(self, pairs: Iterator[tuple[Tensor, Tensor]]) -> None:
+        """Try several first weights, and go on with the best."""
+        wanted = self.config.train.starts
+        if wanted == 1:
+            return
+        models = [self.model]
+        while len(models) < wanted:
+            models.append(FilterNet(self.config.model).to(self.device))
+        with self.timed("step"):
+            found = best_start(
+                [self.optimise(model) for model in models],
+                models,
+                pairs,
+                self.config.train.learning_rate,
+            )
+        self.model, self.optimiser, self.starts = found.model, found.optimiser, found.alive
+        self.iterations += found.steps * self.optimiser.iterations
 
     def batches(self, stage: int) -> Batches:
         """The training batches of a stage; crop and base double, and the batch is halved."""
@@ -201,39 +190,26 @@ class Trainer:
             seed=train.seed if train.batch_seed is None else train.batch_seed,
         )
 
-    def step(self, images: Pictures, targets: Pictures | None, rate: float) -> Tensor:
-        """One optimiser step on images (B, S, S, 3) and targets (B, S, S); returns the loss.
+    def pairs(self, stream: Iterator[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches as tensors: pictures (B, 3, S, S) and targets (B, 1, S, S), both in [0, 1].
 
-        Without targets, which the device can compute by itself, it does.
-
-        Chunks of the batch accumulate their gradients, each weighted by its share of the pictures:
-        the same mathematics, because no layer mixes pictures.
+        The optimiser says how often each of the first few is used in a row.
         """
-        self.optimiser.zero_grad()
-        total = torch.zeros((), device=self.device)
-        for part in chunks(images, self.widest, self.device):
-            pictures = torch.as_tensor(images[part], device=self.device)
-            x = input_tensor(pictures, self.device)  # (b, 3, S, S)
-            y = self.target(pictures, None if targets is None else targets[part])
-            with torch.autocast(
-                self.device.type, torch.bfloat16, self.config.train.precision == "bf16"
-            ):
-                prediction = self.model(x)
-            value = self.compare(self.loss, prediction.float(), y) * (len(x) / len(images))
-            value.sum().backward()  # type: ignore[no-untyped-call]
-            total = total + value.detach()
-        self.optimiser.step(rate)
-        self.rate = rate
-        self.iterations += 1
-        self.images += len(images)
-        return total
+        for number, (images, targets) in enumerate(stream):
+            pictures = torch.as_tensor(images, device=self.device)
+            x, y = input_tensor(pictures, self.device), self.target(pictures, targets)
+            self.images += len(images)
+            for _ in range(self.optimiser.repeats if number < _REPEATED else 1):
+                yield x, y
 
-    def compare(self, measure: Loss, prediction: Tensor, target: Tensor) -> Tensor:
-        """A measure of what the network made of pictures, (b, 1, S, S), and their targets."""
-        return measure(prediction, target)
+    def step(self, x: Tensor, y: Tensor, rate: float) -> Tensor:
+        """One optimiser step on pictures (B, 3, S, S) and targets (B, 1, S, S); the loss before."""
+        self.rate = rate
+        self.iterations += self.optimiser.iterations
+        return self.optimiser.step(x, y, rate)
 
     def target(self, pictures: Tensor, targets: Pictures | None) -> Tensor:
-        """Targets (b, 1, S, S) of pictures (b, S, S, 3), computed on the device if not given."""
+        """Targets (B, 1, S, S) of pictures (B, S, S, 3), computed on the device if None."""
         if targets is None:
             assert self.on_device is not None
             return target_tensor(self.on_device(pictures), self.device)
@@ -276,10 +252,10 @@ class Trainer:
     def l2(self, model: FilterNet, images: Pictures, targets: Pictures) -> Tensor:
         """Mean squared error of a model on images (N, S, S, 3) and targets (N, S, S)."""
         total = torch.zeros((), device=self.device)
-        for part in chunks(images, self.widest, self.device):
+        for part in chunks(images, self.config.model.widest, self.device):
             x = input_tensor(images[part], self.device)
             y = target_tensor(targets[part], self.device)
-            total = total + self.compare(F.mse_loss, model(x), y) * len(x)
+            total = total + F.mse_loss(model(x), y) * len(x)
         return (total / len(images)).cpu()
 
     def times(self) -> dict[str, float]:

@@ -26,6 +26,7 @@ TINY: dict[str, Any] = {
     "valid_data": {"crop_size": 48, "resize_base": 64, "num_images": 4},
     "train": {
         "device": "cpu",
+        "optimizer": "adam",
         "batch_size": 4,
         "min_iterations": 0,
         "max_iterations": 12,
@@ -125,10 +126,10 @@ def one_step(config: Config, monkeypatch: pytest.MonkeyPatch, pieces: int) -> li
     with Pool.open(config.train_data, 1) as pool:
         torch.manual_seed(0)
         trainer = Trainer(config, pool, torch.device("cpu"), None)
-        value = trainer.step(images, targets, 1e-3)
+        x, y = input_tensor(images, trainer.device), target_tensor(targets, trainer.device)
+        value = trainer.step(x, y, 1e-3)
     torch.manual_seed(0)
-    output = build_model(config.model)(input_tensor(images, trainer.device))
-    expected = loss(config.train.loss_type)(output, target_tensor(targets, trainer.device))
+    expected = loss(config.train.loss_type)(build_model(config.model)(x), y)
     assert value.item() == pytest.approx(expected.item(), rel=1e-5)
     return [p.grad for p in trainer.model.parameters() if p.grad is not None]
 
@@ -234,8 +235,8 @@ def test_resolutions_double_the_crop_halve_the_batch_and_reset_the_average(
     monkeypatch.setattr(Trainer, "step", spy)
     seen, report = collect()
     result = train(tiny("num_resolutions=2", "train.max_iterations=4"), report)
-    assert [s[0] for s in shapes] == [(4, 16, 16, 3)] * 4 + [(2, 32, 32, 3)] * 4
-    assert [s[1] for s in shapes] == [(4, 16, 16)] * 4 + [(2, 32, 32)] * 4
+    assert [s[0] for s in shapes] == [(4, 3, 16, 16)] * 4 + [(2, 3, 32, 32)] * 4
+    assert [s[1] for s in shapes] == [(4, 1, 16, 16)] * 4 + [(2, 1, 32, 32)] * 4
     assert [s[2] for s in shapes[:4]] == [s[2] for s in shapes[4:]]
     assert [(p.step, p.stage) for p in seen] == [(4, 0), (8, 1)]
     assert seen[1].ema == seen[1].l2
@@ -314,13 +315,12 @@ def test_bf16_computes_the_network_and_nothing_else_in_bfloat16(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kinds = set()
-    compare = Trainer.compare
 
-    def spy(self: Trainer, measure: Any, prediction: Any, target: Any) -> torch.Tensor:
+    def spy(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         kinds.add((prediction.dtype, target.dtype))
-        return compare(self, measure, prediction, target)
+        return loss("all")(prediction, target)
 
-    monkeypatch.setattr(Trainer, "compare", spy)
+    monkeypatch.setattr("clapp.training.loss", lambda _: spy)
     full, half = train(tiny()), train(tiny("train.precision=bf16"))
     assert losses(half) != losses(full)  # it does round
     assert half.curve[0].train_loss == pytest.approx(full.curve[0].train_loss, rel=0.05)
@@ -340,3 +340,54 @@ def test_pictures_take_turns_in_validating_and_the_final_loss_is_over_all() -> N
     mean = sum(point.l2 for point in turns.curve) / 4
     assert mean == pytest.approx(whole.loss, rel=1e-5)
     assert turns.loss == pytest.approx(whole.loss, rel=1e-5)
+
+
+SMALL: dict[str, Any] = {
+    "model": {
+        "capacity": 2,
+        "num_layers": 1,
+        "stem": 1,
+        "norm": "none",
+        "rezero": False,
+        "reskip": False,
+        "activation": "square",
+        "padding": "reflect",
+        "kernel_size": 5,
+        "output_activation": "sqrt",
+        "output_norm": "max",
+    },
+    "train_data": {"crop_size": 40},
+    "train": {"device": "cpu", "loss_type": "l2", "stop_l2_loss": None, "max_iterations": 600},
+}
+
+
+def test_small_networks_are_trained_by_second_order() -> None:
+    """The 59 parameters that Adam needs some 1,000 steps for."""
+    result = train(load_config(SMALL, ["train.starts=4"]))
+    assert result.optimizer == "lm"
+    assert 1 <= result.starts <= 4
+    assert result.loss < 5e-5
+    assert [point.step for point in result.curve] == sorted({p.step for p in result.curve})
+    assert train(load_config(SMALL, ["train.starts=4"])).loss == result.loss
+
+
+def test_large_networks_and_bfloat16_are_left_to_adam() -> None:
+    assert train(tiny("train.optimizer=auto", "model.capacity=4")).optimizer == "lm"
+    for key in ("model.capacity=32", "train.precision=bf16"):
+        assert train(tiny("train.optimizer=auto", key)).optimizer == "adam"
+    with pytest.raises(ConfigError, match=r"bf16: not with train\.optimizer lm"):
+        train(tiny("train.optimizer=lm", "train.precision=bf16"))
+
+
+def test_a_training_starts_from_given_weights() -> None:
+    first = train(load_config(SMALL, ["train.starts=4"]))
+    weights = first.model.state_dict()
+    again = train(
+        load_config(SMALL, ["train.max_iterations=20", "train.min_iterations=0"]), None, weights
+    )
+    assert again.loss < 2 * first.loss
+
+
+def test_starts_work_for_adam_too() -> None:
+    result = train(tiny("train.starts=3"))
+    assert result.iterations == 2 * 100 + 12

@@ -224,6 +224,8 @@ def _untrained(watch: Watch, config: Config, report: "Callable[[Progress], bool]
         timings={},
         curve=[point],
         device="cpu",
+        optimizer="adam",
+        starts=0,
     )
 
 

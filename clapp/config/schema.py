@@ -19,6 +19,7 @@ from clapp.config.model import ModelConfig
 from clapp.config.section import NonNegative, Section
 from clapp.errors import ConfigError
 from clapp.losses import known_losses
+from clapp.optimisers import known_optimisers
 
 FilterSpec = str | dict[str, Any]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
@@ -104,7 +105,7 @@ class TrainConfig(Section):
     seed: Seed
     batch_seed: Seed | None
     precision: Literal["float32", "bf16"]
-    optimizer: Literal["auto", "adam", "lm"]
+    optimizer: Annotated[str, one_of(known_optimisers)]
     starts: Annotated[int, Field(ge=1, le=64)]
 
     @field_validator("device")
