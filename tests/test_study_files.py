@@ -130,7 +130,8 @@ def change(old: Plan, new: Plan) -> Change | None:
         ("config: {train: {batch_size: 4}}", "config.train.batch_size"),
         ("objectives: [loss, params]", "objectives"),
         ("baselines: {other: {}}", "baselines.reference"),
-        ("search_space: tiny", "search_space"),
+        ("baselines: {reference: {model.capacity: 2}}", "baselines.reference"),
+        ("baselines: {reference: {}, another: {model.capacity: 2}}", None),  # tried from now on
     ],
 )
 def test_what_makes_another_study_of_it(write: Any, text: str, where: str | None) -> None:

@@ -32,18 +32,20 @@ def first_change(
     new: Mapping[str, Any],
     new_resolved: Mapping[str, Any],
 ) -> Change | None:
-    """The first difference that makes another study of it, or None.
+    """The first difference that makes another study of it, or None; see `growth` for its space.
 
     Args:
         old, new: study files as resolved (`Plan.definition`).
         old_resolved, new_resolved: the rest of it (`Plan.resolved`); None: an older version, which
             did not write it down.
     """
-    path = first_difference(_rest(old), _rest(new))
+    path = first_difference(_rest(old, old), _rest(new, old))
     if path is not None:
         return Change(path, "is not what the study was started with")
-    config = _config(old, old_resolved)
+    config = started_with(old, old_resolved)
     for key, value in new_resolved["config"].items():
+        if key in new["search_space"] and key not in old["search_space"]:
+            continue  # it is searched from now on
         before = config.get(key, BEFORE.get(key, flatten(defaults()).get(key)))
         if before != value:
             return Change(
@@ -56,11 +58,15 @@ def first_change(
     return None
 
 
-def _rest(definition: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in definition.items() if key not in (*CHANGEABLE, "config")}
+def _rest(definition: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    """What has to stay as it was; baselines that `old` does not have may be added."""
+    kept = {k: v for k, v in definition.items() if k not in (*CHANGEABLE, "config", "search_space")}
+    return kept | {
+        "baselines": {k: v for k, v in definition["baselines"].items() if k in old["baselines"]}
+    }
 
 
-def _config(old: Mapping[str, Any], resolved: Mapping[str, Any] | None) -> dict[str, Any]:
+def started_with(old: Mapping[str, Any], resolved: Mapping[str, Any] | None) -> dict[str, Any]:
     """The dotted configuration that a study was started with, as far as it is known."""
     if resolved is not None:
         return dict(resolved["config"])

@@ -15,7 +15,8 @@ from optuna.study import StudyDirection
 
 from clapp.errors import UserError
 from clapp.study import liveness
-from clapp.study.definition import first_change
+from clapp.study.definition import first_change, started_with
+from clapp.study.growth import finish, growth, rewrite
 from clapp.study.plan import Plan
 from clapp.study.recovery import enqueuing
 
@@ -72,11 +73,14 @@ def create_study(
         UserError: it was started with another definition.
     """
     with enqueuing(locks):
-        return _create_study(plan, storage, accept_filter_change)
+        return _create_study(plan, storage, locks, accept_filter_change)
 
 
-def _create_study(plan: Plan, storage: BaseStorage, accept_filter_change: bool) -> "Study":
+def _create_study(
+    plan: Plan, storage: BaseStorage, locks: Path, accept_filter_change: bool
+) -> "Study":
     directions = [StudyDirection.MINIMIZE] * len(plan.file.objectives)
+    finish(plan.name, storage)
     try:
         study = optuna.create_study(
             storage=storage, study_name=plan.name, directions=directions, load_if_exists=False
@@ -85,6 +89,7 @@ def _create_study(plan: Plan, storage: BaseStorage, accept_filter_change: bool) 
         study = optuna.load_study(study_name=plan.name, storage=storage)
         _wait_for_creator(study)
         _check_definition(plan, study, accept_filter_change)
+        study = _grown(plan, study, storage, locks)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         study.set_metric_names(list(plan.file.objectives))
@@ -135,6 +140,26 @@ def _check_definition(plan: Plan, study: "Study", accept_filter_change: bool) ->
             "or start anew with --fresh (the old one is kept)"
         )
     logger.warning(f"filter {change.where} {change.how}; its older trials keep their losses")
+
+
+def _grown(plan: Plan, study: "Study", storage: BaseStorage, locks: Path) -> "Study":
+    """The study with the plan's search space, which may be larger than its own."""
+    old = study.user_attrs.get(DEFINITION)
+    if old is None:
+        return study
+    try:
+        grown = growth(old["search_space"], plan.definition()["search_space"])
+    except ValueError as error:
+        raise UserError(
+            f"study {plan.name}: {error}; a search space may only grow: undo the change, start "
+            "anew with --fresh (the old one is kept), or copy the file to a new name"
+        ) from error
+    if grown.rewrites:
+        before = started_with(old, study.user_attrs.get(RESOLVED))
+        study = rewrite(plan, study, storage, locks, before)
+    if grown.words:
+        logger.info(f"the search space grew: {'; '.join(grown.words)}; the old trials stay")
+    return study
 
 
 def _enqueue_baselines(plan: Plan, study: "Study") -> None:
