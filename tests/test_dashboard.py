@@ -59,7 +59,7 @@ def untrained(config: Config, report: Any) -> TrainResult:
     curve = [Point(100 * n, n, 0.1, loss * (4 - n), loss, 0.01) for n in (1, 2, 3)]
     for point in curve:
         report(Progress(point.step, 0, point.seconds, 0.1, point.l2, point.l2, model))
-    return TrainResult(model, loss, loss, "iterations", 300, 2400, 3.0, {}, curve, "cpu")
+    return TrainResult(model, loss, loss, "iterations", 300, 2400, 3.0, {}, curve, "cpu", "adam", 1)
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,9 @@ def save_trial(folder: Path, model: dict, loss: float, kernel: bool = False) -> 
     torch.manual_seed(1)
     net = build_model(config.model).eval()
     timings = {"data": 0.0, "step": 0.0, "validate": 0.0}
-    result = TrainResult(net, loss, loss, "plateau", 1500, 48_000, 7.0, timings, [], "cpu")
+    result = TrainResult(
+        net, loss, loss, "plateau", 1500, 48_000, 7.0, timings, [], "cpu", "adam", 1
+    )
     save_trained(folder, config, result)
 
 

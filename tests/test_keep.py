@@ -48,7 +48,9 @@ def trained(config: Config) -> TrainResult:
     torch.manual_seed(0)
     curve = [Point(100 * n, n, 0.1, 0.05 / n, 0.05 / n, 0.01) for n in range(1, 13)]
     model = build_model(config.model).eval()
-    return TrainResult(model, 0.0123, 0.01, "plateau", 1200, 9600, 3.21, {}, curve, "cpu")
+    return TrainResult(
+        model, 0.0123, 0.01, "plateau", 1200, 9600, 3.21, {}, curve, "cpu", "adam", 1
+    )
 
 
 def kept(storage: BaseStorage, folder: Path, **facts: object) -> tuple[str, list[str]]:

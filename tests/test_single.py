@@ -12,7 +12,7 @@ from clapp.trialfiles import load_trained
 TINY = [
     "train_data={resize_base: 32, crop_size: 16, min_buffer: 2}",
     "valid_data={num_images: 2, resize_base: 32, crop_size: 24}",
-    "train={batch_size: 2, max_iterations: 4, validation_interval: 2}",
+    "train={batch_size: 2, max_iterations: 4, validation_interval: 2, optimizer: adam}",
 ]
 
 

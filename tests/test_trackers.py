@@ -47,7 +47,7 @@ def untrained(config: Config, report: Any) -> TrainResult:
     if config.model.capacity == 3:
         raise RuntimeError("no such luck")
     curve = [Point(step, step / 100, 2 * l2, l2, l2, 0.01) for step, l2 in CURVE]
-    return TrainResult(model, 0.01, 0.01, "iterations", 200, 1600, 2.0, {}, curve, "cpu")
+    return TrainResult(model, 0.01, 0.01, "iterations", 200, 1600, 2.0, {}, curve, "cpu", "adam", 1)
 
 
 def follow(folder: Path, *log: str) -> Path:
