@@ -43,12 +43,14 @@ class Draw:
     """Suggests values at random, all but those given: a trial without a study.
 
     Attributes:
-        distributions: what each suggested key was drawn from.
+        distributions: what each suggested name was drawn from.
+        values: what it became.
     """
 
     def __init__(self, random: np.random.Generator, given: Mapping[str, Any] | None = None) -> None:
         self._random, self._given = random, given or {}
         self.distributions: dict[str, BaseDistribution] = {}
+        self.values: dict[str, Any] = {}
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """As Optuna's."""
@@ -68,7 +70,9 @@ class Draw:
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
         self.distributions[name] = distribution
-        return self._given[name] if name in self._given else value(distribution, self._random)
+        known = name in self._given
+        self.values[name] = self._given[name] if known else value(distribution, self._random)
+        return self.values[name]
 
 
 def value(distribution: BaseDistribution, random: np.random.Generator) -> Any:

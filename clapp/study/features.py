@@ -14,9 +14,9 @@ Row = NDArray[np.float32]
 class Encoder:
     """A column for each number, one for each value of a choice, and the logarithms of the sizes."""
 
-    def __init__(self, space: Mapping[str, Mapping[str, Any]]) -> None:
-        """`space` is the document of a search space."""
-        self._space = space
+    def __init__(self, columns: Mapping[str, Mapping[str, Any]]) -> None:
+        """`columns` are the parameters that a trial may have, each as a search space writes it."""
+        self._space = columns
 
     def __call__(self, drawn: Mapping[str, Any], sizes: ArrayLike) -> Row:
         """The features of a configuration from its drawn keys and its sizes, all above zero."""

@@ -68,7 +68,7 @@ class FrontSampler(BaseSampler):
         self._objectives = plan.file.objectives
         self._sizes = [name for name in self._objectives if name in EXACT]
         self._limits = plan.file.limits.given()
-        self._encode = Encoder(plan.space.document())
+        self._encode = Encoder(plan.space.column_documents())
         self._model: Any = None
         self._seen = 0  # trials when the model was fitted
         self._next: dict[str, Any] = {}
@@ -146,11 +146,11 @@ class FrontSampler(BaseSampler):
         found = within_limits(self._plan, draw, 0)
         if found is None:
             return None
-        drawn, config = found
+        _, config = found
         costs = known(config)
         sizes = np.array([costs[name] for name in self._sizes])
         effort = OVERHEAD + costs["flops"] * config.train.batch_size
-        return Candidate(drawn, draw.distributions, config, sizes, effort)
+        return Candidate(draw.values, draw.distributions, config, sizes, effort)
 
     def _worth(
         self, candidates: Sequence[Candidate], front: NDArray[np.float64]

@@ -106,8 +106,8 @@ class Objective:
             changes: dict[str, Any] = self._plan.space.suggest(trial, self._plan.base)
         else:
             changes = self._plan.baseline(baseline)
-            for key in self._plan.baseline_parameters(baseline):
-                self._plan.space.parameters[key].suggest(trial, key)  # enqueued, so no draw
+            # Enqueued, so that nothing is drawn.
+            self._plan.space.resuggest(trial, self._plan.baseline_parameters(baseline))
         seed = derived_seed(self._plan.file.seed, "trial", trial.number)
         try:
             config = self._plan.config(changes, seed, self._job.device)

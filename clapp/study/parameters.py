@@ -44,6 +44,8 @@ class Parameter(Section):
 
     when: dict[str, Any] = Field(default_factory=dict)
     """Other keys of the space with the value, or list of values, that make this one apply."""
+    per_layer: bool = False
+    """Whether every block of the network has a value of its own."""
 
     def suggest(self, trial: Suggests, key: str) -> Scalar:
         """Draw a value for `key`."""

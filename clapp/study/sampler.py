@@ -82,7 +82,7 @@ def grid(plan: "Plan", seed: int) -> "BaseSampler":
     """Every combination once, in random order; numbers without a step take five values."""
     from optuna.samplers import GridSampler
 
-    values = {key: parameter.grid(GRID_POINTS) for key, parameter in plan.space.parameters.items()}
+    values = {key: parameter.grid(GRID_POINTS) for key, parameter in plan.space.columns().items()}
     size = prod(map(len, values.values()))
     if size > GRID_MOST:
         raise UserError(

@@ -12,6 +12,7 @@ from clapp.config import (
     ELSEWHERE,
     NO_EFFECT,
     Layer,
+    ModelConfig,
     Section,
     compose,
     defaults,
@@ -30,6 +31,9 @@ RESERVED = {
     "train.seed": "it is derived from the study's `seed` and the trial's number",
 }
 """Keys that neither a study nor its space may set, with the reason."""
+LAYERS = "model.num_layers"
+PER_LAYER = [f"model.{key}" for key in ModelConfig.PER_BLOCK]
+"""Keys that may have a value for each block."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +42,31 @@ class Space:
 
     origin: str
     parameters: Mapping[str, Parameter]
+    most_layers: int = 1
+    """The largest `model.num_layers` that a trial may have."""
 
-    def suggest(self, trial: Suggests, base: Mapping[str, Any]) -> dict[str, Scalar]:
-        """Draw the keys that apply; `base` holds the dotted values of the others."""
+    def suggest(self, trial: Suggests, base: Mapping[str, Any]) -> dict[str, Any]:
+        """Draw the keys that apply; `base` holds the dotted values of the others.
+
+        A key with a value for each block is drawn as `key[0]`, `key[1]`, ... and becomes a list.
+        Where a condition holds for some blocks only, the others keep the value of `base`.
+        """
         values = dict(base)
-        drawn: dict[str, Scalar] = {}
+        drawn: dict[str, Any] = {}
         for key, parameter in self.parameters.items():
-            if _applies(parameter, values):
+            applies = _applies(parameter, values)
+            if not any(applies):
+                continue
+            if not parameter.per_layer:
                 drawn[key] = values[key] = parameter.suggest(trial, key)
+                continue
+            entries = [
+                parameter.suggest(trial, _entry(key, number))
+                if here
+                else of_block(base[key], number)
+                for number, here in enumerate(applies)
+            ]
+            drawn[key] = values[key] = entries
         return drawn
 
     def represent(self, values: Mapping[str, Any]) -> dict[str, Scalar]:
@@ -53,18 +74,42 @@ class Space:
 
         A value outside of the space is left out: Optuna would use it with no more than a warning.
         """
-        return {
-            key: values[key]
-            for key, parameter in self.parameters.items()
-            if _applies(parameter, values) and parameter.contains(values[key])
-        }
+        found: dict[str, Scalar] = {}
+        for key, parameter in self.parameters.items():
+            for number, here in enumerate(_applies(parameter, values)):
+                value = of_block(values[key], number) if parameter.per_layer else values[key]
+                if here and parameter.contains(value):
+                    found[_entry(key, number) if parameter.per_layer else key] = value
+        return found
+
+    def resuggest(self, trial: Suggests, names: Iterable[str]) -> None:
+        """Ask for parameters by the names that trials have for them, such as `key[0]`."""
+        for name in names:
+            self.parameters[name.partition("[")[0]].suggest(trial, name)
+
+    def columns(self) -> dict[str, Parameter]:
+        """Every name that a parameter of a trial may have."""
+        found: dict[str, Parameter] = {}
+        for key, parameter in self.parameters.items():
+            if not parameter.per_layer:
+                found[key] = parameter
+                continue
+            found |= {_entry(key, number): parameter for number in range(self.most_layers)}
+        return found
 
     def document(self) -> dict[str, Any]:
         """The space as it could be written in a file."""
-        return {
-            key: parameter.model_dump(exclude_defaults=True)
-            for key, parameter in self.parameters.items()
-        }
+        return _documents(self.parameters)
+
+    def column_documents(self) -> dict[str, Any]:
+        """The same for every name that a parameter of a trial may have."""
+        return _documents(self.columns())
+
+
+def _documents(parameters: Mapping[str, Parameter]) -> dict[str, Any]:
+    return {
+        key: parameter.model_dump(exclude_defaults=True) for key, parameter in parameters.items()
+    }
 
 
 def load_space(
@@ -92,9 +137,17 @@ def load_space(
         origin, raw = inline_origin, dict(spec)
     if not raw:
         raise ConfigError(f"{origin}: the search space is empty; a mapping of keys is expected")
-    space = Space(origin, _ordered(origin, _parse(origin, raw)))
-    _check_values(space, list(base))
+    layers = list(base)
+    parameters = _ordered(origin, _parse(origin, raw))
+    space = Space(origin, parameters, _most_layers(parameters, layers))
+    _check_values(space, layers)
     return space
+
+
+def _most_layers(parameters: Mapping[str, Parameter], base: list[Layer]) -> int:
+    if LAYERS not in parameters:
+        return compose(base).model.num_layers
+    return max(int(value) for value in parameters[LAYERS].samples().values() if value)
 
 
 def _parse(origin: str, raw: dict[str, Any]) -> dict[str, Parameter]:
@@ -144,6 +197,14 @@ def _ordered(origin: str, parameters: dict[str, Parameter]) -> dict[str, Paramet
         for other, allowed in parameter.when.items():
             _check_condition(f"{origin}: {key}.when.{other}", other, allowed, parameters)
     graph = {key: list(parameter.when) for key, parameter in parameters.items()}
+    for key, parameter in parameters.items():
+        if parameter.per_layer and key not in PER_LAYER:
+            raise ConfigError(
+                f"{origin}: {key}.per_layer: true is not allowed; allowed for "
+                f"{', '.join(PER_LAYER)}"
+            )
+        if parameter.per_layer and LAYERS in parameters:
+            graph[key].append(LAYERS)
     try:
         order = list(TopologicalSorter(graph).static_order())
     except CycleError as error:
@@ -184,8 +245,30 @@ def _conditions(key: str, parameters: Mapping[str, Parameter]) -> dict[str, Scal
     return found
 
 
-def _applies(parameter: Parameter, values: Mapping[str, Any]) -> bool:
-    return all(values[key] in _as_list(allowed) for key, allowed in parameter.when.items())
+def _applies(parameter: Parameter, values: Mapping[str, Any]) -> list[bool]:
+    """Whether its conditions hold: for every block where it has a value for each, else once.
+
+    A key without a value for each block applies as soon as one block meets its conditions.
+    """
+    layers = int(values.get(LAYERS, 1))
+    everywhere = [
+        all(
+            of_block(values[key], n) in _as_list(allowed) for key, allowed in parameter.when.items()
+        )
+        for n in range(layers)
+    ]
+    return everywhere if parameter.per_layer else [any(everywhere)]
+
+
+def of_block(value: Any, number: int) -> Any:
+    """What a key says of a block: its value, or an entry of its list."""
+    if isinstance(value, list):
+        return value[number] if number < len(value) else value[-1]
+    return value
+
+
+def _entry(key: str, number: int) -> str:
+    return f"{key}[{number}]"
 
 
 def _as_list(allowed: Any) -> list[Any]:

@@ -1,0 +1,341 @@
+"""First weights of a network from those of a similar one that is trained.
+
+The idea is that of network morphisms in LEMONADE (Elsken et al. 2019): a child differs from its
+parent in a few keys and begins with what the parent has learnt. What fits is taken over: the most
+important channels where some are dropped, the middle of a kernel that shrinks, the column and the
+row whose product is nearest to a k x k kernel. What is new begins without an effect, as far as that
+is possible.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from clapp.config import BlockShape, ModelConfig
+
+State = Mapping[str, Tensor]
+Channels = list[int | None]
+"""For each channel of the child the parent's that it continues; None: it is new."""
+
+_DEGREES = {"none": 1, "relu": 1, "leaky_relu": 1, "abs": 1, "max3": 1, "min3": 1}
+_DEGREES |= {"square": 2, "squared_relu": 2}
+"""Activations with f(c x) = c^n f(x) for c > 0: a factor after them can be moved before them."""
+
+
+def inherited(parent: ModelConfig, weights: State, child: ModelConfig, fresh: State) -> State:
+    """Weights for `child` from those of `parent`.
+
+    Args:
+        parent: the trained network, and its `weights`.
+        fresh: newly drawn weights of the child, for what is new.
+
+    Returns:
+        A state of the child; weights that have no counterpart are those of `fresh`.
+    """
+    state = {name: value.clone() for name, value in fresh.items()}
+    old_blocks, blocks = _modules(parent), _modules(child)
+    pairs = _aligned(old_blocks, blocks)
+    channels = _stem(parent, weights, child, state)
+    before: int | None = None
+    for number, block in enumerate(blocks):
+        partner = pairs[number]
+        if partner is None:
+            channels = _new_block(number, block, channels, state)
+            continue
+        if before is not None and partner == before:
+            channels = _second_factor(number, weights, partner, state)
+        elif pairs.count(partner) == 2:
+            channels = _first_factor(number, block, weights, partner, channels, state)
+        else:
+            old = old_blocks[partner]
+            out = _kept(_importance(weights, partner), block.width)
+            _block(number, block, channels, out, weights, partner, old, state)
+            channels = out
+        before = partner
+    _head(parent, weights, child, channels, blocks, state)
+    return state
+
+
+def _modules(config: ModelConfig) -> Sequence[BlockShape]:
+    return config.blocks[:1] if config.shared_weights else config.blocks
+
+
+def _aligned(old: Sequence[BlockShape], new: Sequence[BlockShape]) -> list[int | None]:
+    """For each block of the child the parent's that it continues.
+
+    One that is factored stands twice in a row; None: it is new, and parents left out are dropped.
+    """
+    if len(new) == len(old) + 1:
+        for number in range(len(old)):
+            if _is_factored(old[number], new[number], new[number + 1]):
+                return [*range(number + 1), *range(number, len(old))]
+        return _best([[*range(p), None, *range(p, len(old))] for p in range(len(new))], old, new)
+    if len(new) + 1 == len(old):
+        return _best([[i + (i >= p) for i in range(len(new))] for p in range(len(old))], old, new)
+    return [number if number < len(old) else None for number in range(len(new))]
+
+
+def _best(
+    ways: list[list[int | None]], old: Sequence[BlockShape], new: Sequence[BlockShape]
+) -> list[int | None]:
+    """The way in which most keys of a block and its partner are the same."""
+
+    def agreement(way: list[int | None]) -> int:
+        partners = zip(new, way, strict=True)
+        return sum(
+            a == b
+            for block, p in partners
+            if p is not None
+            for a, b in zip(block, old[p], strict=True)
+        )
+
+    return max(ways, key=agreement)
+
+
+def _is_factored(old: BlockShape, first: BlockShape, second: BlockShape) -> bool:
+    (height, width), plain = old.kernel, not (old.separable or first.separable or second.separable)
+    rows, columns = (height, 1), (1, width)
+    crossed = {first.kernel, second.kernel} == {rows, columns} and rows != columns
+    return plain and crossed and first.activation == "none" and min(height, width) > 1
+
+
+def _importance(weights: State, block: int) -> Tensor:
+    """How much each output channel of a block weighs, by the size of its kernels."""
+    kernels = [
+        v for k, v in weights.items() if k.startswith(f"main.{block}.conv.") and v.dim() == 4
+    ]
+    norms: Tensor = kernels[-1].flatten(1).norm(dim=1)
+    return norms
+
+
+def _kept(importance: Tensor, width: int) -> Channels:
+    """The most important of the parent's channels in their order, and new ones after them."""
+    most = importance.argsort(descending=True)[:width].sort().values.tolist()
+    return [*most, *[None] * (width - len(most))]
+
+
+def _stem(
+    parent: ModelConfig, weights: State, child: ModelConfig, state: dict[str, Tensor]
+) -> Channels:
+    if child.stem == 0:
+        return list(range(child.input_channels)) if parent.stem == 0 else [None] * 3
+    if parent.stem == 0:
+        return [None] * child.stem_channels
+    out = _kept(weights["prep.weight"].flatten(1).norm(dim=1), child.stem_channels)
+    colours: Channels = list(range(child.input_channels))
+    _copy(state, "prep.weight", _mapped(weights["prep.weight"], state["prep.weight"], out, colours))
+    _copy_channels(state, weights, "prep.bias", "prep.bias", out)
+    return out
+
+
+def _block(
+    number: int,
+    block: BlockShape,
+    channels: Channels,
+    out: Channels,
+    weights: State,
+    partner: int,
+    old: BlockShape,
+    state: dict[str, Tensor],
+) -> None:
+    """Take over a block that is one in both networks."""
+    here, there = f"main.{number}.", f"main.{partner}."
+    if block.separable == old.separable:
+        last = "conv.1" if block.separable else "conv.0"
+        if block.separable:
+            name = "conv.0.weight"
+            kernel = _mapped(weights[there + name], state[here + name], channels, [0])
+            _copy(state, here + name, kernel)
+        name = f"{last}.weight"
+        source = _as_full(weights[there + name], old)
+        target = _as_full(state[here + name], block)
+        moved = _mapped(source, target, out, channels)
+        _copy(state, here + name, _as_grouped(moved, block))
+        _copy_channels(state, weights, here + f"{last}.bias", there + f"{last}.bias", out)
+    normed = channels if block.norm_first else out
+    for name in ("norm.weight", "norm.bias"):
+        _copy_channels(state, weights, here + name, there + name, normed)
+    for name in ("alfa", "beta"):
+        _copy_channels(state, weights, here + name, there + name, out, dim=1)
+
+
+def _new_block(
+    number: int, block: BlockShape, channels: Channels, state: dict[str, Tensor]
+) -> Channels:
+    """A block without a counterpart: what it is given, where channels and activation allow it."""
+    if block.separable or block.depthwise or block.channels != block.width:
+        return [None] * block.width
+    name = f"main.{number}.conv.0.weight"
+    identity = torch.zeros_like(state[name])
+    middle = block.kernel[0] // 2, block.kernel[1] // 2
+    for channel in range(block.width):
+        identity[channel, channel, middle[0], middle[1]] = 1
+    _copy(state, name, identity)
+    bias = f"main.{number}.conv.0.bias"
+    if bias in state:
+        state[bias].zero_()
+    return channels
+
+
+def _first_factor(
+    number: int,
+    block: BlockShape,
+    weights: State,
+    partner: int,
+    channels: Channels,
+    state: dict[str, Tensor],
+) -> Channels:
+    """The first of two convolutions whose product is nearest to the parent's kernels."""
+    first, second = _factors(weights[f"main.{partner}.conv.0.weight"], block)
+    rank: Channels = [*range(min(block.width, first.shape[0]))]
+    rank += [None] * (block.width - len(rank))
+    name = f"main.{number}.conv.0.weight"
+    target = _as_full(state[name], block)
+    _copy(state, name, _as_grouped(_mapped(first, target, rank, channels), block))
+    bias = f"main.{number}.conv.0.bias"
+    if bias in state:
+        state[bias].zero_()
+    following = f"main.{number + 1}.conv.0.weight"
+    target = state[following]
+    if target.shape[1] == block.width:
+        out: Channels = list(range(min(len(target), len(second))))
+        out += [None] * (len(target) - len(out))
+        _copy(state, following, _mapped(second, target, out, rank))
+    else:  # depthwise: each channel has one factor of its own
+        for channel in range(min(len(target), len(second))):
+            target[channel, 0] = second[channel, min(channel, second.shape[1] - 1)]
+    return rank
+
+
+def _second_factor(number: int, weights: State, partner: int, state: dict[str, Tensor]) -> Channels:
+    """The second of them, whose kernels are there already."""
+    width = len(state[f"main.{number}.conv.0.weight"])
+    count = len(weights[f"main.{partner}.conv.0.weight"])
+    out: Channels = [channel if channel < count else None for channel in range(width)]
+    bias = "conv.0.bias"
+    _copy_channels(state, weights, f"main.{number}.{bias}", f"main.{partner}.{bias}", out)
+    return out
+
+
+def _factors(kernels: Tensor, first: BlockShape) -> tuple[Tensor, Tensor]:
+    """Kernels (O, I, h, w) as a product: (R, I, h, 1) after which comes (O, R, 1, w), or reversed.
+
+    By a singular value decomposition, the largest singular values first.
+    """
+    outputs, inputs, height, width = kernels.shape
+    columns_first = first.kernel[0] > 1
+    order = (1, 2, 0, 3) if columns_first else (1, 3, 0, 2)
+    near, far = (height, width) if columns_first else (width, height)
+    matrix = kernels.permute(order).reshape(inputs * near, outputs * far)
+    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    root = s.sqrt()
+    one = (u * root).T.reshape(-1, inputs, near)
+    two = (root[:, None] * v).reshape(-1, outputs, far).transpose(0, 1)
+    if columns_first:
+        return one[..., None], two[..., None, :]
+    return one[..., None, :], two[..., None]
+
+
+def _head(
+    parent: ModelConfig,
+    weights: State,
+    child: ModelConfig,
+    channels: Channels,
+    blocks: Sequence[BlockShape],
+    state: dict[str, Tensor],
+) -> None:
+    if child.head == "conv":
+        target = state["post.weight"]
+        if parent.head == "conv":
+            out: Channels = list(range(len(target)))
+            _copy(state, "post.weight", _mapped(weights["post.weight"], target, out, channels))
+            _copy_channels(state, weights, "post.bias", "post.bias", out)
+        else:
+            _copy(state, "post.weight", torch.ones_like(target))
+            if "post.bias" in state:
+                state["post.bias"].zero_()
+    elif parent.head == "conv" and child.output_channels == 1:
+        _fold(weights["post.weight"], channels, blocks[-1], len(blocks) - 1, state)
+
+
+def _fold(
+    head: Tensor, channels: Channels, last: BlockShape, number: int, state: dict[str, Tensor]
+) -> None:
+    """Move the factors of a 1x1 head into the last block, so that a sum can stand for the head."""
+    degree = _DEGREES.get(last.activation)
+    if degree is None or last.has_skip:
+        return
+    layer = "conv.1" if last.separable else "conv.0"
+    for channel, old in enumerate(channels):
+        if old is None:
+            continue
+        factor = float(head[0, old, 0, 0])
+        if last.activation != "none":
+            factor = abs(factor)
+        scale = abs(factor) ** (1 / degree) * (1 if factor >= 0 else -1)
+        for name in (f"main.{number}.{layer}.weight", f"main.{number}.{layer}.bias"):
+            if name in state:
+                state[name][channel] *= scale
+
+
+def _mapped(source: Tensor, target: Tensor, out: Channels, channels: Channels) -> Tensor:
+    """Kernels of the child (O, I, h, w): the parent's where both channels continue one of its own.
+
+    A new output keeps its fresh kernels; a new input has no effect on an old output.
+    """
+    result = target.clone()
+    for o, old in enumerate(out):
+        if old is None or old >= len(source):
+            continue
+        for i, before in enumerate(channels):
+            known = before is not None and before < source.shape[1]
+            kernel = source[old, before] if known else torch.zeros_like(source[0, 0])
+            result[o, i] = _resized(kernel, target.shape[2], target.shape[3])
+    return result
+
+
+def _resized(kernel: Tensor, height: int, width: int) -> Tensor:
+    """The middle of a kernel, or the kernel in the middle of zeros."""
+    result = kernel.new_zeros(height, width)
+    high, wide = min(height, kernel.shape[0]), min(width, kernel.shape[1])
+    top, left = (height - high) // 2, (width - wide) // 2
+    from_top, from_left = (kernel.shape[0] - high) // 2, (kernel.shape[1] - wide) // 2
+    result[top : top + high, left : left + wide] = kernel[
+        from_top : from_top + high, from_left : from_left + wide
+    ]
+    return result
+
+
+def _as_full(kernels: Tensor, block: BlockShape) -> Tensor:
+    """Depthwise kernels (O, 1, h, w) as full ones (O, I, h, w) with zeros between channels."""
+    if not block.depthwise or block.channels == 1:
+        return kernels
+    full = kernels.new_zeros(len(kernels), block.channels, *kernels.shape[2:])
+    for o in range(len(kernels)):
+        full[o, o // (len(kernels) // block.channels)] = kernels[o, 0]
+    return full
+
+
+def _as_grouped(kernels: Tensor, block: BlockShape) -> Tensor:
+    """The reverse of `_as_full`: what a depthwise convolution can hold of full kernels."""
+    if not block.depthwise or block.channels == 1:
+        return kernels
+    per = len(kernels) // block.channels
+    return torch.stack([kernels[o, o // per] for o in range(len(kernels))])[:, None]
+
+
+def _copy(state: dict[str, Tensor], name: str, value: Tensor) -> None:
+    state[name] = value.reshape(state[name].shape).to(state[name].dtype)
+
+
+def _copy_channels(
+    state: dict[str, Tensor], weights: State, name: str, old: str, out: Channels, dim: int = 0
+) -> None:
+    """Values of channels, where both networks have them."""
+    if name not in state or old not in weights:
+        return
+    target, source = state[name].movedim(dim, 0), weights[old].movedim(dim, 0)
+    for channel, before in enumerate(out[: len(target)]):
+        if before is not None and before < len(source):
+            target[channel] = source[before]

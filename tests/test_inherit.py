@@ -1,0 +1,159 @@
+"""What a child keeps of its parent."""
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from test_model import BARE, FORMS, SMALL, random_architecture
+from torch import Tensor
+
+from clapp.config import ModelConfig, model_config
+from clapp.errors import ConfigError
+from clapp.inherit import inherited
+from clapp.model import FilterNet
+
+
+def child_of(parent: FilterNet, values: dict[str, Any]) -> FilterNet:
+    """A network with the parent's keys but for `values`, and with its weights."""
+    config = model_config(parent.config.model_dump() | values)
+    child = FilterNet(config).eval()
+    state = inherited(parent.config, parent.state_dict(), config, child.state_dict())
+    child.load_state_dict(dict(state))
+    return child
+
+
+def trained(**values: Any) -> FilterNet:
+    """A network whose weights are far from any start."""
+    torch.manual_seed(0)
+    net = FilterNet(model_config(SMALL | {"stem": 1, "padding": "reflect"} | values)).eval()
+    for parameter in net.parameters():
+        parameter.data += torch.randn_like(parameter) / 3
+    return net
+
+
+PICTURES = torch.rand(2, 3, 24, 24)
+
+
+def same(a: FilterNet, b: FilterNet, atol: float = 1e-5) -> bool:
+    return torch.allclose(a(PICTURES), b(PICTURES), atol=atol, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"capacity": 4},  # new channels have no effect on the head
+        {"stem": 3},
+        {"kernel_size": 5},
+        {"kernel_size": 5, "capacity": 3},
+        {"num_layers": 2, "activation": ["none", "relu"], "capacity": [1, 2]},
+        {"head": "conv", "bias": True},
+        {},
+    ],
+)
+def test_growing_changes_nothing(change: dict[str, Any]) -> None:
+    parent = trained(activation="relu")
+    assert same(parent, child_of(parent, change))
+
+
+def test_a_head_is_folded_into_the_block_before() -> None:
+    for activation in ("none", "relu", "square", "abs"):
+        parent = trained(activation=activation, bias=False)
+        if activation != "none":
+            parent.post.weight.data.abs_()
+        assert same(parent, child_of(parent, {"head": "sum"})), activation
+
+
+def test_a_sum_becomes_a_head() -> None:
+    parent = trained(head="sum")
+    assert same(parent, child_of(parent, {"head": "conv"}))
+
+
+def test_a_separable_kernel_is_factored_without_loss() -> None:
+    parent = trained(kernel_size=5, capacity=1, activation="square")
+    column, row = torch.randn(5, 1), torch.randn(1, 5)
+    parent.main[0].conv[0].weight.data[0, 0] = column @ row
+    for kernels in (["5x1", "1x5"], ["1x5", "5x1"]):
+        child = child_of(
+            parent, {"num_layers": 2, "kernel_size": kernels, "activation": ["none", "square"]}
+        )
+        assert same(parent, child, atol=1e-4)
+        assert child.main[0].conv[0].weight.shape[2:] != (5, 5)
+
+
+def test_the_most_important_channels_stay() -> None:
+    parent = trained(capacity=3, activation="relu")
+    conv = parent.main[0].conv[0]
+    conv.weight.data[1] *= 1e-4
+    conv.bias.data[1] = 0
+    assert same(parent, child_of(parent, {"capacity": 2}), atol=1e-2)
+
+
+def test_a_shrunk_kernel_keeps_its_middle() -> None:
+    parent = trained(kernel_size=5)
+    child = child_of(parent, {"kernel_size": "1x3"})
+    middle = parent.main[0].conv[0].weight[:, :, 2:3, 1:4]
+    torch.testing.assert_close(child.main[0].conv[0].weight, middle)
+
+
+def test_depthwise_keeps_its_own_channel() -> None:
+    parent = trained(stem=2, capacity=2)
+    child = child_of(parent, {"depthwise": True})
+    full = parent.main[0].conv[0].weight
+    expected = torch.stack([full[0, 0], full[1, 1]])[:, None]
+    torch.testing.assert_close(child.main[0].conv[0].weight, expected)
+    assert same(child, child_of(child, {"depthwise": False}))
+
+
+def test_dropping_biases_keeps_the_rest() -> None:
+    parent = trained()
+    child = child_of(parent, {"bias": False})
+    torch.testing.assert_close(child.main[0].conv[0].weight, parent.main[0].conv[0].weight)
+
+
+def test_nothing_of_the_parent_is_changed() -> None:
+    parent = trained()
+    before = {name: value.clone() for name, value in parent.state_dict().items()}
+    child_of(parent, {"head": "sum", "capacity": 1})
+    for name, value in parent.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def random_pair(seed: int) -> tuple[ModelConfig, ModelConfig]:
+    rng = random.Random(f"pair {seed}")
+    return random_architecture(rng), random_architecture(rng)
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_any_network_can_inherit_from_any_other(seed: int) -> None:
+    first, second = random_pair(seed)
+    parent, child = FilterNet(first), FilterNet(second)
+    state = inherited(first, parent.state_dict(), second, child.state_dict())
+    child.load_state_dict(dict(state))
+    assert torch.isfinite(child(torch.rand(1, 3, 40, 40))).all()
+
+
+def test_the_known_forms_come_out_of_each_other() -> None:
+    """59 parameters to 31 to 23: the steps that a search would take."""
+    assert [count for count, _ in FORMS[:3]] == [59, 31, 23]
+    parent = FilterNet(model_config(FORMS[0][1]))
+    for _, values in FORMS[1:3]:
+        child = FilterNet(model_config(values))
+        state = inherited(parent.config, parent.state_dict(), child.config, child.state_dict())
+        child.load_state_dict(dict(state))
+        parent = child
+    assert sum(p.numel() for p in parent.parameters()) == 23
+
+
+def test_impossible_children_are_refused_by_their_configuration() -> None:
+    with pytest.raises(ConfigError):
+        child_of(trained(), {"capacity": 0})
+
+
+def weights_of(net: FilterNet) -> Tensor:
+    return torch.cat([p.flatten() for p in net.parameters()])
+
+
+def test_bare_networks_inherit_too() -> None:
+    parent = FilterNet(model_config(BARE | {"activation": "square"}))
+    assert torch.equal(weights_of(parent), weights_of(child_of(parent, {})))
