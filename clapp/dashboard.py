@@ -6,22 +6,18 @@ import sys
 import threading
 import warnings
 import webbrowser
-from collections.abc import Sequence
 from pathlib import Path
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from loguru import logger
 
 from clapp.errors import UserError
 from clapp.study.artifacts import open_artifacts
-from clapp.study.onnx_files import Place, attaching
 from clapp.study.overview import Overview
-from clapp.study.storage import load_existing
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
+from clapp.study.storage import load_existing, storage_of
+from clapp.study.trial_files import TrialFiles
 
 _UNAVAILABLE = (errno.EADDRINUSE, errno.EACCES)
 
@@ -64,15 +60,16 @@ def serve(
 
     loaded = load_existing(study, results, storage)
     store = open_artifacts(artifacts, results / loaded.study_name)
-    Overview(loaded).refresh()
-    _leave_out_infeasible()
-    app = wsgi(loaded._storage, artifact_store=store)
-    place = Place(study, results, storage, artifacts)
-    with _listen(app, host, port) as server, attaching(place), warnings.catch_warnings():
+    files = TrialFiles(loaded, results / loaded.study_name, store)
+    opened = storage_of(loaded)
+    app = files.beside(wsgi(opened, artifact_store=store))
+    pages = Overview(loaded, files)
+    pages.refresh(at_once=True)
+    with _listen(app, host, port) as server, pages.kept_up_to_date(), warnings.catch_warnings():
         # Optuna's, about importances after few trials, at every look at the page.
         warnings.filterwarnings("ignore", "Some regimes for parameter")
         port = server.server_port
-        address = f"http://{host}:{port}/dashboard/studies/{loaded._study_id}"
+        address = f"http://{host}:{port}/dashboard/studies/{opened.get_study_id_from_name(loaded.study_name)}"
         _announce(loaded.study_name, address, host, port)
         if show:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
@@ -89,19 +86,6 @@ def _announce(study: str, address: str, host: str, port: int) -> None:
         "then open the same address there\n"
     )
     sys.stdout.flush()  # whoever waits for the address reads a pipe
-
-
-def _leave_out_infeasible() -> None:
-    """Keep trials over a limit out of the dashboard's list of the best, as its plots do."""
-    from optuna_dashboard import _app
-
-    best = _app.get_pareto_front_trials
-
-    def feasible(trials: "Sequence[FrozenTrial]", directions: Any) -> Any:
-        within = [t for t in trials if all(v <= 0 for v in t.constraints.values())]
-        return best(within, directions)
-
-    _app.get_pareto_front_trials = feasible
 
 
 def _listen(app: Any, host: str, port: int) -> WSGIServer:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from clapp.errors import UserError
 from clapp.files import dump_json, write_text
 from clapp.study.objectives import amount, objective
+from clapp.study.record import record_of
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -89,20 +90,28 @@ def candidates(study: "Study") -> list[Candidate]:
 
 
 def feasible(complete: "Iterable[FrozenTrial]", names: list[str]) -> list[Candidate]:
-    """The trials within the limits of a study with the objectives `names`."""
-    return [_candidate(t, names) for t in complete if all(v <= 0 for v in t.constraints.values())]
+    """The trials within the limits of a study with the objectives `names`.
+
+    A trial whose size or loss nobody stored is left out.
+    """
+    within = (t for t in complete if all(v <= 0 for v in t.constraints.values()))
+    found = (_candidate(trial, names) for trial in within)
+    return [candidate for candidate in found if candidate is not None]
 
 
-def _candidate(trial: "FrozenTrial", names: list[str]) -> Candidate:
-    attributes = trial.user_attrs
+def _candidate(trial: "FrozenTrial", names: list[str]) -> Candidate | None:
+    record, values = record_of(trial), dict(zip(names, trial.values, strict=True))
+    known = {name: values.get(name, record.value(name)) for name in _ALWAYS}
+    if any(value is None for value in known.values()):
+        return None
     return Candidate(
         trial=trial.number,
-        values=dict(zip(names, trial.values, strict=True)),
-        params=attributes["params"],
-        flops=attributes["flops"],
-        loss=attributes["loss"],
-        config=attributes["config"],
-        baseline=attributes.get("baseline"),
+        values=values,
+        params=int(known["params"] or 0),
+        flops=int(known["flops"] or 0),
+        loss=float(known["loss"] or 0.0),
+        config=dict(record.config or {}),
+        baseline=record.baseline,
     )
 
 
@@ -162,7 +171,7 @@ def counted(trials: "Iterable[FrozenTrial]") -> dict[str, int]:
     }
     for trial in trials:
         if trial.state is TrialState.PRUNED:
-            number["skipped" if "skipped" in trial.user_attrs else "pruned"] += 1
+            number["pruned" if record_of(trial).skipped is None else "skipped"] += 1
         elif trial.state in words and not is_lost(trial):
             number[words[trial.state]] += 1
     return number

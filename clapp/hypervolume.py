@@ -6,13 +6,14 @@ is a factor of ten in each objective at once.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clapp.front import Candidate, candidates, objectives
+from clapp.study.record import ended, started
 from clapp.study.trials import is_trained
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 WORST_LOSS = 0.1
 """More than an output of plain grey has, for most filters."""
+_EVER = datetime.min.replace(tzinfo=UTC)
 _LEAST = 1e-9  # stands for an exact zero, whose logarithm is not finite
 
 Values = NDArray[np.float64]
@@ -88,8 +90,8 @@ def history(study: "Study", worst: dict[str, float] | None = None) -> list[Momen
     reference = np.array(list(worst.values()))  # (m,)
     within = {c.trial: [c.values[name] for name in worst] for c in candidates(study)}
     done = [t for t in study.get_trials(deepcopy=False) if is_trained(t)]
-    done.sort(key=lambda t: (t.datetime_complete or datetime.min, t.number))
-    begun = min((t.datetime_start for t in done if t.datetime_start), default=None)
+    done.sort(key=lambda t: (ended(t) or _EVER, t.number))
+    begun = min(filter(None, map(started, done)), default=None)
     front: Values = np.empty((0, len(reference)))
     volume, moments = 0.0, []
     for position, trial in enumerate(done, start=1):
@@ -97,7 +99,7 @@ def history(study: "Study", worst: dict[str, float] | None = None) -> list[Momen
         if point is not None and not np.any(np.all(front <= point, axis=1)):
             front = np.vstack([front[np.any(front < point, axis=1)], point])
             volume = log_hypervolume(front, reference)
-        ended = trial.datetime_complete
-        seconds = (ended - begun).total_seconds() if ended and begun else 0.0
+        end = ended(trial)
+        seconds = (end - begun).total_seconds() if end and begun else 0.0
         moments.append(Moment(seconds, position, volume))
     return moments

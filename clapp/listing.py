@@ -15,6 +15,7 @@ from clapp.progress import tell
 from clapp.study import liveness
 from clapp.study.objectives import amount
 from clapp.study.prepare import DEFINITION, ELAPSED, LOCKS
+from clapp.study.record import ended, started
 from clapp.study.storage import default_url, is_sqlite, open_storage, storage_errors
 from clapp.study.trials import trained
 
@@ -33,7 +34,7 @@ class Overview(NamedTuple):
         state: running (a worker lives), finished (its budget is spent), interrupted, set aside.
         total: trials of its budget.
         best: what the rule `knee` picks.
-        active: when a trial last began or ended, in local time.
+        active: when a trial last began or ended, with its time zone: the reader's.
     """
 
     study: str
@@ -49,7 +50,7 @@ class Overview(NamedTuple):
         best = None
         if self.best is not None:
             best = {name: getattr(self.best, name) for name in ("trial", "loss", "params", "flops")}
-        active = self.active and self.active.astimezone().isoformat(timespec="seconds")
+        active = self.active and self.active.isoformat(timespec="seconds")
         return self._asdict() | {"best": best, "active": active}
 
 
@@ -152,7 +153,7 @@ def overview(study: "Study", folder: Path, *, local: bool) -> Overview:
     found = candidates(study)
     best = front(found, objectives(study))
     worst = worst_point(study)
-    times = [time for t in trials for time in (t.datetime_start, t.datetime_complete) if time]
+    times = [moment for t in trials for moment in (started(t), ended(t)) if moment]
     budget = definition["budget"]
     spent = trained(trials) >= budget["trials"] or (
         budget["timeout"] is not None and study.user_attrs.get(ELAPSED, 0) >= budget["timeout"]
@@ -213,7 +214,7 @@ def print_overviews(found: Overviews) -> None:
     table.add_column("volume", justify="right", no_wrap=True)
     table.add_column(f"best pick ({RULE})")
     table.add_column("active", no_wrap=True)
-    now = datetime.now()
+    now = datetime.now().astimezone()
     for one in found.studies:
         table.add_row(
             one.study,

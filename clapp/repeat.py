@@ -1,18 +1,17 @@
 """`clapp train --trial`: a trial of a study trained once more from what its record holds."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clapp.config import Config, flatten, identity, load_config, nest
 from clapp.errors import ConfigError, UserError
 from clapp.process import prepare_process
 from clapp.provenance import provenance
 from clapp.single import train_to_folder
+from clapp.study.record import TrialRecord, record_of
 from clapp.study.storage import load_existing
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
 
 SAME = 1e-6
 """Relative difference of losses allowed where versions, processor and pictures are the same."""
@@ -83,16 +82,16 @@ def repeat(
     trials = loaded.get_trials(deepcopy=False)
     if not 0 <= number < len(trials):
         raise UserError(f"study {study} has no trial {number}; it has {len(trials)}, from 0 up")
-    attributes = trials[number].user_attrs
-    recorded, until = attributes.get("provenance"), None
-    if recorded is None:
-        raise UserError(
-            f"trial {number} of study {study} was never trained: {_why(trials[number])}"
-        )
-    original = attributes.get("loss")
-    if original is None:  # stopped early
-        until, original = attributes["stopped"]["step"], attributes["stopped"]["l2"]
-    config = _config(trials[number])
+    record = record_of(trials[number])
+    recorded, original, until = record.provenance, record.loss, None
+    if original is None and record.stopped is not None:
+        until, original = record.stopped["step"], float(record.stopped["l2"])
+    if recorded is None or original is None:
+        reason = record.skipped and f"skipped: {record.skipped}"
+        reason = reason or (record.failed and f"failed: {record.failed}")
+        state = trials[number].state.name.lower()
+        raise UserError(f"trial {number} of study {study} was never trained: {reason or state}")
+    config = _config(number, record)
     prepare_process(threads=recorded["threads"])
     folder = out or Path(config.train.output_dir) / f"{loaded.study_name}-{number:05d}"
     result = train_to_folder(config, folder, until=until, overwrite=overwrite)
@@ -109,41 +108,33 @@ def repeat(
     )
 
 
-def _config(trial: "FrozenTrial") -> Config:
+def _config(number: int, record: TrialRecord) -> Config:
     """The configuration of a trained trial, as far as it went.
 
     Raises:
         ConfigError: this version of CLAPP cannot say what it was.
     """
-    attributes = trial.user_attrs
-    config = load_config(nest(attributes["config"]))
-    if identity(config) != attributes["key"]:
-        commit = attributes["provenance"]["commit"] or attributes["provenance"]["versions"]["clapp"]
+    differs, origin = record.config or {}, record.provenance or {}
+    config = load_config(nest(differs))
+    if identity(config) != record.key:
+        commit = origin["commit"] or origin["versions"]["clapp"]
         raise ConfigError(
-            f"trial {trial.number}: configurations mean something else since; use CLAPP at {commit}"
+            f"trial {number}: configurations mean something else since; use CLAPP at {commit}"
         )
-    changes = {**attributes["config"], "train.max_seconds": None}
-    if attributes.get("stop_reason") == "time":  # the clock would not stop it at the same step
+    changes = {**differs, "train.max_seconds": None}
+    if record.stop_reason == "time":  # the clock would not stop it at the same step
         if config.num_resolutions > 1:
             raise UserError(
-                f"trial {trial.number}: its time limit ended it in the midst of "
+                f"trial {number}: its time limit ended it in the midst of "
                 f"{config.num_resolutions} resolutions, which cannot be repeated"
             )
-        most = attributes["iterations"]
+        most = record.iterations or 1
         changes["train.max_iterations"] = most
         changes["train.min_iterations"] = min(config.train.min_iterations, most)
     return load_config(nest(changes))
 
 
-def _why(trial: "FrozenTrial") -> str:
-    attributes = trial.user_attrs
-    for word in ("skipped", "failed"):
-        if word in attributes:
-            return f"{word}: {attributes[word]}"
-    return trial.state.name.lower()
-
-
-def _differs(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def _differs(before: Mapping[str, Any], now: dict[str, Any]) -> list[str]:
     """Dotted names of what decides over the last digits and is not as it was."""
     old, new = (flatten({name: one[name] for name in _DECISIVE}) for one in (before, now))
     return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))

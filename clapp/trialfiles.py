@@ -38,26 +38,57 @@ it are older than formats, and are read as format 1.
 PREVIEW = "preview.png"
 
 
-def save_trained(folder: Path, config: Config, result: "TrainResult") -> None:
-    """Write what a training left: weights, configuration, curve, its picture, result and preview.
+def save_trained(
+    folder: Path, config: Config, result: "TrainResult", *, pictures: bool = True
+) -> None:
+    """Write what a training left: weights, configuration, curve and result.
 
     The weights come last, so that a folder that has them is complete.
-    """
-    from clapp.preview import write_preview
 
+    Args:
+        pictures: draw the curve and a preview as well; `draw_pictures` can do it later.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     save_config(folder, config)
     write_text(folder / CURVE, dump_json([asdict(point) for point in result.curve]))
-    finite = [(point.step, point.l2) for point in result.curve if math.isfinite(point.l2)]
+    write_text(folder / RESULT, dump_json(_result(config, result)))
+    if pictures:
+        from clapp.preview import write_preview
+
+        _draw_curve(folder)
+        # After a training on the CPU its convolutions are compiled; those of evaluation are yet to
+        # be, which takes longer than all the rest of this.
+        result.model.train(result.device == "cpu")
+        write_preview(folder / PREVIEW, result.model, config)
+        result.model.eval()
+    save_weights(folder, result.model)
+
+
+def draw_pictures(folder: Path) -> list[Path]:
+    """The curve and the preview of a saved model; drawn now where they are missing.
+
+    Raises:
+        UserError: the folder lacks the model, or its pictures cannot be had.
+    """
+    from clapp.preview import write_preview
+
+    if not (folder / CURVE_PICTURE).is_file():
+        _draw_curve(folder)
+    if not (folder / PREVIEW).is_file():
+        model, config = load_trained(folder)
+        write_preview(folder / PREVIEW, model, config)
+    return [path for path in (folder / PREVIEW, folder / CURVE_PICTURE) if path.is_file()]
+
+
+def _draw_curve(folder: Path) -> None:
+    try:
+        curve = json.loads((folder / CURVE).read_text(encoding="utf-8"))
+        points = [(point["step"], point["l2"]) for point in curve]
+    except (OSError, ValueError, TypeError, KeyError):
+        return  # no curve, no picture of it
+    finite = [(step, l2) for step, l2 in points if l2 is not None and math.isfinite(l2)]
     if finite:
         write_text(folder / CURVE_PICTURE, curve_svg(finite))
-    write_text(folder / RESULT, dump_json(_result(config, result)))
-    # After a training on the CPU its convolutions are compiled; those of evaluation are yet to be,
-    # which takes longer than all the rest of this.
-    result.model.train(result.device == "cpu")
-    write_preview(folder / PREVIEW, result.model, config)
-    result.model.eval()
-    save_weights(folder, result.model)
 
 
 def save_weights(folder: Path, model: torch.nn.Module) -> None:

@@ -15,7 +15,6 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 
 from clapp.errors import UserError
 from clapp.study.artifacts import check_artifacts, open_artifacts
-from clapp.study.storage import load_existing
 
 ROOT = Path(__file__).parents[1]
 BUCKET = "pictures"
@@ -120,24 +119,27 @@ def test_a_study_puts_its_pictures_there_and_the_dashboard_shows_them(
     )
     assert done.returncode == 0, done.stderr
     results = tmp_path / "results"
-    preview = (results / "mine" / "trials" / "00000" / "preview.png").read_bytes()
     assert not (results / "mine" / "artifacts").exists()
     stored = contents()
     assert len(stored) == 3  # with the curve and the weights
+    folder = results / "mine" / "trials" / "00000"
+    preview = (folder / "preview.png").read_bytes()
     (key,) = [key for key, content in stored.items() if content == preview]
     assert key.startswith("my/studies/")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("config.yaml", "curve.json", "curve.svg", "model.safetensors"),
+        *("preview.png", "result.json"),
+    ]
 
-    artifact = key.rpartition("/")[2]
-    trial = load_existing("mine", results).get_trials()[0]
+    folder.rename(tmp_path / "away")  # as on another machine
     serve = [sys.executable, "-m", "clapp", "dashboard", "mine", "--port", "0"]
     process = subprocess.Popen(
         [*serve, "--artifacts", bucket], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )
     try:
         line = process.stdout.readline()
-        root, study = re.search(r"(http://\S+)/dashboard/studies/(\d+)", line).groups()
-        address = f"{root}/artifacts/{study}/{trial._trial_id}/{artifact}"
-        with urllib.request.urlopen(address, timeout=20) as answer:
+        root = re.search(r"(http://\S+)/dashboard/studies/\d+", line)[1]
+        with urllib.request.urlopen(f"{root}/clapp/trials/0/preview.png", timeout=20) as answer:
             assert answer.read() == preview
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0

@@ -30,6 +30,7 @@ from clapp.study import prepare
 from clapp.study.job import Job
 from clapp.study.plan import Plan, make_plan
 from clapp.study.proxy import serve
+from clapp.study.record import record_of
 from clapp.study.recovery import Recovery
 from clapp.study.storage import load_existing, open_storage
 from clapp.study.trials import trained
@@ -137,7 +138,7 @@ def drive(plan: Plan, url: str, folder: Path, storage: BaseStorage, kills: int) 
             time.sleep(0.1)
             # As the driver of the first machine does; of the second it sees only the storage.
             Recovery(study, up.locks, False, plan.file.max_retry).recover()
-            workers = [t.user_attrs["worker"] for t in study.trials if trained([t])]
+            workers = [record_of(t).worker for t in study.trials if trained([t])]
             if kills and len(workers) > 2:
                 kills -= 1
                 up.kill_one()
@@ -158,11 +159,11 @@ def check(found: list[FrozenTrial]) -> None:
     assert trained(found) == TOTAL
     assert states(found) <= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
     complete = [trial for trial in found if trial.state == TrialState.COMPLETE]
-    assert len({trial.user_attrs["key"] for trial in complete}) == TOTAL
-    baselines = [t.user_attrs["baseline"] for t in complete if "baseline" in t.user_attrs]
+    assert len({record_of(trial).key for trial in complete}) == TOTAL
+    baselines = [record_of(t).baseline for t in complete if record_of(t).baseline is not None]
     assert sorted(baselines) == ["reference", "small", "smaller"]
     assert all(len(trial.params) == 2 for trial in complete)
-    machines = {trial.user_attrs["worker"].partition("-")[0] for trial in complete}
+    machines = {record_of(trial).worker.partition("-")[0] for trial in complete}
     assert machines == {"up", "down"}
 
 
@@ -185,7 +186,7 @@ def test_drivers_that_start_together_make_one_study(postgres_url: str, tmp_path:
     with ThreadPoolExecutor(6) as drivers:
         assert list(drivers.map(start, range(6))) == [3] * 6
     study = load_existing("mine", tmp_path, postgres_url)
-    assert [t.user_attrs["baseline"] for t in study.trials] == ["reference", "small", "smaller"]
+    assert [record_of(t).baseline for t in study.trials] == ["reference", "small", "smaller"]
 
 
 def test_a_study_whose_creator_was_killed_is_completed(
@@ -218,7 +219,7 @@ def test_a_worker_killed_as_it_asks_leaves_a_heartbeat(postgres_url: str, tmp_pa
     optuna.storages.fail_stale_trials(study)
     assert states(study.trials) == {TrialState.FAIL}
     Recovery(study, tmp_path, False, plan.file.max_retry).recover()
-    assert [trial.user_attrs["retry_of"] for trial in study.trials[4:]] == [0, 1, 2]
+    assert [record_of(trial).retry_of for trial in study.trials[4:]] == [0, 1, 2]
 
 
 def test_two_processes_may_store_the_same_attribute_at_once(postgres_url: str) -> None:
@@ -235,7 +236,7 @@ def test_two_processes_may_store_the_same_attribute_at_once(postgres_url: str) -
 
     with ThreadPoolExecutor(4) as processes:
         list(processes.map(store, range(4)))
-    assert study.trials[0].user_attrs["failed"] in range(4)
+    assert record_of(study.trials[0]).failed in range(4)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,6 @@ import optuna
 import pytest
 import torch
 from browser import Browser
-from optuna.trial import create_trial
 
 from clapp.config import Config
 from clapp.costs import cost
@@ -27,11 +27,11 @@ from clapp.model import build_model
 from clapp.study import prepare
 from clapp.study.artifacts import open_artifacts
 from clapp.study.job import Job
-from clapp.study.onnx_files import attach
 from clapp.study.overview import Overview
 from clapp.study.plan import make_plan
 from clapp.study.stop import Stop
 from clapp.study.storage import default_url, open_storage
+from clapp.study.trial_files import TrialFiles
 from clapp.study.worker import run
 from clapp.training import Point, Progress, TrainResult
 
@@ -48,7 +48,7 @@ budget: {trials: 4}
 """
 LOSSES = {8: 0.004, 1: 0.01, 2: 0.002, 3: 0.03}
 """By channels: the reference, two of the front, and one over the limit."""
-FRONT, OVER_LIMIT = {1, 2}, 3
+OVER_LIMIT = 3
 
 
 def untrained(config: Config, report: Any) -> TrainResult:
@@ -169,52 +169,42 @@ def test_the_study_note_links_to_the_best(server: Server, browser: Browser) -> N
     assert browser.errors() == []
 
 
-def test_the_best_trials_are_those_within_the_limits(server: Server) -> None:
+def test_the_dashboard_knows_objectives_and_limits(server: Server) -> None:
     detail = server.detail()
     assert detail["objective_names"] == ["loss", "params", "flops"]
-    assert {trial["number"] for trial in detail["best_trials"]} == FRONT
     assert all(trial["state"] == "Complete" for trial in detail["trials"])
     over = {t["number"] for t in detail["trials"] if any(v > 0 for v in t["constraints"])}
     assert over == {OVER_LIMIT}
 
 
-def test_every_trial_has_its_files_and_the_front_onnx(server: Server, results: Path) -> None:
-    deadline = time.monotonic() + 240
-    while True:
-        detail = server.detail()
-        files = {t["number"]: {a["filename"]: a for a in t["artifacts"]} for t in detail["trials"]}
-        if all("model.onnx" in files[number] for number in FRONT) or time.monotonic() > deadline:
-            break
-        time.sleep(0.5)
-    usual = {"preview.png", "curve.svg", "model.safetensors"}
-    for number in range(4):
-        assert set(files[number]) == usual | ({"model.onnx"} if number in FRONT else set())
-    study, trial = server.page.rpartition("/")[2], detail["trials"][1]["trial_id"]
-    served = {
-        name: server.get(f"/artifacts/{study}/{trial}/{artifact['artifact_id']}")
-        for name, artifact in files[1].items()
-    }
-    kept = results / "edges" / "trials" / "00001"
-    assert all(served[name] == (kept / name).read_bytes() for name in usual)
+def test_files_are_made_when_somebody_looks(server: Server, results: Path) -> None:
+    folder = results / "edges" / "trials" / "00003"
+    assert not (folder / "model.onnx").exists()
+    for name in ("preview.png", "curve.svg", "model.safetensors", "model.onnx"):
+        served = server.get(f"/clapp/trials/3/{name}")
+        assert served == (folder / name).read_bytes()
 
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(served["model.onnx"])
+    session = onnxruntime.InferenceSession(served)
     assert [one.name for one in session.get_inputs()] == ["image"]
 
 
-def test_a_trial_without_its_files_gets_no_onnx_and_is_not_tried_again(tmp_path: Path) -> None:
-    study = optuna.create_study(directions=["minimize"] * 2)
-    study.set_metric_names(["loss", "params"])
-    known = {"config": {}, "loss": 0.1, "params": 9, "flops": 9}
-    study.add_trial(create_trial(values=[0.1, 9], user_attrs=known))
-    store, missing = open_artifacts(None, tmp_path), set[int]()
-    attach(study, tmp_path, store, missing)
-    assert missing == {0}
-    (tmp_path / "trials").mkdir()
-    attach(study, tmp_path, store, missing)
-    assert missing == {0}
-    assert list((tmp_path / "artifacts").iterdir()) == []
+@pytest.mark.parametrize(
+    "path",
+    ["/clapp/trials/3/config.yaml", "/clapp/trials/3/..%2f..%2fstudy.db", "/clapp/trials/x/"],
+)
+def test_no_other_files_are_served(server: Server, path: str) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        server.get(f"/clapp/trials/{path}")
+
+
+def test_a_trial_without_files_here_is_named(tmp_path: Path) -> None:
+    study = optuna.create_study()
+    files = TrialFiles(study, tmp_path, open_artifacts(None, tmp_path))
+    assert files.addresses(0) == {}
+    with pytest.raises(UserError, match="trial 0: its files are on the machine that trained it"):
+        files.read(0, "preview.png")
 
 
 def test_it_opens_a_browser_when_asked(results: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from test_study_trials import Bench, result
 
 from clapp.config import Config
 from clapp.study.ledger import audit, ledger, write_ledger
+from clapp.study.record import record_of
 from clapp.study.trials import trained
 
 STOPPING = """
@@ -52,32 +53,32 @@ def test_trials_that_cannot_join_the_front_are_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[int] = []
-    monkeypatch.setattr("clapp.study.objective.keep", lambda trial, *_: kept.append(trial.number))
+    monkeypatch.setattr("clapp.study.objective.keep", lambda _, number, *__: kept.append(number))
     bench = Bench(tmp_path, STOPPING % 0)
     assert bench.work(train) == "the budget is spent"
     trials = bench.trials()
     assert trained(trials) == 40
-    stopped = [t for t in trials if "stopped" in t.user_attrs]
+    stopped = [t for t in trials if record_of(t).stopped is not None]
     assert stopped
     assert {t.state for t in stopped} == {TrialState.PRUNED}
-    assert sorted(kept) == [t.number for t in trials if "skipped" not in t.user_attrs]
-    assert all("skipped" not in t.user_attrs for t in stopped)
+    assert sorted(kept) == [t.number for t in trials if record_of(t).skipped is None]
+    assert all(record_of(t).skipped is None for t in stopped)
     finished = [t for t in trials if t.state == TrialState.COMPLETE]
     for trial in stopped:
-        verdict = trial.user_attrs["stopped"]
+        verdict = record_of(trial).stopped
         # The bar is a finished one that is no larger; every curve falls to half of its start.
-        bars = [t.values[0] for t in finished if t.values[1] <= trial.user_attrs["params"]]
+        bars = [t.values[0] for t in finished if t.values[1] <= record_of(trial).params]
         assert verdict["bar"] in bars
         fall = {100: 0.5, 200: 0.5 / 0.8}[verdict["step"]]
         assert verdict["predicted"] == pytest.approx(verdict["l2"] * fall)
         assert verdict["predicted"] > verdict["bar"]
         ran = verdict["step"] // 100
-        assert [point[0] for point in trial.user_attrs["curve"]] == list(STEPS[:ran])
-        assert trial.user_attrs["iterations"] == verdict["step"]
-        assert trial.user_attrs["saved_seconds"] == pytest.approx(1 - ran / 4)
+        assert [point[0] for point in record_of(trial).curve] == list(STEPS[:ran])
+        assert record_of(trial).iterations == verdict["step"]
+        assert record_of(trial).saved_seconds == pytest.approx(1 - ran / 4)
     book = ledger(bench.study)
     assert book["stopped"] == len(stopped)
-    ran = [t.user_attrs["iterations"] / 400 for t in stopped]
+    ran = [record_of(t).iterations / 400 for t in stopped]
     assert book["saved_seconds"] == pytest.approx(len(stopped) - sum(ran))
     assert book["audit"] is None
     assert book["seconds"]["training"] == pytest.approx(0.8 * (len(finished) + sum(ran)))
@@ -89,10 +90,10 @@ def test_audited_trials_run_on_and_nothing_is_decided_twice(tmp_path: Path) -> N
     bench = Bench(tmp_path, STOPPING % 1)
     bench.work(train)
     trials = bench.trials()
-    audited = [t for t in trials if "audit" in t.user_attrs]
+    audited = [t for t in trials if record_of(t).audit is not None]
     assert audited
     assert {t.state for t in audited} == {TrialState.COMPLETE}
-    assert not any("stopped" in t.user_attrs for t in trials)
+    assert not any(record_of(t).stopped is not None for t in trials)
     write_ledger(bench.folder, bench.study)
     book = json.loads((bench.folder / "ledger.json").read_text())
     assert book["audit"]["audited"] == len(audited)
@@ -128,5 +129,5 @@ def test_baselines_are_never_stopped(tmp_path: Path) -> None:
     text = (STOPPING % 0).replace("reference: {}", "big: {model.capacity: 40}")
     bench = Bench(tmp_path, text.replace("min_finished: 4", "min_finished: 1"))
     bench.work(train)
-    assert bench.trials()[0].user_attrs["baseline"] == "big"
+    assert record_of(bench.trials()[0]).baseline == "big"
     assert bench.trials()[0].state == TrialState.COMPLETE

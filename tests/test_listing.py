@@ -51,7 +51,7 @@ def test_what_is_said_of_a_study(tmp_path: Path) -> None:
     assert one.best is not None
     assert (one.best.trial, one.best.params) == (1, 10)
     assert one.active is not None
-    assert datetime.now() - one.active < timedelta(minutes=5)
+    assert datetime.now().astimezone() - one.active < timedelta(minutes=5)
 
 
 @pytest.mark.parametrize(

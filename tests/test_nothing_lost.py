@@ -20,6 +20,7 @@ from clapp.config import identity
 from clapp.errors import UserError
 from clapp.front import front_document
 from clapp.study.keep import trial_folder
+from clapp.study.record import record_of
 from clapp.study.storage import load_existing
 from clapp.study.trials import is_lost, is_trained, trained
 from clapp.trialfiles import CONFIG, CURVE, PREVIEW, RESULT, WEIGHTS, load_trained, read_result
@@ -65,7 +66,7 @@ def test_killed_at_random_moments_nothing_is_lost(tmp_path: Path) -> None:
     code, output = desk.run("--workers", "2", "--trials", str(total))
     assert code == 0, output
     _assert_whole(desk, total)
-    assert any("retry_of" in trial.user_attrs for trial in desk.trials())
+    assert any(record_of(trial).retry_of is not None for trial in desk.trials())
 
 
 def _kill_one(
@@ -113,13 +114,13 @@ def _assert_whole(desk: Desk, total: int) -> None:
     counted = [trial for trial in found if is_trained(trial)]
     assert len(counted) == total
     assert TrialState.RUNNING not in {trial.state for trial in found}
-    assert len({trial.user_attrs["key"] for trial in counted}) == total
+    assert len({record_of(trial).key for trial in counted}) == total
     for trial in counted:
         folder = trial_folder(desk.study, trial.number)
         assert {path.name for path in folder.iterdir()} >= {CONFIG, CURVE, RESULT, PREVIEW, WEIGHTS}
-        assert read_result(folder)["loss"] == trial.user_attrs["loss"] == trial.values[0]
+        assert read_result(folder)["loss"] == record_of(trial).loss == trial.values[0]
         _, config = load_trained(folder)
-        assert identity(config) == trial.user_attrs["key"]
+        assert identity(config) == record_of(trial).key
     _assert_tried_again(found)
     document = json.loads((desk.study / "front.json").read_text())
     assert document == front_document(load_existing("mine", desk.results))
@@ -128,18 +129,18 @@ def _assert_whole(desk: Desk, total: int) -> None:
 
 def _assert_tried_again(found: list[FrozenTrial]) -> None:
     """Each lost configuration has one successor, and none more than `max_retry` after kills."""
-    successors = Counter(trial.user_attrs.get("retry_of") for trial in found)
+    successors = Counter(record_of(trial).retry_of for trial in found)
     del successors[None]
     for trial in found:
-        to_try = trial.params or "baseline" in trial.user_attrs
+        to_try = trial.params or record_of(trial).baseline is not None
         assert successors[trial.number] == bool(is_lost(trial) and to_try), trial
         chain = [trial]
-        while "retry_of" in chain[-1].user_attrs:
-            chain.append(found[chain[-1].user_attrs["retry_of"]])
+        while record_of(chain[-1]).retry_of is not None:
+            chain.append(found[record_of(chain[-1]).retry_of])
             assert chain[-1].params.items() <= trial.params.items() or not trial.params
-        killed = ["was killed" in str(one.user_attrs.get("failed")) for one in chain]
+        killed = ["was killed" in str(record_of(one).failed) for one in chain]
         assert sum(killed) <= 3
-        assert trial.user_attrs.get("attempt", 1) == 1 + sum(killed[1:])
+        assert record_of(trial).attempt == 1 + sum(killed[1:])
 
 
 def test_drivers_that_start_at_once_share_a_new_study(tmp_path: Path) -> None:
@@ -148,7 +149,7 @@ def test_drivers_that_start_at_once_share_a_new_study(tmp_path: Path) -> None:
     ends = [(driver.communicate(timeout=240)[0], driver.returncode) for driver in drivers]
     assert [code for _, code in ends] == [0] * 8, ends
     _assert_whole(desk, 8)
-    baselines = [t.user_attrs["baseline"] for t in desk.trials() if "baseline" in t.user_attrs]
+    baselines = [record_of(t).baseline for t in desk.trials() if record_of(t).baseline is not None]
     assert sorted(baselines) == ["reference", "small"]
 
 
@@ -164,8 +165,8 @@ def test_told_to_terminate_it_ends_like_interrupted(tmp_path: Path) -> None:
     assert (process.returncode, time.monotonic() - start < 5) == (130, True)
     assert "everything is saved" in output
     (first, *rest) = desk.trials()
-    assert first.user_attrs["failed"] == "interrupted: stopped by the user"
-    assert [t.state for t in rest if t.user_attrs.get("retry_of") == 0] == [TrialState.WAITING]
+    assert record_of(first).failed == "interrupted: stopped by the user"
+    assert [t.state for t in rest if record_of(t).retry_of == 0] == [TrialState.WAITING]
 
 
 def test_a_deleted_database_is_written_again(tmp_path: Path) -> None:

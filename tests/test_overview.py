@@ -2,7 +2,7 @@
 
 import json
 import time
-from typing import Any
+from pathlib import Path
 
 import optuna
 import plotly.graph_objects as go
@@ -12,9 +12,11 @@ from optuna_dashboard import get_note, save_note
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 
 from clapp.study import overview
+from clapp.study.artifacts import open_artifacts
 from clapp.study.graphs import CURVE_POINTS, CURVES
-from clapp.study.overview import Overview
+from clapp.study.overview import NOTED, Overview
 from clapp.study.study_note import MARK
+from clapp.study.trial_files import TrialFiles
 
 # set_metric_names is experimental in Optuna.
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -137,17 +139,40 @@ def test_a_new_study_has_a_note_and_no_graphs() -> None:
     assert graphs(study) == {}
 
 
-def test_graphs_take_little_of_the_time(
+def test_trained_trials_get_a_note_once(study: optuna.Study, tmp_path: Path) -> None:
+    shown = Overview(study, TrialFiles(study, tmp_path, open_artifacts(None, tmp_path)))
+    shown.refresh()
+    assert study.user_attrs[NOTED] == [0, 1, 2, 3]  # the skipped one has nothing to show
+    trial = optuna.Trial(study, 1)
+    note = get_note(trial)
+    assert "4 blocks of 4 channels, 3x3, GELU, " in note.replace("  \n", " ")
+    assert "| loss | parameters | FLOPs | iterations | training | ended by |" in note
+    assert "| 0.002 | 300 | 300,000 |" in note
+    assert "```yaml\nmodel:\n  capacity: 4\n```" in note
+    assert "![" not in note  # its files are on another machine
+    save_note(trial, "Mine.")
+    study.add_trial(complete(0.0005, 200))
+    shown.refresh()
+    assert get_note(trial) == "Mine."
+    assert study.user_attrs[NOTED] == [0, 1, 2, 3, 5]
+
+
+def test_a_thread_keeps_the_pages_up_to_date(
     study: optuna.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[Any] = []
-    monkeypatch.setattr(overview, "_write", lambda *_: (drawn.append(1), time.sleep(0.05)))
-    monkeypatch.setattr(overview, "INTERVAL", 0.0)
-    shown = Overview(study)
-    end = time.monotonic() + 0.4
-    while time.monotonic() < end:
-        shown.refresh_graphs()
-    assert len(drawn) == 1  # 0.05 s of work is followed by 5 s without
+    monkeypatch.setattr(overview, "INTERVAL", 0.05)
+    monkeypatch.setattr(overview, "SHARE", 1.0)
+
+    def wait_for(words: str) -> None:
+        deadline = time.monotonic() + 30
+        while words not in get_note(study) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert words in get_note(study)
+
+    with Overview(study).kept_up_to_date():
+        wait_for("4 complete")
+        study.add_trial(complete(0.0005, 200))
+        wait_for("5 complete")
 
 
 def test_a_failure_does_not_end_the_run(
@@ -156,6 +181,6 @@ def test_a_failure_does_not_end_the_run(
     def broken(*_: object) -> None:
         raise RuntimeError("the database is\nbusy")
 
-    monkeypatch.setattr(overview, "set_study_system_attrs", broken)
+    monkeypatch.setattr(overview, "_standing", broken)
     Overview(study).refresh()
     assert get_note(study) == ""

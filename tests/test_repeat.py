@@ -10,6 +10,7 @@ from desk import Desk
 from optuna.trial import FrozenTrial
 
 from clapp.provenance import commit, versions
+from clapp.study.record import record_of
 from clapp.trialfiles import read_result
 
 STUDY = """
@@ -50,7 +51,7 @@ def test_one_worker_and_one_seed_give_the_same_trials_twice(tmp_path: Path) -> N
     document = _repeat(desk, 7, "--out", "again")
     assert document["difference"] <= document["tolerance"] == 1e-6
     assert (document["within"], document["differs"]) == (True, [])
-    assert document["original"] == desk.trials()[7].user_attrs["loss"]
+    assert document["original"] == record_of(desk.trials()[7]).loss
     assert read_result(tmp_path / "again")["loss"] == document["loss"]
 
 
@@ -59,12 +60,12 @@ def test_what_a_time_limit_ended_is_repeated_to_the_same_step(tmp_path: Path) ->
     code, output = desk.run("--workers", "1")
     assert code == 0, output
     reference, trained = desk.trials()[:2]
-    assert trained.user_attrs["stop_reason"] == "time"
+    assert record_of(trained).stop_reason == "time"
     document = _repeat(desk, 1, "--out", "again")
     assert document["within"]
-    assert read_result(tmp_path / "again")["iterations"] == trained.user_attrs["iterations"]
+    assert read_result(tmp_path / "again")["iterations"] == record_of(trained).iterations
 
-    assert "skipped" in reference.user_attrs
+    assert record_of(reference).skipped is not None
     failed = _train(desk, 0)
     assert (failed.returncode, failed.stdout) == (2, "")
     assert failed.stderr.splitlines()[-1] == (
@@ -75,8 +76,8 @@ def test_what_a_time_limit_ended_is_repeated_to_the_same_step(tmp_path: Path) ->
 
 def _assert_provenance(desk: Desk) -> None:
     trial = desk.trials()[0]
-    provenance = trial.user_attrs["provenance"]
-    assert provenance["seed"] == trial.user_attrs["config"]["train.seed"]
+    provenance = record_of(trial).provenance
+    assert provenance["seed"] == record_of(trial).config["train.seed"]
     assert provenance["versions"] == versions()
     assert provenance["commit"] == commit()
     assert (provenance["device"], provenance["threads"]) == ("cpu", 1)
@@ -89,7 +90,7 @@ def _assert_provenance(desk: Desk) -> None:
 
 
 def _essence(trial: FrozenTrial) -> tuple[Any, ...]:
-    return trial.state, trial.params, trial.values, trial.user_attrs.get("iterations")
+    return trial.state, trial.params, trial.values, record_of(trial).iterations
 
 
 def _train(desk: Desk, number: int, *options: str) -> "subprocess.CompletedProcess[str]":

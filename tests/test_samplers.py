@@ -16,6 +16,7 @@ from clapp.config import identity
 from clapp.errors import UserError
 from clapp.study.draw import known
 from clapp.study.plan import Plan, make_plan
+from clapp.study.record import record_of
 from clapp.study.sampler import SAMPLERS, make_sampler
 
 # Every kind of parameter, a condition, a null among the choices, and what the model refuses.
@@ -164,8 +165,8 @@ def test_a_grid_too_large_is_refused() -> None:
 
 def test_ours_keeps_to_the_limits_and_to_what_is_new(plan: Plan) -> None:
     trials = search(plan, "ours", 60)
-    assert not any("skipped" in t.user_attrs for t in trials)
-    keys: list[Any] = [t.user_attrs["key"] for t in trials]
+    assert not any(record_of(t).skipped is not None for t in trials)
+    keys: list[Any] = [record_of(t).key for t in trials]
     assert len(set(keys)) == len(keys)
     first, last = trials[:20], trials[40:]
 
@@ -192,6 +193,6 @@ def test_ours_where_loss_is_all_that_counts(tmp_path: Path) -> None:
             "key": str(trial.params),
         }.items():
             trial.set_user_attr(name, value)
-        study.tell(trial, trial.user_attrs["loss"])
+        study.tell(trial, record_of(trial).loss)
     losses = [trial.value for trial in study.trials]
     assert min(losses[20:]) < min(losses[:20])

@@ -15,6 +15,7 @@ from desk import Desk as AnyDesk
 from desk import children, command
 from optuna.trial import FrozenTrial, TrialState
 
+from clapp.study.record import record_of
 from clapp.study.trials import trained
 
 STUDY = """
@@ -80,7 +81,7 @@ def test_two_workers_reach_the_total_and_a_finished_study_says_so(desk: Desk) ->
     code, output = desk.run("--workers", "2")
     assert code == 0, output
     assert trained(desk.trials()) == 5
-    assert {trial.user_attrs["worker"].split("-")[-2] for trial in desk.trials()} <= {"0", "1"}
+    assert {record_of(trial).worker.split("-")[-2] for trial in desk.trials()} <= {"0", "1"}
     assert "\x1b" not in output
     assert "trial 0 (reference): loss 0." in output
     assert "clapp export mine --pick knee" in output
@@ -136,7 +137,7 @@ def test_interrupted_and_killed_it_goes_on_to_the_exact_total(desk: Desk) -> Non
     found = desk.trials()
     assert trained(found) == 5
     assert TrialState.RUNNING not in {trial.state for trial in found}
-    retried = {trial.user_attrs.get("retry_of") for trial in found}
+    retried = {record_of(trial).retry_of for trial in found}
     # One killed before it had drawn anything has nothing to try again.
     drawn = {trial.number for trial in (*interrupted, *killed) if found[trial.number].params}
     assert drawn
@@ -168,7 +169,9 @@ def test_a_killed_worker_is_replaced(desk: Desk) -> None:
     assert process.returncode == 0, output
     assert "worker 0 was killed by signal 9; see " in output
     assert trained(desk.trials()) == 2
-    assert [t.user_attrs["retry_of"] for t in desk.trials() if "retry_of" in t.user_attrs] == [0]
+    assert [record_of(t).retry_of for t in desk.trials() if record_of(t).retry_of is not None] == [
+        0
+    ]
 
 
 def test_a_mistake_met_by_the_workers_is_one_line(desk: Desk) -> None:

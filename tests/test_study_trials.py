@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,9 @@ from clapp.study import prepare, trials
 from clapp.study.job import Job
 from clapp.study.objective import Objective
 from clapp.study.plan import Plan, make_plan
+from clapp.study.record import RECORD, TrialRecord, record_of
 from clapp.study.recovery import Recovery
+from clapp.study.running import RunningTrial
 from clapp.study.sampler import derived_seed
 from clapp.study.stop import Stop
 from clapp.study.storage import default_url, load_existing, open_storage, redact
@@ -111,12 +114,12 @@ def test_the_reference_comes_first_and_exactly(tmp_path: Path) -> None:
     assert bench.work(watch) == "the budget is spent"
     assert [trial.state for trial in bench.trials()] == [TrialState.COMPLETE] * 3
     first = bench.trials()[0]
-    assert first.user_attrs["baseline"] == "reference"
+    assert record_of(first).baseline == "reference"
     assert first.params == {"model.capacity": 8, "train.learning_rate": RATE}
     assert (seen[0].model.capacity, seen[0].train.batch_size) == (8, 6)
     assert seen[0].train.stop_l2_loss is None
     assert first.values == [1 / 8, 2505, 230311936]
-    assert first.user_attrs["config"]["train.batch_size"] == 6
+    assert record_of(first).config["train.batch_size"] == 6
     assert len({config.train.seed for config in seen}) == 3
     assert bench.study.metric_names == ["loss", "params", "flops"]
 
@@ -140,8 +143,8 @@ def test_a_configuration_is_trained_once(tmp_path: Path) -> None:
     for _ in range(3):
         bench.study.enqueue_trial(same)
     bench.work()
-    skipped = [trial for trial in bench.trials() if "skipped" in trial.user_attrs]
-    assert [(t.state, t.user_attrs["skipped"], t.user_attrs["duplicate_of"]) for t in skipped] == [
+    skipped = [trial for trial in bench.trials() if record_of(trial).skipped is not None]
+    assert [(t.state, record_of(t).skipped, record_of(t).duplicate_of) for t in skipped] == [
         (TrialState.PRUNED, "duplicate", 1),
         (TrialState.PRUNED, "duplicate", 1),
     ]
@@ -169,15 +172,15 @@ def test_limits_are_checked_before_training(tmp_path: Path) -> None:
 
     bench.work(watch)
     reference, *_ = bench.trials()
-    assert reference.user_attrs["skipped"] == "limit: params 2505 exceeds 600"
-    assert reference.system_attrs["constraints:params"] == pytest.approx(2505 / 600 - 1)
+    assert record_of(reference).skipped == "limit: params 2505 exceeds 600"
+    assert reference.system_attrs["constraints"] == [pytest.approx(2505 / 600 - 1)]
     assert 8 not in trained
     assert len(trained) == 8
     for trial in bench.trials():
         if trial.state == TrialState.COMPLETE:
-            assert trial.user_attrs["params"] <= 600
-            assert (trial.constraints["loss"] <= 0) == (trial.values[0] <= 0.4)
-            assert len(trial.system_attrs["constraints"]) == 2  # what the dashboard reads
+            assert record_of(trial).params <= 600
+            within = max(trial.constraints.values(), default=0) <= 0
+            assert within == (trial.values[0] <= 0.4)
 
 
 def test_failures_are_recorded_and_do_not_count(tmp_path: Path) -> None:
@@ -191,12 +194,12 @@ def test_failures_are_recorded_and_do_not_count(tmp_path: Path) -> None:
 
     bench = Bench(tmp_path, "budget: {trials: 2}")
     assert bench.work(fake) == "the budget is spent"
-    reasons = [trial.user_attrs.get("failed") for trial in bench.trials()]
+    reasons = [record_of(trial).failed for trial in bench.trials()]
     assert reasons == ["nan after 10 iterations", "RuntimeError: no memory", None, None]
     # A baseline that failed is tried again by the next run, another trial is not.
     assert trials.enqueue_again(bench.study, 2, failed_baselines=True) == 1
     waiting = bench.trials()[-1]
-    assert (waiting.user_attrs["baseline"], waiting.user_attrs["retry_of"]) == ("reference", 0)
+    assert (record_of(waiting).baseline, record_of(waiting).retry_of) == ("reference", 0)
     assert trials.enqueue_again(bench.study, 2, failed_baselines=True) == 0
 
 
@@ -220,7 +223,7 @@ def test_a_network_that_does_not_fit_the_pictures_is_skipped(tmp_path: Path) -> 
     bench.work(picky)
     reference = bench.trials()[0]
     assert reference.state == TrialState.PRUNED
-    assert reference.user_attrs["skipped"].startswith("invalid: train_data.crop_size 16")
+    assert record_of(reference).skipped.startswith("invalid: train_data.crop_size 16")
 
 
 def test_the_users_mistake_ends_the_study_at_once(tmp_path: Path) -> None:
@@ -242,7 +245,7 @@ def test_the_end_of_the_time_is_not_the_end_of_the_trial(tmp_path: Path) -> None
     bench = Bench(tmp_path, "")
     assert bench.work(slow, deadline=time.time() + 0.3) == "the study's time is over"
     (trial,) = bench.trials()
-    assert trial.user_attrs["failed"] == "interrupted: the study's time is over"
+    assert record_of(trial).failed == "interrupted: the study's time is over"
     assert trials.enqueue_again(bench.study, 2) == 1
     assert bench.trials()[1].system_attrs["fixed_params"] == trial.params
 
@@ -276,9 +279,9 @@ def test_workers_at_once_reach_the_total_exactly(tmp_path: Path) -> None:
     assert (
         len(
             {
-                trial.user_attrs["key"]
+                record_of(trial).key
                 for trial in bench.trials()
-                if "key" in trial.user_attrs and "skipped" not in trial.user_attrs
+                if record_of(trial).key is not None and record_of(trial).skipped is None
             }
         )
         == 12
@@ -293,25 +296,26 @@ def test_a_surplus_trial_keeps_what_was_enqueued(tmp_path: Path) -> None:
         bench.study.ask()
     job = bench.trials()[1]
     assert job.state == TrialState.RUNNING
-    bench.study._storage.set_trial_user_attr(job._trial_id, "skipped", "surplus")
-    bench.study._storage.set_trial_state_values(job._trial_id, TrialState.PRUNED)
+    running = RunningTrial(bench.study, 1, record_of(job))
+    running.note(skipped="surplus")
+    running.finish(TrialState.PRUNED)
     assert trials.trained(bench.trials()) == 0
     assert trials.enqueue_again(bench.study, 2) == 1
-    assert bench.trials()[2].user_attrs["baseline"] == "b"
+    assert record_of(bench.trials()[2]).baseline == "b"
 
 
 def test_lost_trials_are_recovered_once_and_not_for_ever(tmp_path: Path) -> None:
     bench = Bench(tmp_path, "max_retry: 2")
     for attempt in range(1, 4):
         trial = bench.study.ask()
-        trial.set_user_attr("worker", "dead")
+        trial.set_user_attr(RECORD, replace(record_of(trial), worker="dead").document())
         trial.suggest_int("model.capacity", 1, 40)
         bench.recovery.recover()
         bench.recovery.recover()
         assert bench.trials()[trial.number].state == TrialState.FAIL
         waiting = [t for t in bench.trials() if t.state == TrialState.WAITING]
         assert len(waiting) == (attempt < 3)
-    assert [(t.user_attrs.get("retry_of"), t.user_attrs["failed"]) for t in bench.trials()] == [
+    assert [(record_of(t).retry_of, record_of(t).failed) for t in bench.trials()] == [
         (None, "interrupted: its worker was killed (attempt 1 of 3)"),
         (0, "interrupted: its worker was killed (attempt 2 of 3)"),
         (1, "its worker was killed (attempt 3 of 3)"),
@@ -326,16 +330,17 @@ def test_what_was_lost_is_tried_again_within_the_budget(tmp_path: Path) -> None:
     for trial in (reference, killed):  # as Optuna does where a heartbeat has run out
         bench.study.tell(trial, state=TrialState.FAIL)
     objective = Objective(bench.plan, bench.job(), train, bench.emit, Stop())
+    running = RunningTrial(bench.study, drawn.number, TrialRecord(), asked=drawn)
     with pytest.raises(optuna.TrialPruned, match="surplus"):
-        objective(drawn)
-    bench.study.tell(drawn, state=TrialState.PRUNED)
+        objective(running)
+    running.finish(TrialState.PRUNED)
     assert bench.work(deadline=time.time() + 60) == "the budget is spent"
     assert {trial.state for trial in bench.trials()} == {
         TrialState.FAIL,
         TrialState.PRUNED,
         TrialState.COMPLETE,
     }
-    again = [trial.user_attrs["retry_of"] for trial in bench.trials() if trials.is_trained(trial)]
+    again = [record_of(trial).retry_of for trial in bench.trials() if trials.is_trained(trial)]
     assert again == [reference.number, killed.number]
     assert bench.trials()[-1].params["model.capacity"] == 33
 

@@ -34,8 +34,8 @@ SHARE = 0.1
 """Of the trials, the last ones: what a trial costs in a study as large as that."""
 
 PARTS = ("ask", "sample", "objective", "keep")
-"""Creating the trial; drawing its parameters; storing those, costs, duplicates, limits; its files,
-picture and note. What remains, the rest, is storing the values and the loop around all of it."""
+"""Creating the trial with its parameters; drawing those; duplicates, limits, its record; its files.
+What remains, the rest, is storing the values and the loop around all of it."""
 
 
 def run(trials: list[int], repeats: int) -> Result:
@@ -122,6 +122,7 @@ class Watch:
 
         from clapp.study.frontsampler import FrontSampler
 
+        self.method(FrontSampler, "propose", "sample")
         for sampler in (FrontSampler, RandomSampler, TPESampler):
             for name in ("infer_relative_search_space", "sample_relative", "sample_independent"):
                 self.method(sampler, name, "sample")
@@ -148,7 +149,7 @@ def _ours(number: int, folder: Path) -> dict[str, float]:
     import optuna
 
     from clapp.process import prepare_process
-    from clapp.study import objective, prepare, worker
+    from clapp.study import objective, prepare, running, worker
     from clapp.study.stop import Stop
     from clapp.study.storage import default_url, open_storage
 
@@ -160,6 +161,7 @@ def _ours(number: int, folder: Path) -> dict[str, float]:
     _load_what_a_worker_has()
     watch = Watch()
     watch.optuna()
+    watch.method(running, "begin", "ask")
     watch.method(objective.Objective, "__call__", "objective")
     watch.method(objective, "keep", "keep")
     with Path(os.devnull).open("w") as nowhere:

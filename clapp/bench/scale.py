@@ -18,6 +18,8 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy
+
 from clapp.bench.driver import Watch, job_of, made_up_loss
 from clapp.bench.measure import Result, Row, in_process
 from clapp.config import Config, Layer
@@ -56,7 +58,7 @@ def run(storage: str | None, workers: int, trials: int, sampler: str) -> Result:
         start = time.time()
         processes = _start(plan, url, place, workers)
         study = load_existing(plan.name, place, url)
-        before = _database(study._storage)
+        before = _database(url)
         for process in processes:
             process.join()
         failed = sum(process.exitcode != 0 for process in processes)
@@ -65,7 +67,7 @@ def run(storage: str | None, workers: int, trials: int, sampler: str) -> Result:
         found = study.get_trials(deepcopy=False)
         if trained(found) != trials:
             raise ClappError(f"{trained(found)} trials are trained instead of {trials}")
-        after = _database(study._storage)
+        after = _database(url)
         rows = _rows(_marks(place), start)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     total: Row = {"name": f"all, {workers} workers", "until_s": rows[-1]["until_s"]}
@@ -113,18 +115,17 @@ def _start(plan: "Plan", url: str, folder: Path, workers: int) -> "list[ForkProc
 
 
 def _worker(job: "Job") -> None:
-    from optuna.storages import GrpcStorageProxy, _CachedStorage
+    from optuna import Study
 
     from clapp.study import objective, worker
-    from clapp.study.batching import BatchingStorage
+    from clapp.study.running import RunningTrial
     from clapp.study.stop import Stop
 
     watch = Watch(PARTS, time.process_time)
     watch.sampling()
-    for reader in (_CachedStorage, GrpcStorageProxy):
-        watch.method(reader, "get_all_trials", "read")
-    for name in ("_write", "set_trial_state_values"):
-        watch.method(BatchingStorage, name, "write")
+    watch.method(Study, "get_trials", "read")
+    for name in ("store", "finish"):
+        watch.method(RunningTrial, name, "write")
     setattr(objective, "keep", lambda *_: None)  # noqa: B010 - for the rest of this process
     path = Path(job.folder) / f"{job.worker}.jsonl"
     with path.open("w") as file, Path(os.devnull).open("w") as nowhere:
@@ -175,11 +176,11 @@ def _rows(marks: list[dict[str, float]], start: float) -> list[Row]:
     return rows
 
 
-def _database(storage: Any) -> dict[str, int]:
+def _database(url: str) -> dict[str, int]:
     """What PostgreSQL has done for this database so far; nothing for other storages."""
-    engine = getattr(getattr(storage, "_backend", storage), "engine", None)  # behind a cache
-    if engine is None or engine.name != "postgresql":
+    if not url.startswith("postgresql"):
         return {}
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     columns = ("xact_commit", "tup_returned", "tup_fetched", "tup_inserted", "tup_updated")
     query = f"SELECT {', '.join(columns)} FROM pg_stat_database WHERE datname = current_database()"  # noqa: S608
     with engine.connect() as connection:

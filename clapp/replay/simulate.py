@@ -6,8 +6,8 @@ simulated time; samplers and pruners themselves take no time.
 
 import math
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from optuna.trial import TrialState
@@ -19,6 +19,7 @@ from clapp.replay.surrogate import Run, Surrogate
 from clapp.stopping import StoppingRule
 from clapp.study.draw import known
 from clapp.study.pruners import Pruner, Record, constant, is_audited
+from clapp.study.record import RECORD, record_of
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -128,8 +129,7 @@ class Search:
             if config is not None:
                 sizes = known(config)
                 run = self.surrogate(trial.params, np.array(list(sizes.values())))
-                for name, value in sizes.items():
-                    trial.set_user_attr(name, value)
+                self._note(trial, **{name: int(value) for name, value in sizes.items()})
                 record = Record(tuple(sizes.values()))
                 steps = _validations(config, run)
                 return Training(trial.number, trial, record, run, now, steps)
@@ -152,8 +152,12 @@ class Search:
         if key in self._keys or hopeless or any(v > 0 for v in over.values()):
             return None
         self._keys.add(key)
-        trial.set_user_attr("key", key)
+        self._note(trial, key=key)
         return config
+
+    def _note(self, trial: "Trial", **facts: Any) -> None:
+        record = replace(record_of(trial), **facts)
+        trial.set_user_attr(RECORD, record.document())
 
     def _records(self) -> list[Record]:
         return [constant(self.mean, 2), *(one.record for one in self.done)]
@@ -172,21 +176,24 @@ class Search:
                 one.audited = is_audited(self.pruner, self.seed, one.number)
                 one.stopped = not one.audited
                 name = "stopped" if one.stopped else "audit"
-                one.trial.set_user_attr(name, verdict._asdict())
+                self._note(one.trial, **{name: verdict._asdict()})
         if one.stopped:
             self._end(one, None)
         return not one.stopped
 
     def _end(self, one: Training, loss: float | None) -> None:
         step = max(one.record.curve)
-        one.trial.set_user_attr("curve", [[s, 0.0, l2] for s, l2 in one.record.curve.items()])
-        one.trial.set_user_attr("iterations", step)
-        one.trial.set_user_attr("seconds", one.run.seconds * step / max(one.run.curve))
+        self._note(
+            one.trial,
+            curve=[[s, 0.0, l2] for s, l2 in one.record.curve.items()],
+            iterations=step,
+            seconds=one.run.seconds * step / max(one.run.curve),
+            loss=loss,
+        )
         if loss is None:
             self._study.tell(one.trial, state=TrialState.PRUNED)
         else:
             one.record = Record(one.record.sizes, one.record.curve, loss)
-            one.trial.set_user_attr("loss", loss)
             self._study.tell(one.trial, [loss, *one.record.sizes])
         self.done.append(one)
 

@@ -24,6 +24,7 @@ from clapp.pick import Finished, meaning, pick
 from clapp.report.importances import Importances, importances
 from clapp.report.trials import Trial, outcome, read_json, read_trial
 from clapp.study.prepare import DEFINITION, ELAPSED
+from clapp.study.record import record_of
 from clapp.study.trials import is_trained
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def gather(
         repeats=_repeats(frozen),
         elapsed=float(study.user_attrs.get(ELAPSED, 0.0)) or _span(trials),
         ledger=_read_mapping(folder / "ledger.json"),
-        provenance=_latest(frozen, "provenance"),
+        provenance=_provenance(frozen),
     )
 
 
@@ -172,20 +173,18 @@ def _picks(found: Finished, reference: Candidate | None) -> list[Pick]:
 
 def _repeats(trials: Iterable[FrozenTrial]) -> list[Repeats]:
     """Configurations with several losses: of equal trials, or listed in `repeats` of one."""
-    equal: dict[str, list[FrozenTrial]] = defaultdict(list)
+    equal: dict[str, list[tuple[int, float]]] = defaultdict(list)
     found = []
     for trial in trials:
         if trial.state is not TrialState.COMPLETE:
             continue
-        listed = trial.user_attrs.get("repeats", [])
-        if len(listed) > 1:
-            found.append(Repeats(trial.number, [float(loss) for loss in listed]))
-        elif "key" in trial.user_attrs:  # equal whatever the seed
-            equal[trial.user_attrs["key"]].append(trial)
+        record = record_of(trial)
+        if len(record.repeats) > 1:
+            found.append(Repeats(trial.number, [float(loss) for loss in record.repeats]))
+        elif record.key is not None and record.loss is not None:  # equal whatever the seed
+            equal[record.key].append((trial.number, record.loss))
     found += [
-        Repeats(same[0].number, [trial.user_attrs["loss"] for trial in same])
-        for same in equal.values()
-        if len(same) > 1
+        Repeats(same[0][0], [loss for _, loss in same]) for same in equal.values() if len(same) > 1
     ]
     return sorted(found)
 
@@ -197,9 +196,10 @@ def _span(trials: Sequence[Trial]) -> float:
     return (max(ends) - min(starts)).total_seconds() if starts and ends else 0.0
 
 
-def _latest(trials: Sequence[FrozenTrial], name: str) -> dict[str, Any]:
-    found = (t.user_attrs.get(name) for t in reversed(trials) if is_trained(t))
-    return next((value for value in found if isinstance(value, dict)), {})
+def _provenance(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
+    """Of the latest trained trial that says it."""
+    found = (record_of(t).provenance for t in reversed(trials) if is_trained(t))
+    return next((dict(value) for value in found if value), {})
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:

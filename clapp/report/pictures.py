@@ -16,7 +16,7 @@ from clapp.front import Candidate
 from clapp.preview import draw, predict
 from clapp.report.data import Pick
 from clapp.study.keep import trial_folder
-from clapp.trialfiles import PREVIEW, is_model_folder, load_trained
+from clapp.trialfiles import PREVIEW, draw_pictures, is_model_folder, load_trained
 from clapp.validation import validation_set
 
 BUDGET = 2_000_000
@@ -115,9 +115,16 @@ def _width(size: float) -> int:
 
 def _preview(path: Path, width: int) -> Picture | None:
     try:
+        if not path.is_file() and is_model_folder(path.parent):
+            draw_pictures(path.parent)
         with Image.open(path) as picture:
             return encode(picture.convert("RGB"), width)
-    except (OSError, ValueError, SyntaxError):  # missing; or broken, which Pillow says in all three
+    except (
+        ClappError,
+        OSError,
+        ValueError,
+        SyntaxError,
+    ):  # missing; or broken, which Pillow says in all three
         return None
 
 

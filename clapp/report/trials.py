@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from optuna.trial import FrozenTrial, TrialState
 
 from clapp.study.keep import trial_folder
+from clapp.study.record import TrialRecord, ended, record_of, started
 from clapp.study.space import RESERVED
 from clapp.study.trials import is_lost, is_trained
 
@@ -42,6 +43,7 @@ class Trial:
         drawn: search-space parameter -> value.
         choices: those, and where else its configuration is not the study's; dotted keys.
         reason: why it was skipped or failed.
+        start, end: in this machine's time zone.
     """
 
     number: int
@@ -72,7 +74,7 @@ def outcome(trial: FrozenTrial, within: set[int], on_front: set[int]) -> str:
         case TrialState.COMPLETE:
             return "trained" if trial.number in within else "over a limit"
         case TrialState.PRUNED:
-            return "skipped" if "skipped" in trial.user_attrs else "stopped early"
+            return "stopped early" if record_of(trial).skipped is None else "skipped"
         case TrialState.FAIL:
             return "interrupted" if is_lost(trial) else "failed"
     return "running"
@@ -80,21 +82,21 @@ def outcome(trial: FrozenTrial, within: set[int], on_front: set[int]) -> str:
 
 def read_trial(trial: FrozenTrial, became: str, folder: Path, common: dict[str, Any]) -> Trial:
     """What is known of a trial; `common` are the dotted keys of its study's configuration."""
-    facts = trial.user_attrs
+    record = record_of(trial)
     return Trial(
         number=trial.number,
         outcome=became,
-        worker=str(facts.get("worker", "")),
-        start=trial.datetime_start,
-        end=trial.datetime_complete,
-        loss=facts.get("loss"),
-        params=facts.get("params"),
-        flops=facts.get("flops"),
+        worker=record.worker or "",
+        start=started(trial),
+        end=ended(trial),
+        loss=record.loss,
+        params=record.params,
+        flops=record.flops,
         drawn=dict(trial.params),
-        choices=_choices(facts.get("config", {}), trial.params, common),
-        baseline=facts.get("baseline"),
-        reason=facts.get("skipped") or facts.get("failed"),
-        curve=_curve(facts, trial_folder(folder, trial.number)) if is_trained(trial) else [],
+        choices=_choices(record.config or {}, trial.params, common),
+        baseline=record.baseline,
+        reason=record.skipped or record.failed,
+        curve=_curve(record, trial_folder(folder, trial.number)) if is_trained(trial) else [],
     )
 
 
@@ -106,11 +108,11 @@ def _choices(
     return {key: v for key, v in {**drawn, **own}.items() if key not in RESERVED}
 
 
-def _curve(facts: Mapping[str, Any], folder: Path) -> list[Validation]:
+def _curve(record: TrialRecord, folder: Path) -> list[Validation]:
     """The learning curve that the storage or else the trial's folder holds, thinned out."""
     points: Sequence[Validation] = []
-    if "curve" in facts:
-        points = [Validation(step, l2) for step, _, l2 in facts["curve"]]
+    if record.curve:
+        points = [Validation(int(step), l2) for step, _, l2 in record.curve]
     else:
         stored = read_json(folder / "curve.json")
         if isinstance(stored, list):

@@ -1,21 +1,35 @@
 """Where the pictures of trials are kept for the dashboard: a folder, or a bucket of S3's kind."""
 
 import secrets
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO, Protocol
 
 from clapp.errors import UserError, one_line
-
-if TYPE_CHECKING:
-    from optuna.artifacts._protocol import ArtifactStore
 
 SCHEME = "s3://"
 
 
-def open_artifacts(url: str | None, folder: Path) -> "ArtifactStore":
+class ArtifactStore(Protocol):
+    """What Optuna asks of a place for files."""
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """The content of a file."""
+        ...
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """Store a file."""
+        ...
+
+    def remove(self, artifact_id: str) -> None:
+        """Remove a file."""
+        ...
+
+
+def open_artifacts(url: str | None, folder: Path) -> ArtifactStore:
     """The artifact store of a study; several studies may share one, for artifacts have unique ids.
 
     Args:
@@ -58,6 +72,21 @@ def check_artifacts(url: str | None, folder: Path) -> None:
     except OSError as error:
         where = url or folder / "artifacts"
         raise UserError(f"--artifacts {where}: cannot be written to: {one_line(error)}") from error
+
+
+def share_front(study: str, folder: str, storage: str, artifacts: str) -> None:
+    """Put the files of the models on a study's front into its artifact store."""
+    from clapp.console import log_to_stderr
+    from clapp.process import prepare_process
+    from clapp.study.storage import load_existing
+    from clapp.study.trial_files import TrialFiles
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C has ended the search already
+    log_to_stderr()
+    prepare_process(threads=1)
+    place = Path(folder)
+    loaded = load_existing(study, place.parent, storage)
+    TrialFiles(loaded, place, open_artifacts(artifacts, place)).share_front()
 
 
 class _Bucket:

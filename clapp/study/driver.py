@@ -3,6 +3,7 @@
 It never imports torch, so that it answers at once; the trials are trained by its workers.
 """
 
+import multiprocessing
 import os
 import signal
 import socket
@@ -21,18 +22,17 @@ from clapp.front import print_front, write_front
 from clapp.process import cores
 from clapp.progress import tell
 from clapp.study import liveness, prepare
-from clapp.study.artifacts import check_artifacts
+from clapp.study.artifacts import check_artifacts, share_front
 from clapp.study.crew import Crew
-from clapp.study.dbfile import DatabaseFile
 from clapp.study.failures import writing_results
 from clapp.study.job import Job
 from clapp.study.ledger import write_ledger
 from clapp.study.live import View, make_view
-from clapp.study.overview import Overview
 from clapp.study.plan import Plan
 from clapp.study.recovery import Recovery
 from clapp.study.snapshot import Snapshot, Watcher
 from clapp.study.storage import (
+    DatabaseFile,
     default_url,
     is_sqlite,
     open_storage,
@@ -111,7 +111,7 @@ def _prepare(plan: Plan, options: Options) -> "Run":
         study = prepare.create_study(
             plan, storage, folder / prepare.LOCKS, options.accept_filter_change
         )
-        return Run(plan, options, study, folder, url, DatabaseFile(url, storage))
+        return Run(plan, options, study, folder, url)
 
 
 class Run:
@@ -124,18 +124,17 @@ class Run:
         study: "Study",
         folder: Path,
         url: str,
-        database: DatabaseFile,
     ) -> None:
         self._plan, self._study, self._folder, self.url = plan, study, folder, url
         self._workers = options.workers or cores()
-        self._database = database
+        self._database = DatabaseFile(url)
         local, locks = is_sqlite(url), folder / prepare.LOCKS
         self._recovery = Recovery(study, locks, local, plan.file.max_retry)
         self._recovery.recover(failed_baselines=True)
         seat, self._seat = liveness.take_seat(locks)
         self._started = time.monotonic()
         self._elapsed_before: float = study.user_attrs.get(prepare.ELAPSED, 0.0)
-        self._overview = Overview(study)
+        self._artifacts = options.artifacts
         self._watcher = Watcher(study, plan.file.budget.trials)
         self._stopping = False
         self._next_poll = 0.0
@@ -183,8 +182,6 @@ class Run:
             with view:
                 try:
                     self._crew.start(self._workers)
-                    with view.doing("drawing the dashboard's graphs"):
-                        self._overview.refresh()
                     self._follow(view)
                 finally:
                     with view.doing("stopping the workers and saving"):
@@ -252,8 +249,6 @@ class Run:
         )
         if any(trial.state != TrialState.FAIL for trial in shown.finished):
             self._crew.finished_a_trial()
-        if shown.finished:
-            self._overview.refresh_graphs()
         return shown
 
     def _elapsed(self) -> float:
@@ -273,8 +268,18 @@ class Run:
         self._recovery.stopped({worker.name for worker in self._crew.workers})
         self._save_elapsed()
         self._write_front()
-        self._overview.refresh()
-        self._database.put_back()
+        if self._artifacts is not None:
+            self._share_front(self._artifacts)
+
+    def _share_front(self, artifacts: str) -> None:
+        """Put the front's files where dashboards on other machines find them.
+
+        In a process of its own, for it draws pictures, and the driver never imports torch.
+        """
+        place = (self._study.study_name, str(self._folder), self.url, artifacts)
+        process = multiprocessing.get_context("spawn").Process(target=share_front, args=place)
+        process.start()
+        process.join()
 
     def _write_front(self) -> None:
         with writing_results(self._folder):

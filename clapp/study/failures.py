@@ -13,10 +13,10 @@ from safetensors import SafetensorError
 from sqlalchemy.exc import SQLAlchemyError
 
 from clapp.errors import FeederError, UserError, one_line
-from clapp.study.trials import INTERRUPTED
+from clapp.study.record import INTERRUPTED
 
 if TYPE_CHECKING:
-    from optuna.trial import Trial
+    from clapp.study.running import RunningTrial
 
 GO_ON = "what was trained before is kept, and the same command goes on from there"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -34,8 +34,8 @@ class TooLargeError(TrialError):
 
 
 @contextmanager
-def recorded(trial: "Trial") -> Iterator[None]:
-    """Within the block, whatever goes wrong in `trial` is told by its user attribute `failed`.
+def recorded(trial: "RunningTrial") -> Iterator[None]:
+    """Within the block, whatever goes wrong in `trial` is noted in its record as `failed`.
 
     Raises:
         TrialError: the trial failed, the study can go on.
@@ -48,11 +48,11 @@ def recorded(trial: "Trial") -> Iterator[None]:
     except (StorageInternalError, SQLAlchemyError):
         raise  # there is nowhere to tell it
     except (UserError, FeederError) as error:
-        trial.set_user_attr("failed", f"{INTERRUPTED}: {_short(error)}")
+        trial.note(failed=f"{INTERRUPTED}: {_short(error)}")
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _FULL:
-            trial.set_user_attr("failed", f"{INTERRUPTED}: {_short(error)}")
+            trial.note(failed=f"{INTERRUPTED}: {_short(error)}")
             raise UserError(f"{_short(error)}; {GO_ON} once there is room") from error
         logger.opt(exception=error).error(f"trial {trial.number} failed")
         if is_out_of_memory(error):
@@ -60,9 +60,9 @@ def recorded(trial: "Trial") -> Iterator[None]:
         raise failed(trial, f"{type(error).__name__}: {_short(error)}") from error
 
 
-def failed(trial: "Trial", reason: str, kind: type[TrialError] = TrialError) -> TrialError:
+def failed(trial: "RunningTrial", reason: str, kind: type[TrialError] = TrialError) -> TrialError:
     """The error to raise for a trial that failed for `reason`, which it now bears."""
-    trial.set_user_attr("failed", reason)
+    trial.note(failed=reason)
     return kind(reason)
 
 

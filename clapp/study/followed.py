@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optuna.trial import Trial
-
 from clapp.config import Config, differences
 from clapp.errors import one_line
 from clapp.study.keep import trial_folder
+from clapp.study.running import RunningTrial
 from clapp.trackers import Trackers
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ class Followed:
     def __init__(self, job: "Job", train: "Train") -> None:
         self._study, self._folder, self._train = job.name, Path(job.folder), train
         self._trackers = Trackers(job.log, self._folder)
-        self._trial: Trial | None = None
+        self._trial: RunningTrial | None = None
         self._started = False
 
     def train(self, config: Config, report: "Report") -> "TrainResult":
@@ -36,7 +35,10 @@ class Followed:
         return self._train(config, self._trackers.follow(report))
 
     def call(
-        self, objective: "Callable[[Trial, float], list[float]]", trial: Trial, sampling: float
+        self,
+        objective: "Callable[[RunningTrial, float], list[float]]",
+        trial: RunningTrial,
+        sampling: float,
     ) -> list[float]:
         """Run a trial; a run that was started is finished, however the trial ends."""
         self._trial, self._started = trial, False
@@ -50,12 +52,14 @@ class Followed:
             if self._started:
                 self._finish(trial, summary)
 
-    def _finish(self, trial: Trial, summary: dict[str, Any]) -> None:
-        from clapp.trialfiles import PREVIEW
+    def _finish(self, trial: RunningTrial, summary: dict[str, Any]) -> None:
+        from clapp.trialfiles import PREVIEW, draw_pictures, is_model_folder
 
-        preview = trial_folder(self._folder, trial.number) / PREVIEW
-        if preview.is_file():
-            self._trackers.picture(preview)
-        facts = trial.user_attrs
+        folder = trial_folder(self._folder, trial.number)
+        if is_model_folder(folder):
+            draw_pictures(folder)
+            self._trackers.picture(folder / PREVIEW)
+        record = trial.record
         known = ("loss", "params", "flops", "iterations", "seconds", "stop_reason")
-        self._trackers.finish(summary | {name: facts[name] for name in known if name in facts})
+        facts = {name: getattr(record, name) for name in known}
+        self._trackers.finish(summary | {k: v for k, v in facts.items() if v is not None})

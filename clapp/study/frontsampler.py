@@ -22,6 +22,7 @@ from clapp.config import Config, identity
 from clapp.hypervolume import WORST_LOSS, log_hypervolume
 from clapp.study.draw import Draw, known, step_from, value, within_limits
 from clapp.study.features import Encoder
+from clapp.study.record import record_of
 from clapp.study.trials import is_enqueued
 from clapp.study.watch import EXACT, Records, exact_sizes
 
@@ -81,7 +82,7 @@ class FrontSampler(BaseSampler):
         if is_enqueued(trial):
             self._next = {}
             return {}
-        chosen = self._choose(study._get_trials(deepcopy=False, use_cache=True))
+        chosen = self.propose(study.get_trials(deepcopy=False))
         self._next = chosen.drawn
         return chosen.distributions
 
@@ -95,11 +96,12 @@ class FrontSampler(BaseSampler):
         """A value of an enqueued trial that was not given."""
         return value(distribution, self._random)
 
-    def _choose(self, trials: list[FrozenTrial]) -> Candidate:
+    def propose(self, trials: list[FrozenTrial]) -> Candidate:
+        """The configuration to try next, given all trials of the study."""
         done = [t for t in trials if t.state == TrialState.COMPLETE]
-        stopped = [t for t in trials if t.state == TrialState.PRUNED and "stopped" in t.user_attrs]
+        stopped = [t for t in trials if t.state == TrialState.PRUNED and record_of(t).stopped]
         within = [(t, record) for t in done if (record := self._records.one(t)) is not None]
-        tried = {trial.user_attrs.get("key") for trial in trials}
+        tried = {record_of(trial).key for trial in trials}
         if len(done) + len(stopped) < STARTUP or len(within) < 2:
             return self._first_new([self._anywhere() for _ in range(CANDIDATES // 8)], tried)
         from moocore import is_nondominated  # type: ignore[import-untyped]
@@ -190,13 +192,18 @@ class FrontSampler(BaseSampler):
 
         rows, losses, falls = [], [], _Falls(done)
         for trial in (*done, *stopped):
-            attributes = trial.user_attrs
-            rows.append(self._encode(trial.params, exact_sizes(self._objectives, attributes)))
-            if trial.state == TrialState.COMPLETE:
-                losses.append(attributes["loss"])
-            else:
-                verdict = attributes["stopped"]
+            record = record_of(trial)
+            sizes = exact_sizes(self._objectives, record)
+            if sizes is None:
+                continue
+            if record.loss is not None:
+                losses.append(record.loss)
+            elif record.stopped is not None:
+                verdict = record.stopped
                 losses.append(verdict["l2"] * falls.median(verdict["step"]))
+            else:
+                continue
+            rows.append(self._encode(trial.params, sizes))
         forest = ExtraTreesRegressor(
             TREES,
             max_features=0.5,
@@ -213,8 +220,11 @@ class _Falls:
     def __init__(self, done: Sequence[FrozenTrial]) -> None:
         self._falls: dict[int, list[float]] = {}
         for trial in done:
-            for step, _, l2 in trial.user_attrs.get("curve", ()):
-                self._falls.setdefault(int(step), []).append(trial.user_attrs["loss"] / l2)
+            record = record_of(trial)
+            if record.loss is None:
+                continue
+            for step, _, l2 in record.curve:
+                self._falls.setdefault(int(step), []).append(record.loss / l2)
 
     def median(self, step: int) -> float:
         """The median of final loss over the loss at `step`; 1 where there is none."""

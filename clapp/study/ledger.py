@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from clapp.files import dump_json, write_text
 from clapp.front import front_of
+from clapp.study.record import ended, record_of, started
 from clapp.study.trials import is_trained
 
 if TYPE_CHECKING:
@@ -31,13 +32,13 @@ def ledger(study: "Study") -> dict[str, Any]:
     spans = _spans(trials)
     seconds = dict.fromkeys(("sampling", *_WORK.values(), "keeping"), 0.0)
     for trial in trials:
-        timings = trial.user_attrs.get("timings", {})
+        timings = record_of(trial).timings or {}
         seconds["sampling"] += timings.get("sample", 0.0)
         seconds["keeping"] += timings.get("keep", 0.0)
         for part, name in _WORK.items():
             seconds[name] += timings.get(part, 0.0)
     total = sum((end - start).total_seconds() for start, end in spans.values())
-    stopped = [t for t in trials if "stopped" in t.user_attrs]
+    stopped = [record for record in map(record_of, trials) if record.stopped is not None]
     busy = sum(_length(t) for t in trials)
     # Lost and failed trials have no timings; storing and what is not timed is in here as well.
     seconds["storing and other"] = max(busy - sum(seconds.values()), 0.0)
@@ -48,7 +49,7 @@ def ledger(study: "Study") -> dict[str, Any]:
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "outcomes": {name: round(value, 3) for name, value in _outcomes(trials).items()},
         "stopped": len(stopped),
-        "saved_seconds": round(sum(t.user_attrs["saved_seconds"] for t in stopped), 3),
+        "saved_seconds": round(sum(record.saved_seconds or 0.0 for record in stopped), 3),
         "audit": audit(trials, {one.trial for one in front_of(study)}),
     }
 
@@ -69,13 +70,13 @@ def audit(trials: Iterable[FrozenTrial], front: set[int]) -> dict[str, Any] | No
     from scipy.stats import binomtest  # type: ignore[import-untyped]
 
     trials = list(trials)
-    audited = [t for t in trials if "audit" in t.user_attrs and t.state == TrialState.COMPLETE]
+    audited = [t for t in trials if _is_audited(t) and t.state == TrialState.COMPLETE]
     if not audited:
         return None
     joined = sum(t.number in front for t in audited)
     low, high = binomtest(joined, len(audited)).proportion_ci(CONFIDENCE)
     share = joined / len(audited)
-    stopped = sum("stopped" in t.user_attrs for t in trials)
+    stopped = sum(record_of(t).stopped is not None for t in trials)
     return {
         "audited": len(audited),
         "joined": joined,
@@ -97,9 +98,13 @@ def _outcome(trial: FrozenTrial) -> str:
         return "failed"
     if not is_trained(trial):
         return "skipped"
-    if "audit" in trial.user_attrs:
+    if _is_audited(trial):
         return "audited"
     return "to the end" if trial.state == TrialState.COMPLETE else "stopped early"
+
+
+def _is_audited(trial: FrozenTrial) -> bool:
+    return record_of(trial).audit is not None
 
 
 def _spans(trials: Iterable[FrozenTrial]) -> dict[str, tuple[datetime, datetime]]:
@@ -114,8 +119,7 @@ def _spans(trials: Iterable[FrozenTrial]) -> dict[str, tuple[datetime, datetime]
 
 
 def _when(trial: FrozenTrial) -> tuple[str, datetime | None, datetime | None]:
-    worker = str(trial.user_attrs.get("worker"))
-    return worker, trial.datetime_start, trial.datetime_complete
+    return str(record_of(trial).worker), started(trial), ended(trial)
 
 
 def _length(trial: FrozenTrial) -> float:

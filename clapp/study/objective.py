@@ -3,24 +3,24 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from optuna.exceptions import TrialPruned
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import FrozenTrial
 
 from clapp.config import Config, differences, identity
-from clapp.costs import cost
 from clapp.errors import ConfigError, one_line
-from clapp.measure import measure
 from clapp.provenance import provenance
-from clapp.study.artifacts import open_artifacts
 from clapp.study.failures import failed, writing_results
 from clapp.study.job import Job
 from clapp.study.keep import keep
+from clapp.study.objectives import exact_costs, measured_costs, results
 from clapp.study.plan import Plan
+from clapp.study.record import INTERRUPTED
+from clapp.study.running import RunningTrial
 from clapp.study.sampler import derived_seed
 from clapp.study.stop import Stop
-from clapp.study.trials import INTERRUPTED, SURPLUS, is_enqueued, is_trained, lost
+from clapp.study.trials import SURPLUS, is_enqueued, is_trained, lost
 from clapp.study.watch import Emit, Records, Watch, same
 
 if TYPE_CHECKING:
@@ -30,59 +30,71 @@ Train = Callable[[Config, "Report"], "TrainResult"]
 
 
 class Objective:
-    """Optuna's objective function for the trials of one worker."""
+    """What a worker does with a trial."""
 
     def __init__(self, plan: Plan, job: Job, train: Train, emit: Emit, stop: Stop) -> None:
         self._plan, self._job, self._train = plan, job, train
         self._emit, self._stop = emit, stop
         self._limits = plan.file.limits.given()
+        self._names = {*plan.file.objectives, *self._limits}
         self._violations: dict[str, float] = {}  # of the present trial
         self._records = Records(plan.file.objectives)
-        self._artifacts = open_artifacts(job.artifacts, Path(job.folder))
 
-    def __call__(self, trial: Trial, sampling: float = 0.0) -> list[float]:
+    def __call__(self, trial: RunningTrial, sampling: float = 0.0) -> list[float]:
         """Run `trial`; its objectives in the order of the study file.
+
+        Its record is kept up to date, and stored when the others need to see it; whoever calls
+        this writes what came out.
 
         Args:
             sampling: seconds spent on asking for it.
 
         Raises:
-            TrialPruned: skipped; the user attribute `skipped` says why.
-            TrialError: failed or interrupted; the user attribute `failed` says why.
+            TrialPruned: skipped, or stopped early; `skipped` or `stopped` of the record says why.
+            TrialError: failed or interrupted; `failed` of the record says why.
             UserError, FeederError: nothing else can be trained or kept either.
         """
         self._violations, start = {}, time.perf_counter()
-        trial.set_user_attr("worker", self._job.worker)
         config = self._configure(trial)
         values = self._known_before(trial, config)
-        # Now, so that the others see this one's configuration.
-        trials = trial.study.get_trials(deepcopy=False)
+        if trial.drawn is None:
+            trial.store()  # the others must see its configuration
+        trials = trial.trials()
         self._within_budget(trial, trials)
         self._not_twice(trial, trials)
         watch = Watch(trial, config, self._plan, self._job, self._emit, self._stop, self._records)
         if watch.hopeless(trials):
             self._skip(trial, "hopeless: a model no larger is as good as 8 bits can tell")
-        timings = {"sample": round(sampling + time.perf_counter() - start, 4)}
-        result = self._trained(trial, config, watch, timings)
-        values["loss"] = result.loss
-        for name, value in (
-            ("stop_reason", result.stop_reason),
-            ("iterations", result.iterations),
-            ("seconds", round(result.seconds, 3)),
-            ("loss", result.loss),
-            ("provenance", provenance(config, result.device)),
-        ):
-            trial.set_user_attr(name, value)
-        if "loss" in self._limits:
-            self._constrain(trial, {"loss": result.loss})
-        watch.keep_curve()
+        sample = round(sampling + time.perf_counter() - start, 4)
+        result = self._trained(trial, config, watch)
+        timings = {name: round(seconds, 4) for name, seconds in result.timings.items()}
+        trial.note(
+            iterations=result.iterations,
+            seconds=round(result.seconds, 3),
+            provenance=provenance(config, result.device),
+        )
+        if watch.verdict is None:
+            found = results(result, self._names)
+            values |= found
+            others = {name: v for name, v in found.items() if name != "loss"}
+            trial.note(
+                loss=result.loss,
+                stop_reason=result.stop_reason,
+                others={**(trial.record.others or {}), **others} or None,
+            )
+            self._constrain(trial, found, trained=True)
+            watch.keep_curve()
         start = time.perf_counter()
-        self._keep(trial, config, result, values)
-        timings["keep"] = round(time.perf_counter() - start, 4)
-        trial.set_user_attr("timings", timings)
+        folder = Path(self._job.folder)
+        with writing_results(folder):
+            keep(folder, trial.number, config, result)
+        kept = round(time.perf_counter() - start, 4)
+        trial.note(timings={"sample": sample, **timings, "keep": kept})
+        if watch.verdict is not None:
+            raise TrialPruned(f"stopped early: {watch.verdict}")
         return [values[name] for name in self._plan.file.objectives]
 
-    def _within_budget(self, trial: Trial, trials: list[FrozenTrial]) -> None:
+    def _within_budget(self, trial: RunningTrial, trials: list[FrozenTrial]) -> None:
         """Make the total exact without a lock.
 
         Numbers are given one after another, so every trial sees all with smaller ones. Of those
@@ -100,45 +112,37 @@ class Objective:
         if ahead >= self._plan.file.budget.trials:
             self._skip(trial, SURPLUS)
 
-    def _configure(self, trial: Trial) -> Config:
-        baseline = trial.user_attrs.get("baseline")
-        if baseline is None:
-            changes: dict[str, Any] = self._plan.space.suggest(trial, self._plan.base)
-        else:
-            changes = self._plan.baseline(baseline)
-            # Enqueued, so that nothing is drawn.
-            self._plan.space.resuggest(trial, self._plan.baseline_parameters(baseline))
+    def _configure(self, trial: RunningTrial) -> Config:
+        changes = trial.draw(self._plan)
         seed = derived_seed(self._plan.file.seed, "trial", trial.number)
         try:
             config = self._plan.config(changes, seed, self._job.device)
         except ConfigError as error:
             self._skip(trial, f"invalid: {one_line(error)[:300]}")
-        trial.set_user_attr("config", differences(config))
-        trial.set_user_attr("key", identity(config))
+        trial.note(config=differences(config), key=identity(config))
         return config
 
-    def _not_twice(self, trial: Trial, trials: list[FrozenTrial]) -> None:
+    def _not_twice(self, trial: RunningTrial, trials: list[FrozenTrial]) -> None:
         original = same(trial, trials)
         if original is not None:
-            trial.set_user_attr("duplicate_of", original)
+            trial.note(duplicate_of=original)
             self._skip(trial, "duplicate")
 
-    def _known_before(self, trial: Trial, config: Config) -> dict[str, float]:
+    def _known_before(self, trial: RunningTrial, config: Config) -> dict[str, float]:
         """The objectives that need no training, checked against the study's limits."""
-        file = self._plan.file
-        params, flops = cost(config.model)
-        values: dict[str, float] = {"params": params, "flops": flops}
-        trial.set_user_attr("params", params)
-        trial.set_user_attr("flops", flops)
+        values = exact_costs(config, {"params", "flops", *self._names})
+        others = {name: v for name, v in values.items() if name not in ("params", "flops")}
+        trial.note(params=int(values["params"]), flops=int(values["flops"]), others=others or None)
         self._constrain(trial, values)
-        if {"latency", "memory"} & {*file.objectives, *self._limits}:
-            measured = measure(config.model)
-            timed = {"latency": measured.latency_ms, "memory": float(measured.memory_bytes)}
-            self._constrain(trial, timed)
-            values |= timed
-        return values
+        measured = measured_costs(config, self._names)
+        if measured:
+            trial.note(others={**others, **measured})
+            self._constrain(trial, measured)
+        return values | measured
 
-    def _constrain(self, trial: Trial, values: dict[str, float]) -> None:
+    def _constrain(
+        self, trial: RunningTrial, values: dict[str, float], *, trained: bool = False
+    ) -> None:
         """Tell Optuna how far values are over their limits; a trial yet to be trained is skipped.
 
         Violations are relative, since Optuna adds those of different limits.
@@ -146,22 +150,18 @@ class Objective:
         over = {
             name: values[name] / limit - 1 for name, limit in self._limits.items() if name in values
         }
-        if not over:
-            return
-        for name, violation in over.items():
-            trial.set_constraint(name, violation)
         self._violations |= over
-        # The dashboard reads only this older form, in which constraints have no names.
-        shown = list(self._violations.values())
-        trial.storage.set_trial_system_attr(trial._trial_id, "constraints", shown)
+        # Our own sampler looks at sizes and losses itself.
+        if over and (trial.drawn is None or max(over.values()) > 0):
+            trial.constrain([*self._violations.values()])
+        if trained or not over:
+            return
         worst = max(over, key=lambda name: over[name])
-        if over[worst] > 0 and worst != "loss":
+        if over[worst] > 0:
             limit = self._limits[worst]
             self._skip(trial, f"limit: {worst} {values[worst]:g} exceeds {limit:g}")
 
-    def _trained(
-        self, trial: Trial, config: Config, watch: Watch, timings: dict[str, float]
-    ) -> "TrainResult":
+    def _trained(self, trial: RunningTrial, config: Config, watch: Watch) -> "TrainResult":
         self._emit("trial", number=trial.number, limit=config.train.max_seconds)
         try:
             with self._stop.interrupts():
@@ -171,30 +171,14 @@ class Objective:
         except ConfigError as error:  # such as pictures too small for this network
             self._skip(trial, f"invalid: {one_line(error)[:300]}")
         if watch.duplicate is not None:
-            trial.set_user_attr("duplicate_of", watch.duplicate)
+            trial.note(duplicate_of=watch.duplicate)
             self._skip(trial, "duplicate")
         if watch.interrupted is not None:
             raise failed(trial, watch.interrupted)
-        timings |= {name: round(seconds, 4) for name, seconds in result.timings.items()}
         if result.stop_reason == "nan" or result.loss != result.loss:
             raise failed(trial, f"nan after {result.iterations} iterations")
-        if watch.verdict is not None:
-            trial.set_user_attr("timings", timings)
-            trial.set_user_attr("iterations", result.iterations)
-            trial.set_user_attr("provenance", provenance(config, result.device))
-            known = {name: trial.user_attrs[name] for name in ("params", "flops")}
-            loss = {"loss": result.loss}
-            self._keep(trial, config, result, loss | known)
-            raise TrialPruned(f"stopped early: {watch.verdict}")
         return result
 
-    def _keep(
-        self, trial: Trial, config: Config, result: "TrainResult", values: dict[str, float]
-    ) -> None:
-        folder = Path(self._job.folder)
-        with writing_results(folder):
-            keep(trial, folder, self._artifacts, config, result, values)
-
-    def _skip(self, trial: Trial, reason: str) -> NoReturn:
-        trial.set_user_attr("skipped", reason)
+    def _skip(self, trial: RunningTrial, reason: str) -> NoReturn:
+        trial.note(skipped=reason)
         raise TrialPruned(f"skipped: {reason}")

@@ -18,6 +18,7 @@ from clapp.study import liveness
 from clapp.study.definition import first_change, started_with
 from clapp.study.growth import finish, growth, rewrite
 from clapp.study.plan import Plan
+from clapp.study.record import attributes, record_of
 from clapp.study.recovery import enqueuing
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _wait_for_creator(study: "Study") -> None:
 def _foreign(study: "Study") -> bool:
     """Whether somebody else made this study: it has trials that are not baselines."""
     trials = study.get_trials(deepcopy=False)
-    return any("baseline" not in trial.user_attrs for trial in trials)
+    return any(record_of(trial).baseline is None for trial in trials)
 
 
 def _check_definition(plan: Plan, study: "Study", accept_filter_change: bool) -> None:
@@ -163,10 +164,11 @@ def _grown(plan: Plan, study: "Study", storage: BaseStorage, locks: Path) -> "St
 
 
 def _enqueue_baselines(plan: Plan, study: "Study") -> None:
-    there = {trial.user_attrs.get("baseline") for trial in study.get_trials(deepcopy=False)}
+    there = {record_of(trial).baseline for trial in study.get_trials(deepcopy=False)}
     for name in plan.file.baselines:
         if name not in there:
-            study.enqueue_trial(plan.baseline_parameters(name), user_attrs={"baseline": name})
+            parameters = plan.baseline_parameters(name)
+            study.enqueue_trial(parameters, user_attrs=attributes(baseline=name))
 
 
 def set_aside(plan: Plan, folder: Path, storage: BaseStorage | None) -> None:

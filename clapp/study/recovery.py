@@ -1,17 +1,20 @@
 """What a killed process left behind: trials that count as running, to be tried again elsewhere."""
 
-from dataclasses import dataclass
-from datetime import datetime
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 from loguru import logger
 from optuna.trial import TrialState
 
 from clapp.study import crew, liveness
+from clapp.study import storage as storages
 from clapp.study.crew import Worker
-from clapp.study.storage import BUSY_SECONDS, GRACE_SECONDS
+from clapp.study.record import record_of
+from clapp.study.running import ALIVE
+from clapp.study.storage import BUSY_SECONDS
 from clapp.study.trials import enqueue_again, fail, interrupt, killed
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ class Recovery:
     locks: Path
     local: bool
     max_retry: int
+    _signs: dict[int, tuple[Any, float]] = field(default_factory=dict)
 
     def recover(self, *, failed_baselines: bool = False) -> None:
         """Fail the running trials whose workers are dead, and enqueue what was lost.
@@ -48,20 +52,20 @@ class Recovery:
             for trial in running(self.study):
                 if self._is_stale(trial) and killed(self.study, trial, self.max_retry):
                     logger.warning(f"trial {trial.number}: its worker was killed")
-                    liveness.forget(self.locks, str(trial.user_attrs.get("worker")))
+                    liveness.forget(self.locks, str(record_of(trial).worker))
             enqueue_again(self.study, self.max_retry, failed_baselines=failed_baselines)
 
     def stopped(self, workers: set[str]) -> None:
         """Give back what `workers`, which the user stopped, had under way; then recover."""
         for trial in running(self.study):
-            if trial.user_attrs.get("worker") in workers:
+            if record_of(trial).worker in workers:
                 interrupt(self.study, trial, "stopped by the user")
         self.recover()
 
     def hung(self, worker: Worker) -> None:
         """Kill a worker that should have ended its trial long ago, and fail that trial."""
         for trial in running(self.study):
-            if trial.user_attrs.get("worker") == worker.name:
+            if record_of(trial).worker == worker.name:
                 worker.process.kill()
                 worker.process.wait()
                 reason = (
@@ -71,16 +75,24 @@ class Recovery:
                     logger.warning(f"trial {trial.number} {reason}")
 
     def _is_stale(self, trial: "FrozenTrial") -> bool:
-        worker = trial.user_attrs.get("worker")
-        if worker is None:
-            # Either just asked for, or its worker died before it could say who it is. Another
-            # machine's clock may be off, and no heartbeat tells before the first.
-            wait = NAMELESS_SECONDS if self.local else GRACE_SECONDS
-            started = trial.datetime_start
-            return started is not None and (datetime.now() - started).total_seconds() > wait
-        if not self.local and not liveness.is_known(self.locks, worker):
-            return False  # of another machine: its heartbeat decides
-        return not liveness.is_alive(self.locks, worker)
+        worker = record_of(trial).worker
+        if worker is not None and liveness.is_known(self.locks, worker):
+            return not liveness.is_alive(self.locks, worker)
+        if worker is None and self.local:
+            # Either just asked for, or its worker died before it could say who it is.
+            return self._silence(trial) > NAMELESS_SECONDS
+        return self.local or self._silence(trial) > storages.GRACE_SECONDS
+
+    def _silence(self, trial: "FrozenTrial") -> float:
+        """Seconds in which a trial gave no sign of life, as far as this process has watched it.
+
+        No clock of another machine is asked: it may be off.
+        """
+        sign, now = (record_of(trial).worker, trial.user_attrs.get(ALIVE)), time.monotonic()
+        seen, since = self._signs.get(trial.number, (sign, now))
+        since = since if seen == sign else now
+        self._signs[trial.number] = sign, since
+        return now - since
 
 
 def enqueuing(locks: Path) -> FileLock:

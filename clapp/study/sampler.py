@@ -30,12 +30,11 @@ def ours(plan: "Plan", seed: int) -> "BaseSampler":
 def tpe(_: "Plan", seed: int) -> "BaseSampler":
     """TPE over groups of parameters that occur together, aware of trials still running.
 
-    Bergstra et al., 2011; multivariate and grouped: Falkner et al., 2018 and Optuna's `group`. It
-    compares logarithms of the objectives, see `clapp.study.logtpe`.
+    Bergstra et al., 2011; multivariate and grouped: Falkner et al., 2018 and Optuna's `group`.
     """
-    from clapp.study.logtpe import LogTPESampler
+    from optuna.samplers import TPESampler
 
-    return LogTPESampler(
+    return TPESampler(
         multivariate=True, group=True, constant_liar=True, n_startup_trials=STARTUP, seed=seed
     )
 

@@ -1,7 +1,7 @@
 """Where trials are kept: SQLite beside the results by default, else any SQLAlchemy URL."""
 
 import re
-import warnings
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import optuna
 import sqlalchemy
 from filelock import FileLock
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.storages import BaseStorage
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from clapp.errors import UserError
-from clapp.study.batching import BatchingStorage
 from clapp.study.failures import GO_ON
 from clapp.study.files import how_to_start
 
@@ -27,6 +26,13 @@ BUSY_SECONDS = 60
 HEARTBEAT_SECONDS = 15
 GRACE_SECONDS = 60
 GRPC, GRPC_PORT = "grpc", 13000
+CONSTRAINTS = "constraints"
+"""System attribute in which Optuna and its dashboard look for the violations of a trial's limits.
+
+Private to Optuna like `Study._storage` below, and nothing else here is: tests/test_optuna.py fails
+when a new version changes one of them. `Trial.set_constraint` writes a form of it that the
+dashboard cannot read, one transaction a limit, and needs a trial that Optuna itself began.
+"""
 _CREATION = 0xC1A99  # any number that nobody else locks
 
 
@@ -36,9 +42,14 @@ def redact(text: str) -> str:
     return re.sub(r"(password=)[^&\s]+", r"\1***", text, flags=re.IGNORECASE)
 
 
+def sqlite_url(path: Path) -> str:
+    """The URL of an SQLite file, whatever characters its path has."""
+    return URL.create("sqlite", database=str(path.resolve())).render_as_string()
+
+
 def default_url(folder: Path) -> str:
     """The SQLite database in a study's results folder."""
-    return f"sqlite:///{(folder / 'study.db').resolve()}"
+    return sqlite_url(folder / "study.db")
 
 
 def is_sqlite(url: str) -> bool:
@@ -46,19 +57,13 @@ def is_sqlite(url: str) -> bool:
     return url.startswith("sqlite")
 
 
-def open_storage(
-    url: str,
-    *,
-    create: bool = True,
-    kind: type[BatchingStorage] = BatchingStorage,
-    connections: int = 1,
-) -> BaseStorage:
+def open_storage(url: str, *, create: bool = True, connections: int = 1) -> BaseStorage:
     """Open the storage at `url`, with what several processes writing to it at once need.
 
     Args:
         url: a database's, or `grpc://host:port` of `clapp serve-storage`.
-        create: make the tables where they are missing. Workers pass False: the driver did.
-        kind: the class of a database's storage.
+        create: make the tables where they are missing, and choose how a new file is written.
+            Only a search does: whoever reads changes nothing in a database.
         connections: how many of them a server's database is to keep open.
 
     Raises:
@@ -71,28 +76,27 @@ def open_storage(
 
             return connect(parsed.host or "localhost", parsed.port or GRPC_PORT)
         if parsed.get_backend_name() == "sqlite":
-            return _open_sqlite(url, parsed, create, kind)
-        return _open_server(url, parsed, create, kind, connections)
+            return _open_sqlite(parsed, create)
+        return _open_server(parsed, create, connections)
 
 
-def _open_server(
-    url: str, parsed: URL, create: bool, kind: type[BatchingStorage], connections: int
-) -> BaseStorage:
-    # A heartbeat comes from a thread of its own, while another may be writing.
-    kwargs = {"pool_size": connections, "max_overflow": 2, "pool_pre_ping": True}
+def _open(url: URL, create: bool, engine: dict[str, Any]) -> RDBStorage:
+    return RDBStorage(
+        url.render_as_string(hide_password=False),
+        engine,
+        skip_compatibility_check=not create,
+        skip_table_creation=not create,
+    )
+
+
+def _open_server(url: URL, create: bool, connections: int) -> BaseStorage:
+    # A sign of life comes from a thread of its own, while another may be writing.
+    engine = {"pool_size": connections, "max_overflow": 2, "pool_pre_ping": True}
     alone: AbstractContextManager[None] = nullcontext()
-    if create and parsed.get_backend_name() == "postgresql":
-        alone = _alone(parsed)
-    with alone, warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeat_interval
-        return kind(
-            url,
-            kwargs,
-            skip_compatibility_check=not create,
-            skip_table_creation=not create,
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=GRACE_SECONDS,
-        )
+    if create and url.get_backend_name() == "postgresql":
+        alone = _alone(url)
+    with alone:
+        return optuna.storages.get_storage(_open(url, create, engine))
 
 
 @contextmanager
@@ -104,23 +108,25 @@ def _alone(url: URL) -> Iterator[None]:
         yield
 
 
-def _open_sqlite(url: str, parsed: URL, create: bool, kind: type[BatchingStorage]) -> BaseStorage:
-    if parsed.database in (None, "", ":memory:"):
+def _open_sqlite(url: URL, create: bool) -> BaseStorage:
+    if url.database in (None, "", ":memory:"):
         raise UserError(f"--storage {url}: a database in memory cannot be shared; name a file")
-    path = Path(str(parsed.database))
-    kwargs: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}}
+    path = Path(str(url.database))
+    engine: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}}
     if not create:
-        storage = kind(url, kwargs, skip_compatibility_check=True, skip_table_creation=True)
+        if not path.is_file():
+            raise UserError(f"--storage {url}: there is no such file")
+        storage = _open(url, create, engine)
     else:
         if not path.parent.is_dir():
             raise UserError(f"--storage {url}: the folder {path.parent} does not exist")
         # Processes that start together on a fresh file would each create the tables; and of two
         # that turn on the write-ahead log at once, SQLite refuses one without letting it wait.
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=BUSY_SECONDS):
-            _log_ahead(parsed, kwargs)
-            storage = kind(url, kwargs)
+            _log_ahead(url, engine)
+            storage = _open(url, create, engine)
     _lock_before_reading(storage)
-    return storage
+    return optuna.storages.get_storage(storage)
 
 
 def _log_ahead(url: URL, kwargs: dict[str, Any]) -> None:
@@ -130,7 +136,7 @@ def _log_ahead(url: URL, kwargs: dict[str, Any]) -> None:
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
 
 
-def _lock_before_reading(storage: BatchingStorage) -> None:
+def _lock_before_reading(storage: RDBStorage) -> None:
     """Take the write lock at the start of every transaction.
 
     By default SQLite takes it at the first write, when what was read may be out of date: two
@@ -139,7 +145,7 @@ def _lock_before_reading(storage: BatchingStorage) -> None:
 
     def connected(connection: Any, _: Any) -> None:
         connection.isolation_level = None
-        # A trial makes some thirty commits; waiting for the disk at each would cost it a second.
+        # A trial makes several commits, which would each wait for the disk.
         # Like this a process may die at any point, and losing power loses the last commits only.
         connection.execute("PRAGMA synchronous=NORMAL")
 
@@ -149,6 +155,17 @@ def _lock_before_reading(storage: BatchingStorage) -> None:
     sqlalchemy.event.listen(storage.engine, "connect", connected)
     sqlalchemy.event.listen(storage.engine, "begin", begun)
     storage.engine.dispose()
+
+
+def storage_of(study: "Study") -> BaseStorage:
+    """The storage behind a study."""
+    return study._storage
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """What a storage raises when it cannot do what it was asked for."""
+    grpc = sys.modules.get("grpc")
+    return (SQLAlchemyError, StorageInternalError, *((grpc.RpcError,) if grpc else ()))
 
 
 @contextmanager
@@ -189,6 +206,38 @@ def _reason(error: Exception) -> str:
     return redact(str(getattr(cause, "orig", None) or cause)).splitlines()[0]
 
 
+class DatabaseFile:
+    """The SQLite file of a running study, whose processes would not notice that it went away.
+
+    To them a deleted file is there until they close it. Other databases are watched by servers.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._path = Path(str(make_url(url).database)) if is_sqlite(url) else None
+        self._identity = self._look()
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            state = self._path.stat() if self._path else None
+        except FileNotFoundError:
+            return None
+        return (state.st_dev, state.st_ino) if state else None
+
+    def check(self) -> None:
+        """See that the file is still the one that was opened.
+
+        Raises:
+            UserError: it is not.
+        """
+        now = self._look()
+        if now != self._identity:
+            what = "deleted" if now is None else "replaced"
+            raise UserError(
+                f"{self._path}: {what} while the study was running; put the right file back, or "
+                "start anew with --fresh, which keeps the weights trained so far under another name"
+            )
+
+
 def load_existing(study: str, results: Path, storage: str | None = None) -> "Study":
     """The Optuna study behind `study`, by name or path of its file.
 
@@ -206,7 +255,7 @@ def load_existing(study: str, results: Path, storage: str | None = None) -> "Stu
     if database and not Path(database).is_file():
         raise UserError(f"no study named {name!r} in {results}; {start}")
     with storage_errors(url):
-        opened = open_storage(url)
+        opened = open_storage(url, create=False)
         try:
             return optuna.load_study(study_name=name, storage=opened)
         except KeyError as error:

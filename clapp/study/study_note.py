@@ -7,8 +7,8 @@ from typing import Any
 from clapp.config import defaults, flatten
 from clapp.front import Candidate, beats
 from clapp.pick import Finished, pick
-from clapp.study.dashboard_format import markdown_table
 from clapp.study.objectives import objective
+from clapp.study.trial_note import markdown_table
 from clapp.words import in_words
 
 MARK = "*CLAPP keeps the text above up to date; what you write below this line stays.*"
@@ -109,6 +109,6 @@ def _next(standing: Standing) -> str:
     name, trial = standing.name, standing.front[0].trial
     return (
         f"`clapp export {name} --pick knee` writes a model as weights, ONNX file and model card; "
-        f"`--pick trial={trial}` takes that trial. Each trial has its pictures on its page, and "
-        "those of the front their ONNX files."
+        f"`--pick trial={trial}` takes that trial. "
+        "Each trial has its pictures and files on its page."
     )

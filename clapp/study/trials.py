@@ -1,15 +1,20 @@
 """What the trials of a study stand for: trained, skipped, failed, or lost and to be run again."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from clapp.study.record import INTERRUPTED, RECORD, TrialRecord, attributes, record_of
+from clapp.study.running import trial_id
+from clapp.study.storage import storage_of
+
 if TYPE_CHECKING:
     from optuna import Study
 
-INTERRUPTED = "interrupted"
 SURPLUS = "surplus"
 
 
@@ -17,13 +22,13 @@ def is_trained(trial: FrozenTrial) -> bool:
     """Trained to the end, or stopped early by a pruner: what a budget counts."""
     if trial.state == TrialState.COMPLETE:
         return True
-    return trial.state == TrialState.PRUNED and "skipped" not in trial.user_attrs
+    return trial.state == TrialState.PRUNED and record_of(trial).skipped is None
 
 
 def is_failed(trial: FrozenTrial) -> bool:
     """Failed by itself, not interrupted from outside."""
-    reason = trial.user_attrs.get("failed", INTERRUPTED)
-    return trial.state == TrialState.FAIL and not str(reason).startswith(INTERRUPTED)
+    reason = record_of(trial).failed or INTERRUPTED
+    return trial.state == TrialState.FAIL and not reason.startswith(INTERRUPTED)
 
 
 def is_lost(trial: FrozenTrial) -> bool:
@@ -31,14 +36,14 @@ def is_lost(trial: FrozenTrial) -> bool:
     if trial.state == TrialState.FAIL:
         # A heartbeat that ran out leaves no reason.
         return not is_failed(trial)
-    return trial.user_attrs.get("skipped") == SURPLUS and is_enqueued(trial)
+    return record_of(trial).skipped == SURPLUS and is_enqueued(trial)
 
 
-def enqueued_as(attributes: Mapping[str, Any]) -> tuple[str, Any] | None:
-    """What a trial was enqueued for, from its user attributes: a baseline, or a lost trial."""
-    if "retry_of" in attributes:
-        return ("retry_of", attributes["retry_of"])
-    return ("baseline", attributes["baseline"]) if "baseline" in attributes else None
+def enqueued_as(record: TrialRecord) -> tuple[str, Any] | None:
+    """What a trial was enqueued for: a baseline, or a lost trial."""
+    if record.retry_of is not None:
+        return ("retry_of", record.retry_of)
+    return None if record.baseline is None else ("baseline", record.baseline)
 
 
 def count(trials: Iterable[FrozenTrial], state: TrialState) -> int:
@@ -60,15 +65,15 @@ def skips_in_a_row(trials: Sequence[FrozenTrial], first: int) -> int:
     for trial in reversed(trials[first:]):
         if is_trained(trial) or is_failed(trial):
             break
-        reason = trial.user_attrs.get("skipped")
+        reason = record_of(trial).skipped
         skips += reason not in (None, SURPLUS) and not is_enqueued(trial)
     return skips
 
 
 def last_skip(trials: Sequence[FrozenTrial]) -> str:
     """Why the latest skipped trial was skipped."""
-    reasons = (trial.user_attrs.get("skipped") for trial in reversed(trials))
-    return next(str(reason) for reason in reasons if reason is not None)
+    reasons = (record_of(trial).skipped for trial in reversed(trials))
+    return next(reason for reason in reasons if reason is not None)
 
 
 def interrupt(study: "Study", trial: FrozenTrial, reason: str) -> bool:
@@ -78,10 +83,12 @@ def interrupt(study: "Study", trial: FrozenTrial, reason: str) -> bool:
 
 def fail(study: "Study", trial: FrozenTrial, reason: str) -> bool:
     """Fail a running trial; False when it has finished meanwhile."""
-    storage = study._storage
+    storage, number = storage_of(study), trial.number
+    record = replace(record_of(trial), failed=reason, ended=time.time())
     try:
-        storage.set_trial_user_attr(trial._trial_id, "failed", reason)
-        return storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        one = trial_id(study, number)
+        storage.set_trial_user_attr(one, RECORD, record.document())
+        return storage.set_trial_state_values(one, TrialState.FAIL)
     except UpdateFinishedTrialError:
         return False
 
@@ -91,7 +98,7 @@ def killed(study: "Study", trial: FrozenTrial, max_retry: int) -> bool:
 
     False when it has finished meanwhile.
     """
-    attempt = trial.user_attrs.get("attempt", 1)
+    attempt = record_of(trial).attempt
     reason = f"its worker was killed (attempt {attempt} of {max_retry + 1})"
     if attempt <= max_retry:
         return interrupt(study, trial, reason)
@@ -115,7 +122,7 @@ def lost(
     ]
     if not candidates:
         return []
-    retried = {trial.user_attrs.get("retry_of") for trial in trials}
+    retried = {record_of(trial).retry_of for trial in trials}
     return [
         trial
         for trial in candidates
@@ -130,10 +137,9 @@ def enqueue_again(study: "Study", max_retry: int, *, failed_baselines: bool = Fa
     trials = study.get_trials(deepcopy=False)
     again = lost(trials, max_retry, failed_baselines=failed_baselines)
     for trial in again:
-        attributes: dict[str, Any] = {"retry_of": trial.number, "attempt": _next_attempt(trial)}
-        if _is_baseline(trial):
-            attributes["baseline"] = trial.user_attrs["baseline"]
-        study.enqueue_trial(_parameters(trial), user_attrs=attributes)
+        facts = {"retry_of": trial.number, "attempt": _next_attempt(trial)}
+        baseline = record_of(trial).baseline
+        study.enqueue_trial(_parameters(trial), user_attrs=attributes(**facts, baseline=baseline))
     return len(again)
 
 
@@ -143,7 +149,7 @@ def is_enqueued(trial: FrozenTrial) -> bool:
 
 
 def _is_baseline(trial: FrozenTrial) -> bool:
-    return "baseline" in trial.user_attrs
+    return record_of(trial).baseline is not None
 
 
 def _parameters(trial: FrozenTrial) -> dict[str, Any]:
@@ -151,8 +157,8 @@ def _parameters(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def _next_attempt(trial: FrozenTrial) -> int:
-    return int(trial.user_attrs.get("attempt", 1)) + _was_killed(trial)
+    return record_of(trial).attempt + _was_killed(trial)
 
 
 def _was_killed(trial: FrozenTrial) -> bool:
-    return "killed" in str(trial.user_attrs.get("failed", "killed"))
+    return "killed" in (record_of(trial).failed or "killed")

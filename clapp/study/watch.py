@@ -3,16 +3,18 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from clapp.config import Config
 from clapp.study.job import Job
 from clapp.study.plan import Plan
 from clapp.study.pruners import Record, Verdict, constant, is_audited
+from clapp.study.record import INTERRUPTED, TrialRecord, record_of
+from clapp.study.running import RunningTrial
 from clapp.study.stop import Stop
-from clapp.study.trials import INTERRUPTED, enqueued_as, is_trained
+from clapp.study.trials import enqueued_as, is_trained
 
 if TYPE_CHECKING:
     from clapp.training import Progress
@@ -37,7 +39,7 @@ class Watch:
 
     def __init__(
         self,
-        trial: Trial,
+        trial: RunningTrial,
         config: Config,
         plan: Plan,
         job: Job,
@@ -52,7 +54,7 @@ class Watch:
         self._checked = False
         # A baseline is somebody's wish, and the reference is what the others are measured by.
         # Where nothing is judged, what all the others did need not be gathered.
-        self._judged = "baseline" not in trial.user_attrs and self._pruner.name != "none"
+        self._judged = trial.record.baseline is None and self._pruner.name != "none"
 
     def __call__(self, progress: "Progress") -> bool:
         """Take in a validation; True ends the training."""
@@ -74,44 +76,47 @@ class Watch:
         return self.interrupted is not None or self.duplicate is not None or bool(self.verdict)
 
     def keep_curve(self) -> None:
-        """Write the curve to the trial."""
-        self._trial.set_user_attr("curve", self._curve)
+        """Note the curve in the trial's record."""
+        self._trial.note(curve=[list(point) for point in self._curve])
 
     def hopeless(self, trials: Sequence[FrozenTrial]) -> bool:
         """Whether the trial's sizes alone say that it need not be trained beside `trials`."""
-        sizes = exact_sizes(self._plan.file.objectives, self._trial.user_attrs)
+        sizes = self._sizes()
         return self._judged and self._pruner.hopeless(sizes, self._others(trials))
 
     def _judge(self, progress: "Progress") -> None:
-        self.keep_curve()  # the others judge theirs by it
-        attributes = self._trial.user_attrs
-        sizes = exact_sizes(self._plan.file.objectives, attributes)
-        record = Record(sizes, {int(step): l2 for step, _, l2 in self._curve})
+        self.keep_curve()
+        if self._pruner.name == "mo-asha":
+            self._trial.store()  # the others judge theirs by it
+        record = Record(self._sizes(), {int(step): l2 for step, _, l2 in self._curve})
         verdict = self._pruner.verdict(record, self._others(self._trials()))
         if verdict is None:
             return
         if is_audited(self._pruner, self._plan.file.seed, self._trial.number):
             self._judged = False
-            self._trial.set_user_attr("audit", verdict._asdict())
+            self._trial.note(audit=verdict._asdict())
             return
         self.verdict = verdict
-        self._trial.set_user_attr("stopped", verdict._asdict())
-        self._trial.set_user_attr("seconds", round(progress.seconds, 3))
         saved = progress.seconds * (self._usual_length() / progress.step - 1)
-        self._trial.set_user_attr("saved_seconds", round(max(saved, 0.0), 3))
+        self._trial.note(
+            stopped=verdict._asdict(),
+            seconds=round(progress.seconds, 3),
+            saved_seconds=round(max(saved, 0.0), 3),
+        )
+
+    def _sizes(self) -> tuple[float, ...]:
+        return exact_sizes(self._plan.file.objectives, self._trial.record) or ()
 
     def _usual_length(self) -> float:
         """Steps of a training that is not stopped: those of the finished ones, on average."""
-        done = [
-            t.user_attrs["iterations"] for t in self._trials() if t.state == TrialState.COMPLETE
-        ]
+        complete = (t for t in self._trials() if t.state == TrialState.COMPLETE)
+        done = [n for t in complete if (n := record_of(t).iterations) is not None]
         most = self._config.train.max_iterations * self._config.num_resolutions
         return sum(done) / len(done) if done else most
 
     def _others(self, trials: Sequence[FrozenTrial]) -> list[Record]:
-        names = self._plan.file.objectives
         return [
-            constant(self._mean, len(exact_sizes(names, self._trial.user_attrs))),
+            constant(self._mean, len(self._sizes())),
             *self._records.of(t for t in trials if t.number != self._trial.number),
         ]
 
@@ -123,12 +128,14 @@ class Watch:
         return constant_l2(self._config.valid_data, self._config.target_filter)
 
     def _trials(self) -> list[FrozenTrial]:
-        return self._trial.study.get_trials(deepcopy=False)
+        return self._trial.trials()
 
 
-def exact_sizes(objectives: Sequence[str], attributes: dict[str, Any]) -> tuple[float, ...]:
-    """The objectives of a trial that are exact before its training."""
-    return tuple(float(attributes[name]) for name in objectives if name in EXACT)
+def exact_sizes(objectives: Sequence[str], record: TrialRecord) -> tuple[float, ...] | None:
+    """The objectives of a trial that are exact before its training; None: nobody stored them."""
+    sizes = [record.value(name) for name in objectives if name in EXACT]
+    known = tuple(size for size in sizes if size is not None)
+    return known if len(known) == len(sizes) else None
 
 
 class Records:
@@ -155,26 +162,26 @@ class Records:
         return record
 
     def _record(self, trial: FrozenTrial) -> Record | None:
-        attributes = trial.user_attrs
-        if "params" not in attributes or any(v > 0 for v in trial.constraints.values()):
+        stored = record_of(trial)
+        sizes = exact_sizes(self._objectives, stored)
+        if sizes is None or any(v > 0 for v in trial.constraints.values()):
             return None
-        curve = {int(step): l2 for step, _, l2 in attributes.get("curve", ())}
-        loss = attributes["loss"] if trial.state == TrialState.COMPLETE else None
-        if not curve and loss is None:
-            return None
-        return Record(exact_sizes(self._objectives, attributes), curve, loss)
+        curve = {int(step): l2 for step, _, l2 in stored.curve}
+        loss = stored.loss if trial.state == TrialState.COMPLETE else None
+        return None if not curve and loss is None else Record(sizes, curve, loss)
 
 
-def same(trial: Trial, trials: Sequence[FrozenTrial]) -> int | None:
+def same(trial: RunningTrial, trials: Sequence[FrozenTrial]) -> int | None:
     """The number of another trial of the same configuration, trained or being trained.
 
     Drivers on several machines may enqueue the same one at once: then the first of these.
     """
-    key, wanted = trials[trial.number].user_attrs["key"], enqueued_as(trial.user_attrs)
+    key, wanted = trial.record.key, enqueued_as(trial.record)
     for other in trials:
-        if wanted and other.number < trial.number and enqueued_as(other.user_attrs) == wanted:
+        known = record_of(other)
+        if wanted and other.number < trial.number and enqueued_as(known) == wanted:
             return other.number
-        if other.number == trial.number or other.user_attrs.get("key") != key:
+        if other.number == trial.number or known.key != key:
             continue
         earlier = other.state == TrialState.RUNNING and other.number < trial.number
         if earlier or is_trained(other):

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from clapp.study.objectives import amount
+from clapp.study.record import record_of
 from clapp.study.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -13,18 +14,19 @@ def describe(trial: "FrozenTrial") -> str:
     """A finished trial in one line."""
     from optuna.trial import TrialState
 
-    facts = trial.user_attrs
+    record = record_of(trial)
     start = f"trial {trial.number}"
-    if "baseline" in facts:
-        start += f" ({facts['baseline']})"
-    if "skipped" in facts:
-        of = f" of trial {facts['duplicate_of']}" if "duplicate_of" in facts else ""
-        return f"{start}: skipped: {facts['skipped']}{of}"
+    if record.baseline is not None:
+        start += f" ({record.baseline})"
+    if record.skipped is not None:
+        of = "" if record.duplicate_of is None else f" of trial {record.duplicate_of}"
+        return f"{start}: skipped: {record.skipped}{of}"
     if trial.state == TrialState.FAIL:
-        return f"{start}: failed: {facts.get('failed', 'its worker was lost')}"
+        return f"{start}: failed: {record.failed or 'its worker was lost'}"
     stopped = " (stopped early)" if trial.state == TrialState.PRUNED else ""
-    figures = [amount(name, facts[name]) for name in ("loss", "params", "flops") if name in facts]
-    return f"{start}: {', '.join(figures)}, {facts.get('seconds', 0):.1f} s{stopped}"
+    known = {name: record.value(name) for name in ("loss", "params", "flops")}
+    figures = [amount(name, value) for name, value in known.items() if value is not None]
+    return f"{start}: {', '.join(figures)}, {record.seconds or 0.0:.1f} s{stopped}"
 
 
 def front_in_words(snapshot: Snapshot) -> str:

@@ -10,12 +10,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from clapp.errors import ClappError, UserError
+from clapp.errors import ClappError, FeederError, UserError
 from clapp.process import prepare_process
 from clapp.progress import tell, told_to
 from clapp.study.job import Job
@@ -23,13 +24,14 @@ from clapp.study.stop import Stop
 
 if TYPE_CHECKING:
     from optuna import Study
-    from optuna.trial import Trial
+    from optuna.trial import FrozenTrial
 
     from clapp.study.failures import TrialError
     from clapp.study.objective import Train
     from clapp.study.plan import Plan
+    from clapp.study.running import RunningTrial
 
-    Run = Callable[[Trial, float], list[float]]
+    Run = Callable[[RunningTrial, float], list[float]]
 
 FAILURES_IN_A_ROW = 5
 TOO_LARGE_IN_A_ROW = 50
@@ -72,7 +74,14 @@ def work(study: "Study", objective: "Run", plan: "Plan", job: Job, stop: Stop) -
     from clapp.study.failures import TooLargeError
     from clapp.study.prepare import LOCKS
     from clapp.study.recovery import enqueuing
-    from clapp.study.trials import count, enqueue_again, last_skip, lost, skips_in_a_row, trained
+    from clapp.study.trials import (
+        count,
+        enqueue_again,
+        last_skip,
+        lost,
+        skips_in_a_row,
+        trained,
+    )
 
     total, max_retry = plan.file.budget.trials, plan.file.max_retry
     failures: list[TrialError] = []  # since the last trial that did not
@@ -82,6 +91,7 @@ def work(study: "Study", objective: "Run", plan: "Plan", job: Job, stop: Stop) -
         if job.deadline is not None and time.time() >= job.deadline:
             return "the study's time is over"
         trials = study.get_trials(deepcopy=False)
+        _let_go(study, trials, job.worker)
         done = trained(trials)
         if done >= total:
             return "the budget is spent"
@@ -91,68 +101,80 @@ def work(study: "Study", objective: "Run", plan: "Plan", job: Job, stop: Stop) -
                 f"{last_skip(trials)}; nothing new seems to be left in the search space"
             )
         if done + count(trials, TrialState.RUNNING) >= total:
-            _wait_for_others(study)  # one of those running may yet fail
+            time.sleep(POLL_SECONDS)  # one of those running may yet fail
             continue
         if lost(trials, max_retry):
             # Before anything new: what a killed worker had may be the last that the budget allows.
             with enqueuing(Path(job.folder) / LOCKS):
                 enqueue_again(study, max_retry)
-        failure = _run_one(study, objective)
+            continue
+        failure = _run_one(study, trials, objective, job)
         failures = [*failures, failure] if failure else []
         too_large = sum(isinstance(failure, TooLargeError) for failure in failures)
         if too_large == TOO_LARGE_IN_A_ROW or len(failures) - too_large == FAILURES_IN_A_ROW:
             raise ClappError(f"{len(failures)} trials in a row failed, the last with: {failure}")
 
 
-def _run_one(study: "Study", objective: "Run") -> "TrialError | None":
+def _let_go(study: "Study", trials: "Sequence[FrozenTrial]", worker: str) -> None:
+    """Give back trials that this worker seems to be at although it is between two trials.
+
+    The storage refused to be told of their beginning or their end, and perhaps took it in.
+    """
+    from clapp.study.running import is_worked_on_by
+    from clapp.study.trials import interrupt
+
+    for trial in trials:
+        if is_worked_on_by(trial, worker):
+            interrupt(study, trial, "what came out could not be stored")
+
+
+def _take(study: "Study", trials: "list[FrozenTrial]", worker: str) -> "RunningTrial":
+    """A trial that waits, else a new one."""
+    from optuna.trial import TrialState
+
+    from clapp.study.frontsampler import FrontSampler
+    from clapp.study.running import ask, begin
+    from clapp.study.trials import count
+
+    if not isinstance(study.sampler, FrontSampler) or count(trials, TrialState.WAITING):
+        return ask(study, worker)
+    return begin(study, worker, study.sampler.propose(trials))
+
+
+def _run_one(
+    study: "Study", trials: "list[FrozenTrial]", objective: "Run", job: Job
+) -> "TrialError | None":
     """Run one trial; why it failed by itself, if it did."""
+    from loguru import logger
+    from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
+    from optuna.trial import TrialState
+
     from clapp.study.failures import TrialError, recorded
-    from clapp.study.trials import INTERRUPTED
-
-    numbers: list[int] = []
-    failures: list[TrialError] = []
-    start = time.perf_counter()
-
-    def called(trial: Any) -> list[float]:
-        numbers.append(trial.number)
-        try:
-            with recorded(trial):
-                return objective(trial, time.perf_counter() - start)
-        except TrialError as error:
-            failures.append(error)
-            raise
+    from clapp.study.record import INTERRUPTED
+    from clapp.study.storage import is_sqlite
 
     tell("choosing what to try next")
+    start = time.perf_counter()
+    trial = _take(study, trials, job.worker)
+    values, state, failure = None, TrialState.FAIL, None
     try:
-        study.optimize(called, n_trials=1, catch=(TrialError,))
-    except (AssertionError, RuntimeError, ValueError) as error:
-        if not numbers or not _is_finished(study, numbers[0]):
-            raise
+        # Where all workers use one folder, their locks tell who lives.
+        with recorded(trial), nullcontext() if is_sqlite(job.storage) else trial.pulse():
+            values = objective(trial, time.perf_counter() - start)
+        state = TrialState.COMPLETE
+    except TrialPruned:
+        state = TrialState.PRUNED
+    except TrialError as error:
+        failure = error
+    except (UserError, FeederError):
+        trial.finish(state)
+        raise
+    try:
+        trial.finish(state, values)
+    except UpdateFinishedTrialError as error:
         # Somebody failed this trial in the belief that this worker was dead.
-        from loguru import logger
-
-        logger.warning(f"trial {numbers[0]} was finished by another process: {error}")
-    return next((f for f in failures if not str(f).startswith(INTERRUPTED)), None)
-
-
-def _is_finished(study: "Study", number: int) -> bool:
-    from optuna.exceptions import UpdateFinishedTrialError
-
-    try:
-        return study.get_trials(deepcopy=False)[number].state.is_finished()
-    except UpdateFinishedTrialError:  # something was still to be written to it
-        return True
-
-
-def _wait_for_others(study: "Study") -> None:
-    import warnings
-
-    import optuna
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        optuna.storages.fail_stale_trials(study)
-    time.sleep(POLL_SECONDS)
+        logger.warning(f"trial {trial.number} was finished by another process: {error}")
+    return None if failure is None or str(failure).startswith(INTERRUPTED) else failure
 
 
 def run(job: Job, emit: Events, stop: Stop, train: "Train | None" = None) -> str:
