@@ -29,6 +29,7 @@ class Network(Protocol):
     """What first weights are given to."""
 
     config: ModelConfig
+    min_size: int
     prep: nn.Module
     main: nn.ModuleList
     post: nn.Module
@@ -53,7 +54,7 @@ _SCALES = (1, 1, 2, 2, 4, 4, 8, 8)
 @torch.no_grad()
 def initialise(net: Network) -> None:
     """Give a newly constructed network its first weights."""
-    noise = smooth_noise(net.config.input_channels)
+    noise = smooth_noise(net.config.input_channels, max(_SIDE, net.min_size))
     for scale in _SCALES:
         if isinstance(net.prep, nn.Conv2d):
             net.prep.weight[0].abs_()
@@ -115,17 +116,17 @@ def _wake(post: nn.Conv2d, features: Tensor) -> None:
 
 
 @cache
-def smooth_noise(channels: int) -> Tensor:
-    """Fixed pictures with the statistics of photographs, roughly: (B, channels, S, S).
+def smooth_noise(channels: int, side: int = _SIDE) -> Tensor:
+    """Fixed pictures with the statistics of photographs, roughly: (B, channels, side, side).
 
     Amplitudes fall with frequency, and channels differ less than pixels do. Torch's global random
     state is neither read nor changed.
     """
     generator = torch.Generator().manual_seed(0)
-    total = torch.zeros(_PICTURES, channels, _SIDE, _SIDE)
+    total = torch.zeros(_PICTURES, channels, side, side)
     for cells in (1, 2, 4, 8, 16, 32):
         shared = torch.randn(_PICTURES, 1, cells, cells, generator=generator)
         own = torch.randn(_PICTURES, channels, cells, cells, generator=generator)
-        octave = F.interpolate(shared + 0.3 * own, (_SIDE, _SIDE), mode="bilinear")
+        octave = F.interpolate(shared + 0.3 * own, (side, side), mode="bilinear")
         total += octave / cells**0.5
     return (_CONTRAST * total).sigmoid()

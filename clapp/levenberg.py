@@ -97,9 +97,15 @@ class LevenbergMarquardt:
         for part in self._blocks(x):
             output, tangents = jacobian(self.net, x[part])
             slope, weight, loss = _linearised(self.loss, output, y[part])
-            derivatives = tangents.flatten(1).double()  # (P, pixels)
-            matrix += (derivatives * weight.flatten()) @ derivatives.T
-            gradient += derivatives @ slope.flatten()
+            # Products of a picture in single precision, sums over pictures in double.
+            derivatives = tangents.transpose(0, 1).flatten(2)  # (b, P, pixels)
+            weighted = derivatives * weight.flatten(1)[:, None].to(x.dtype)
+            matrix += torch.bmm(weighted, derivatives.transpose(1, 2)).double().sum(0)
+            gradient += (
+                torch.bmm(derivatives, slope.flatten(1)[..., None].to(x.dtype))
+                .double()
+                .sum(0)[:, 0]
+            )
             total += loss * (len(output) / len(x))
         return matrix, gradient, total
 

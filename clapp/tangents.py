@@ -13,6 +13,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -34,6 +35,11 @@ class Leaf:
         """Of the parameter."""
         return self.value.shape
 
+    def rows(self, start: int = 0, count: int | None = None) -> tuple[int, ...]:
+        """Places of `count` of its numbers from number `start` on; None: all."""
+        count = self.value.numel() if count is None else count
+        return tuple(range(self.start + start, self.start + start + count))
+
     def __mul__(self, other: "Tensor | Dual") -> "Dual":
         return _scaled(self, other)
 
@@ -46,11 +52,47 @@ class Leaf:
         return _apply(func, types, args, kwargs)
 
 
-class Dual:
-    """A value (B, C, H, W) and its tangents (P, B, C, H, W); `rows` names their parameters."""
+@dataclass(frozen=True)
+class Part:
+    """Tangents of some parameters.
 
-    def __init__(self, value: Tensor, tangents: Tensor, rows: tuple[int, ...]) -> None:
-        self.value, self.tangents, self.rows = value, tangents, rows
+    Attributes:
+        values: (P, B, C, H, W), or (P, B, 1, H, W) where one channel alone is concerned.
+        rows: the places of the P parameters.
+        channel: that channel; None: all are.
+    """
+
+    values: Tensor
+    rows: tuple[int, ...]
+    channel: int | None = None
+
+    def each(self, function: Callable[[Tensor], Tensor]) -> "Part":
+        """`function`, linear in (B, C, H, W) and channel by channel, of every tangent."""
+        count, batch = self.values.shape[:2]
+        moved = function(self.values.flatten(0, 1))
+        return Part(moved.view(count, batch, *moved.shape[1:]), self.rows, self.channel)
+
+    def times(self, factor: Tensor) -> "Part":
+        """Multiplied by a factor that may differ from channel to channel: (B or 1, C, H, W)."""
+        if self.channel is not None and factor.shape[1] > 1:
+            factor = factor[:, self.channel : self.channel + 1]
+        return Part(self.values * factor, self.rows, self.channel)
+
+    def dense(self, channels: int) -> Tensor:
+        """(P, B, C, H, W), with zeros in the channels that are not concerned."""
+        if self.channel is None:
+            return self.values
+        count, batch, _, height, width = self.values.shape
+        full = self.values.new_zeros(count, batch, channels, height, width)
+        full[:, :, self.channel] = self.values[:, :, 0]
+        return full
+
+
+class Dual:
+    """A value (B, C, H, W) and its tangents, in parts that add up."""
+
+    def __init__(self, value: Tensor, parts: Sequence[Part] = ()) -> None:
+        self.value, self.parts = value, parts
 
     @property
     def shape(self) -> torch.Size:
@@ -60,32 +102,43 @@ class Dual:
     def __getattr__(self, name: str) -> Any:
         raise NotImplementedError(f"no rule for {name}")
 
-    def linear(self, function: Callable[[Tensor], Tensor]) -> "Dual":
-        """`function`, which is linear in (B, C, H, W), of the value and of every tangent."""
-        count, batch = self.tangents.shape[:2]
-        moved = function(self.tangents.flatten(0, 1))
-        return Dual(function(self.value), moved.view(count, batch, *moved.shape[1:]), self.rows)
+    def each(self, function: Callable[[Tensor], Tensor]) -> "Dual":
+        """`function`, linear in (B, C, H, W) and channel by channel."""
+        return Dual(function(self.value), [part.each(function) for part in self.parts])
+
+    def times(self, factor: Tensor, value: Tensor) -> "Dual":
+        """`value`, with the tangents multiplied by `factor`."""
+        return Dual(value, [part.times(factor) for part in self.parts])
+
+    def tangents(self, rows: Sequence[int]) -> Tensor:
+        """(P, B, C, H, W) for the parameters at `rows`, in order."""
+        place = {row: number for number, row in enumerate(rows)}
+        total = self.value.new_zeros(len(rows), *self.value.shape)
+        for part in self.parts:
+            places = [place[row] for row in part.rows]
+            index = torch.tensor(places, dtype=torch.long, device=total.device)
+            values = part.dense(self.value.shape[1])
+            total.index_add_(0, index, values.expand(-1, *self.value.shape))
+        return total
+
+    def merged(self) -> "Dual":
+        """The same tangents in one part."""
+        rows = tuple(sorted(set(itertools.chain(*(part.rows for part in self.parts)))))
+        return Dual(self.value, [Part(self.tangents(rows), rows)])
 
     def __add__(self, other: Any) -> "Dual":
         if not isinstance(other, Dual):
-            return Dual(self.value + other, self.tangents, self.rows)
-        value = self.value + other.value
-        if self.rows == other.rows:
-            return Dual(value, self.tangents + other.tangents, self.rows)
-        rows = tuple(sorted({*self.rows, *other.rows}))
-        tangents = self._spread(rows, value.shape) + other._spread(rows, value.shape)
-        return Dual(value, tangents, rows)
-
-    def _spread(self, rows: tuple[int, ...], shape: torch.Size) -> Tensor:
-        tangents = self.tangents.new_zeros(len(rows), *shape)
-        place = {row: i for i, row in enumerate(rows)}
-        index = torch.tensor(
-            [place[row] for row in self.rows], dtype=torch.long, device=tangents.device
+            return Dual(self.value + other, self.parts)
+        total = Dual(self.value + other.value, [*self.parts, *other.parts])
+        # Without this the parts would double at every skip.
+        return (
+            total.merged()
+            if {p.rows for p in self.parts} & {p.rows for p in other.parts}
+            else total
         )
-        return tangents.index_add_(0, index, self.tangents.expand(-1, *shape))
 
     def __neg__(self) -> "Dual":
-        return Dual(-self.value, -self.tangents, self.rows)
+        return self.each(torch.neg)
 
     def __sub__(self, other: Any) -> "Dual":
         negative: Any = -other
@@ -95,25 +148,31 @@ class Dual:
         if isinstance(other, Leaf):
             return _scaled(other, self)
         if not isinstance(other, Dual):
-            return Dual(self.value * other, self.tangents * other, self.rows)
+            return Dual(
+                self.value * other, [Part(p.values * other, p.rows, p.channel) for p in self.parts]
+            )
         value = self.value * other.value
-        first = Dual(value, self.tangents * other.value, self.rows)
-        return first + Dual(value * 0, other.tangents * self.value, other.rows)
+        first, second = self.times(other.value, value), other.times(self.value, value)
+        return Dual(value, [*first.parts, *second.parts])
 
     __radd__, __rmul__ = __add__, __mul__
 
     def __truediv__(self, other: Any) -> "Dual":
         if not isinstance(other, Dual):
-            return Dual(self.value / other, self.tangents / other, self.rows)
+            return self.__mul__(1 / other)
         value = self.value / other.value
-        first = Dual(value, self.tangents / other.value, self.rows)
-        second = Dual(value * 0, -other.tangents * (value / other.value), other.rows)
-        return first + second
+        first = self.times(1 / other.value, value)
+        second = other.times(-value / other.value, value)
+        return Dual(value, [*first.parts, *second.parts])
 
     def __getitem__(self, index: Any) -> "Dual":
         whole = index if isinstance(index, tuple) else (index,)
-        inner = whole if Ellipsis in whole else (*whole, Ellipsis)
-        return Dual(self.value[index], self.tangents[(slice(None), *inner)], self.rows)
+        if Ellipsis in whole:
+            inner = (slice(None), *whole)
+            parts = [Part(p.values[inner], p.rows, p.channel) for p in self.parts]
+            return Dual(self.value[index], parts)
+        one = self.merged().parts[0]
+        return Dual(self.value[index], [Part(one.values[(slice(None), *whole)], one.rows)])
 
     @classmethod
     def __torch_function__(
@@ -134,9 +193,7 @@ def jacobian(net: nn.Module, pictures: Tensor) -> tuple[Tensor, Tensor]:
             result = net(pictures)
     except NotImplementedError:
         return _by_torch(net, pictures)
-    if result.rows == tuple(range(count)):
-        return result.value, result.tangents
-    return result.value, result._spread(tuple(range(count)), result.value.shape)
+    return result.value, result.tangents(range(count))
 
 
 def _by_torch(net: nn.Module, pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -214,24 +271,29 @@ def _elementwise(func: Callable[..., Tensor], x: Dual, *args: Any, **kwargs: Any
         given = x.value.detach().requires_grad_()
         value = func(given, *args, **kwargs)
         (slope,) = torch.autograd.grad(value.sum(), given)
-    return Dual(value.detach(), x.tangents * slope, x.rows)
+    return x.times(slope, value.detach())
 
 
 def _dual(x: Tensor | Dual) -> Dual:
     """A value that depends on no parameter yet has no tangents."""
-    return x if isinstance(x, Dual) else Dual(x, x.new_zeros(0, *x.shape), ())
+    return x if isinstance(x, Dual) else Dual(x)
 
 
 def _scaled(leaf: Leaf, x: Tensor | Dual) -> Dual:
     """A parameter (1, C, 1, 1) times a value."""
     x = _dual(x)
-    channels = leaf.value.numel()
-    own = x.value.new_zeros(channels, *x.value.shape)
-    for channel in range(channels):
-        own[channel, :, channel] = x.value[:, channel]
-    scaled = Dual(leaf.value * x.value, x.tangents * leaf.value, x.rows)
-    rows = tuple(range(leaf.start, leaf.start + channels))
-    return scaled + Dual(torch.zeros_like(x.value), own, rows)
+    own = [
+        Part(x.value[None, :, channel : channel + 1], leaf.rows(channel, 1), channel)
+        for channel in range(leaf.value.numel())
+    ]
+    scaled = x.times(leaf.value, leaf.value * x.value)
+    return Dual(scaled.value, [*scaled.parts, *own])
+
+
+def _offset(leaf: Leaf, like: Tensor) -> list[Part]:
+    """The tangents of a number that is added to each channel."""
+    ones = like.new_ones(1, len(like), 1, *like.shape[2:])
+    return [Part(ones, leaf.rows(channel, 1), channel) for channel in range(leaf.value.numel())]
 
 
 @rule(F.conv2d)
@@ -249,24 +311,32 @@ def _conv2d(
     high, wide = _pair(padding)
     if high or wide:
         x = _pad(x, (wide, wide, high, high))
-    value = x.value if isinstance(x, Dual) else x
-    y = F.conv2d(value, weight.value, bias.value if bias else None, 1, 0, dilation, groups)
-    own = [_weight_tangents(value, weight.value, y, _pair(dilation), groups)]
-    rows = [*range(weight.start, weight.start + weight.value.numel())]
+    x, apart = _dual(x), _pair(dilation)
+    y = F.conv2d(x.value, weight.value, bias.value if bias else None, 1, 0, dilation, groups)
+    parts = [_through(part, weight.value, apart, groups) for part in x.parts]
+    parts += _weight_tangents(x.value, weight, y, apart, groups)
     if bias is not None:
-        ones = y.new_zeros(len(bias.value), *y.shape)
-        for channel in range(len(bias.value)):
-            ones[channel, :, channel] = 1
-        own.append(ones)
-        rows += range(bias.start, bias.start + len(bias.value))
-    if not isinstance(x, Dual):
-        return Dual(y, torch.cat(own), tuple(rows))
-    count, batch = x.tangents.shape[:2]
-    moved = _convolved(x.tangents.flatten(0, 1), weight.value, _pair(dilation), groups)
-    before = moved.view(count, batch, *moved.shape[1:])
-    if not set(rows) & set(x.rows):
-        return Dual(y, torch.cat([before, *own]), (*x.rows, *rows))
-    return Dual(y, before, x.rows) + Dual(torch.zeros_like(y), torch.cat(own), tuple(rows))
+        parts += _offset(bias, y)
+    return Dual(y, parts)
+
+
+def _through(part: Part, weight: Tensor, dilation: tuple[int, int], groups: int) -> Part:
+    """Tangents of a convolution's input, at its output."""
+    channel, inputs = part.channel, weight.shape[1]
+    if channel is None:
+        return part.each(lambda v: _convolved(v, weight, dilation, groups))
+    per = len(weight) // groups
+    group = channel // inputs
+    concerned = weight[group * per : (group + 1) * per, channel % inputs, None]  # (per, 1, h, w)
+    moved = Part(part.values, part.rows).each(lambda v: _convolved(v, concerned, dilation, 1))
+    if groups == 1:
+        return moved
+    if per == 1:
+        return Part(moved.values, moved.rows, group)
+    count, batch, _, height, width = moved.values.shape
+    full = moved.values.new_zeros(count, batch, len(weight), height, width)
+    full[:, :, group * per : (group + 1) * per] = moved.values
+    return Part(full, moved.rows)
 
 
 def _convolved(x: Tensor, weight: Tensor, dilation: tuple[int, int], groups: int) -> Tensor:
@@ -295,17 +365,25 @@ def _convolved(x: Tensor, weight: Tensor, dilation: tuple[int, int], groups: int
 
 
 def _weight_tangents(
-    x: Tensor, weight: Tensor, y: Tensor, dilation: tuple[int, int], groups: int
-) -> Tensor:
+    x: Tensor, weight: Leaf, y: Tensor, dilation: tuple[int, int], groups: int
+) -> list[Part]:
     """The derivative of a convolution by each weight: one input channel, shifted, in one output."""
-    outputs, inputs, high, wide = weight.shape
+    outputs, inputs, high, wide = weight.value.shape
     rows, columns = y.shape[-2:]
-    own = y.new_zeros(outputs, inputs, high, wide, *y.shape)
-    for o, i, a, b in itertools.product(*map(range, (outputs, inputs, high, wide))):
-        channel = o // (outputs // groups) * inputs + i
-        top, left = a * dilation[0], b * dilation[1]
-        own[o, i, a, b, :, o] = x[:, channel, top : top + rows, left : left + columns]
-    return own.flatten(0, 3)
+    count, per = inputs * high * wide, outputs // groups
+    parts = []
+    for group in range(groups):
+        shifted = y.new_empty(inputs, high, wide, len(y), 1, rows, columns)
+        for i, a, b in itertools.product(range(inputs), range(high), range(wide)):
+            top, left = a * dilation[0], b * dilation[1]
+            channel = group * inputs + i
+            shifted[i, a, b, :, 0] = x[:, channel, top : top + rows, left : left + columns]
+        values = shifted.flatten(0, 2)
+        parts += [
+            Part(values, weight.rows(output * count, count), output)
+            for output in range(group * per, (group + 1) * per)
+        ]
+    return parts
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -318,7 +396,7 @@ def _pair(value: Any) -> tuple[int, int]:
 def _pad(x: Tensor | Dual, pad: Sequence[int], mode: str = "constant", value: Any = None) -> Any:
     if not isinstance(x, Dual):
         return F.pad(x, pad, mode, value)
-    return x.linear(lambda v: F.pad(v, pad, mode, value))
+    return x.each(lambda v: F.pad(v, pad, mode, value))
 
 
 @rule(F.group_norm)
@@ -331,53 +409,61 @@ def _group_norm(
 ) -> Dual:
     if groups != 1:
         raise NotImplementedError("no derivative is known here for several groups")
-    x, dims = _dual(x), (-3, -2, -1)
+    dims = (-3, -2, -1)
+    x = _dual(x).merged()
     deviation = (x.value.var(dims, correction=0, keepdim=True) + eps).sqrt()
     normal = (x.value - x.value.mean(dims, keepdim=True)) / deviation
-    moved = x.tangents - x.tangents.mean(dims, keepdim=True)
-    moved = (moved - normal * (x.tangents * normal).mean(dims, keepdim=True)) / deviation
-    result = Dual(normal, moved, x.rows)
+    (part,) = x.parts
+    moved = part.values - part.values.mean(dims, keepdim=True)
+    moved = (moved - normal * (part.values * normal).mean(dims, keepdim=True)) / deviation
+    result = Dual(normal, [Part(moved, part.rows)])
     if weight is not None:
         result = _scaled(Leaf(weight.value.view(1, -1, 1, 1), weight.start), result)
     if bias is not None:
-        own = x.value.new_zeros(len(bias.value), *x.value.shape)
-        for channel in range(len(bias.value)):
-            own[channel, :, channel] = 1
-        rows = tuple(range(bias.start, bias.start + len(bias.value)))
-        result = result + Dual(bias.value.view(1, -1, 1, 1).expand_as(result.value), own, rows)
+        value = result.value + bias.value.view(1, -1, 1, 1)
+        result = Dual(value, [*result.parts, *_offset(bias, value)])
     return result
 
 
 @rule(F.max_pool2d)
 def _max_pool2d(x: Dual, size: int, stride: int, padding: int, *_: Any, **__: Any) -> Dual:
     value, index = F.max_pool2d(x.value, size, stride, padding, return_indices=True)
-    flat = index.flatten(2).expand(len(x.tangents), *index.flatten(2).shape)
-    tangents = x.tangents.flatten(3).gather(3, flat)
-    return Dual(value, tangents.view(-1, *value.shape), x.rows)
+
+    def picked(part: Part) -> Part:
+        where = index if part.channel is None else index[:, part.channel, None]
+        flat = where.flatten(2).expand(len(part.values), *where.flatten(2).shape)
+        values = part.values.flatten(3).gather(3, flat)
+        return Part(values.view(*flat.shape[:3], *value.shape[2:]), part.rows, part.channel)
+
+    return Dual(value, [picked(part) for part in x.parts])
 
 
 @rule(F.avg_pool2d)
 def _avg_pool2d(x: Tensor | Dual, *args: Any, **kwargs: Any) -> Any:
     if not isinstance(x, Dual):
         return F.avg_pool2d(x, *args, **kwargs)
-    return x.linear(lambda v: F.avg_pool2d(v, *args, **kwargs))
+    return x.each(lambda v: F.avg_pool2d(v, *args, **kwargs))
 
 
 @rule(F.interpolate)
 def _interpolate(x: Dual, *args: Any, **kwargs: Any) -> Dual:
-    return x.linear(lambda v: F.interpolate(v, *args, **kwargs))
+    return x.each(lambda v: F.interpolate(v, *args, **kwargs))
 
 
 @rule(torch.sum)
 def _sum(x: Dual, dim: int, keepdim: bool = False) -> Dual:
-    return x.linear(lambda v: torch.sum(v, dim, keepdim=keepdim))
+    if dim != 1 or not keepdim:
+        raise NotImplementedError("a sum has a derivative here over the channels only")
+    # Of one channel the sum is that channel.
+    parts = [Part(part.values.sum(2, keepdim=True), part.rows) for part in x.parts]
+    return Dual(x.value.sum(1, keepdim=True), parts)
 
 
 @rule(torch.cat)
-def _cat(parts: Sequence[Dual], dim: int) -> Dual:
-    rows = tuple(sorted(set(itertools.chain(*(part.rows for part in parts)))))
-    tangents = [part._spread(rows, part.value.shape) for part in parts]
-    return Dual(torch.cat([part.value for part in parts], dim), torch.cat(tangents, dim + 1), rows)
+def _cat(duals: Sequence[Dual], dim: int) -> Dual:
+    rows = tuple(sorted(set(itertools.chain(*(p.rows for dual in duals for p in dual.parts)))))
+    tangents = torch.cat([dual.tangents(rows) for dual in duals], dim + 1)
+    return Dual(torch.cat([dual.value for dual in duals], dim), [Part(tangents, rows)])
 
 
 @rule(torch.amax)
@@ -385,9 +471,11 @@ def _amax(x: Dual, dim: tuple[int, ...], keepdim: bool = False) -> Dual:
     if tuple(dim) != (1, 2, 3) or not keepdim:
         raise NotImplementedError("a maximum has a derivative here over a whole picture only")
     values, index = x.value.flatten(1).max(1)
-    where = index.view(1, -1, 1).expand(len(x.tangents), -1, 1)
-    tangents = x.tangents.flatten(2).gather(2, where)[..., 0]
-    shape = (-1, 1, 1, 1)
-    return Dual(
-        values.view(shape), tangents.view(len(x.tangents), *values.view(shape).shape), x.rows
-    )
+    channels = x.value.shape[1]
+
+    def picked(part: Part) -> Part:
+        flat = part.dense(channels).flatten(2)
+        where = index.view(1, -1, 1).expand(len(flat), -1, 1)
+        return Part(flat.gather(2, where)[..., None, None], part.rows)
+
+    return Dual(values.view(-1, 1, 1, 1), [picked(part) for part in x.parts])

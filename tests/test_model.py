@@ -324,6 +324,13 @@ def test_initial_weights_follow_the_seed_and_nothing_else() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_kernels_wider_than_the_first_pictures() -> None:
+    wide = SMALL | {"kernel_size": 7, "dilation": 6, "padding": "zero_after", "downsample": 2}
+    net = build_model(wide)
+    assert net.min_size == 73
+    assert net(torch.rand(1, 3, 73, 73)).shape == (1, 1, 73, 73)
+
+
 def test_a_mapping_is_validated() -> None:
     with pytest.raises(ConfigError, match=r"model.*capacity"):
         build_model({"capacity": 0})

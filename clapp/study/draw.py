@@ -40,15 +40,20 @@ def within_limits(plan: "Plan", trial: Suggests, seed: int) -> tuple[dict[str, A
 
 
 class Draw:
-    """Suggests values at random, all but those given: a trial without a study.
+    """Suggests values at random, all but those given that are possible: a trial without a study.
 
     Attributes:
         distributions: what each suggested name was drawn from.
         values: what it became.
     """
 
-    def __init__(self, random: np.random.Generator, given: Mapping[str, Any] | None = None) -> None:
-        self._random, self._given = random, given or {}
+    def __init__(
+        self,
+        random: np.random.Generator,
+        given: Mapping[str, Any] | None = None,
+        weights: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
+        self._random, self._given, self._weights = random, given or {}, weights or {}
         self.distributions: dict[str, BaseDistribution] = {}
         self.values: dict[str, Any] = {}
 
@@ -70,9 +75,24 @@ class Draw:
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
         self.distributions[name] = distribution
-        known = name in self._given
-        self.values[name] = self._given[name] if known else value(distribution, self._random)
+        if name in self._given and contains(distribution, self._given[name]):
+            self.values[name] = self._given[name]
+        elif name in self._weights and isinstance(distribution, CategoricalDistribution):
+            weights = np.array(self._weights[name])
+            index = self._random.choice(len(weights), p=weights / weights.sum())
+            self.values[name] = distribution.choices[index]
+        else:
+            self.values[name] = value(distribution, self._random)
         return self.values[name]
+
+
+def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a value can have been drawn from a distribution."""
+    if isinstance(distribution, CategoricalDistribution):
+        return any(value == c and type(value) is type(c) for c in distribution.choices)
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and distribution.low <= value <= distribution.high
 
 
 def value(distribution: BaseDistribution, random: np.random.Generator) -> Any:

@@ -166,6 +166,11 @@ class CategoricalParameter(Parameter):
 
     type: Literal["categorical"]
     choices: list[Scalar]
+    weights: list[PositiveFloat] | None = None
+    """How often each choice is drawn where nothing is known yet; null: evenly.
+
+    Only the sampler of this project heeds them.
+    """
 
     @field_validator("choices")
     @classmethod
@@ -175,6 +180,17 @@ class CategoricalParameter(Parameter):
         # Optuna looks a value up by ==, for which 1, 1.0 and true are the same choice.
         if len(set(value)) < len(value):
             raise ValueError(f"{value} holds a value twice (1, 1.0 and true are equal)")
+        return value
+
+    @field_validator("weights")
+    @classmethod
+    def _one_each(cls, value: list[float] | None, info: ValidationInfo) -> list[float] | None:
+        choices = info.data.get("choices")
+        if value is not None and choices is not None and len(value) != len(choices):
+            raise ValueError(
+                f"{value} has {len(value)} entries; allowed: one for each of the "
+                f"{len(choices)} choices"
+            )
         return value
 
     def suggest(self, trial: Suggests, key: str) -> Scalar:

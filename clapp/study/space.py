@@ -23,7 +23,7 @@ from clapp.config import (
 from clapp.errors import ConfigError
 from clapp.files import read_mapping, shown
 from clapp.study.files import find_space
-from clapp.study.parameters import KINDS, Parameter, Scalar, Suggests
+from clapp.study.parameters import KINDS, CategoricalParameter, Parameter, Scalar, Suggests
 from clapp.suggest import hint, meant
 
 RESERVED = {
@@ -96,6 +96,14 @@ class Space:
                 continue
             found |= {_entry(key, number): parameter for number in range(self.most_layers)}
         return found
+
+    def weights(self) -> dict[str, list[float]]:
+        """How often choices are drawn where nothing is known, by the name that trials have."""
+        return {
+            name: parameter.weights
+            for name, parameter in self.columns().items()
+            if isinstance(parameter, CategoricalParameter) and parameter.weights
+        }
 
     def document(self) -> dict[str, Any]:
         """The space as it could be written in a file."""

@@ -1,0 +1,176 @@
+"""The default sampler: changes what is best so far, and lets children inherit its weights.
+
+A trial of a small network takes half a second, so that a thousand of them are a search of
+minutes. Every trial is either drawn anywhere, the smallest of a few draws, or it is a member of the
+front with a few changes (Real et al. 2019, "Regularized Evolution"), and then starts from that
+member's weights (LEMONADE, Elsken et al. 2019). Sizes are exact before a training: what a limit
+forbids, or what was tried before, is not proposed.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from clapp.config import Config, identity
+from clapp.errors import UserError
+from clapp.study.draw import Draw, value, within_limits
+from clapp.study.mutation import changed
+from clapp.study.trials import is_enqueued
+from clapp.study.watch import Records
+
+if TYPE_CHECKING:
+    from clapp.study.plan import Plan
+
+STARTUP = 40
+"""Trials drawn anywhere before anything is changed."""
+ANYWHERE = 0.3
+"""Share of the trials that are drawn anywhere after that."""
+SMALLEST_OF = 8
+"""Draws of which the one with the fewest FLOPs is tried: small networks train fastest."""
+NEAR = 25
+"""Trials near the front, of which one may be crossed with a parent."""
+PROMISING = 0.5
+"""A parent's loss, as a share of what predicting the mean costs."""
+TRIES = 400
+"""Draws in search of one that is possible, within the limits and new."""
+
+
+class Candidate(NamedTuple):
+    """A configuration that may be tried.
+
+    Attributes:
+        drawn: its parameters, and the `distributions` they were drawn from.
+        parent: number of the trial whose weights it starts from, and the `move` that led here.
+    """
+
+    drawn: dict[str, Any]
+    distributions: dict[str, BaseDistribution]
+    config: Config
+    sizes: tuple[float, ...]
+    parent: int | None = None
+    move: str | None = None
+
+
+class Member(NamedTuple):
+    """A finished trial within the limits."""
+
+    trial: FrozenTrial
+    sizes: tuple[float, ...]
+    loss: float
+
+
+class Evolution(BaseSampler):
+    """Samples the space of a plan; see the module."""
+
+    def __init__(self, plan: "Plan", seed: int) -> None:
+        self._plan = plan
+        self._random = np.random.default_rng(seed)
+        self._weights = plan.space.weights()
+        self._records = Records(plan.file.objectives)
+        self._next: dict[str, Any] = {}
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Choose the whole configuration; Optuna then asks for its values."""
+        if is_enqueued(trial):
+            self._next = {}
+            return {}
+        chosen = self.propose(study.get_trials(deepcopy=False))
+        self._next = chosen.drawn
+        return chosen.distributions
+
+    def sample_relative(self, *_: Any) -> dict[str, Any]:
+        """The values of the configuration chosen."""
+        return self._next
+
+    def sample_independent(
+        self, _study: Study, _trial: FrozenTrial, _name: str, distribution: BaseDistribution
+    ) -> Any:
+        """A value of an enqueued trial that was not given."""
+        return value(distribution, self._random)
+
+    def propose(self, trials: Sequence[FrozenTrial]) -> Candidate:
+        """What to try next.
+
+        Raises:
+            UserError: nothing new is possible within the limits.
+        """
+        members = self._members(trials)
+        tried = {trial.user_attrs.get("key") for trial in trials}
+        parents = self._parents(members)
+        for _ in range(TRIES):
+            young = len(members) < STARTUP or not parents
+            if young or self._random.random() < ANYWHERE:
+                found = self._anywhere()
+            else:
+                found = self._child(parents, members)
+            if found is not None and identity(found.config) not in tried:
+                return found
+        raise UserError(
+            f"study {self._plan.name}: {TRIES} draws in a row were impossible, over a limit or "
+            "tried before; nothing new seems to be left in the search space"
+        )
+
+    def _members(self, trials: Sequence[FrozenTrial]) -> list[Member]:
+        """Finished trials, the smallest first."""
+        found = []
+        for trial in trials:
+            record = self._records.one(trial) if trial.state == TrialState.COMPLETE else None
+            if record is not None and record.loss is not None:
+                found.append(Member(trial, record.sizes, record.loss))
+        return sorted(found, key=lambda member: (*member.sizes, member.loss))
+
+    def _parents(self, members: Sequence[Member]) -> list[Member]:
+        """The front, but for those that hardly do better than predicting the mean."""
+        if not members:
+            return []
+        from moocore import is_nondominated  # type: ignore[import-untyped]
+
+        points = np.array([(member.loss, *member.sizes) for member in members])
+        front = [m for m, kept in zip(members, is_nondominated(points), strict=True) if kept]
+        worst = max(member.loss for member in members)
+        return [m for m in front if m.loss < PROMISING * worst] or front
+
+    def _anywhere(self) -> Candidate | None:
+        draws = [self._made({}) for _ in range(SMALLEST_OF)]
+        possible = [found for found in draws if found is not None]
+        return min(possible, key=lambda found: found.sizes) if possible else None
+
+    def _child(self, parents: Sequence[Member], members: Sequence[Member]) -> Candidate | None:
+        # The lower the loss the more often: what is best is worth making smaller.
+        chances = np.arange(1, len(parents) + 1, dtype=float)
+        order = sorted(parents, key=lambda member: -member.loss)
+        parent = order[self._random.choice(len(order), p=chances / chances.sum())]
+        others = [member.trial.params for member in _near(members, NEAR)]
+        trial = parent.trial
+        move, given = changed(dict(trial.params), trial.distributions, others, self._random)
+        found = self._made(given) if given else None
+        return found and found._replace(parent=trial.number, move=move)
+
+    def _made(self, given: Mapping[str, Any]) -> Candidate | None:
+        draw = Draw(self._random, given, self._weights)
+        found = within_limits(self._plan, draw, 0)
+        if found is None:
+            return None
+        from clapp.costs import cost
+
+        _, config = found
+        params, flops = cost(config.model)
+        return Candidate(draw.values, draw.distributions, config, (float(flops), float(params)))
+
+
+def _near(members: Sequence[Member], count: int) -> list[Member]:
+    """The members that the fewest others beat in loss without being larger."""
+    losses = np.array([member.loss for member in members])
+    sizes = np.array([member.sizes for member in members])
+    beaten = [
+        int(np.sum((losses < member.loss) & np.all(sizes <= np.array(member.sizes), axis=1)))
+        for member in members
+    ]
+    return [members[i] for i in np.argsort(beaten, kind="stable")[:count]]
