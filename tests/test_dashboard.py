@@ -51,7 +51,7 @@ LOSSES = {8: 0.004, 1: 0.01, 2: 0.002, 3: 0.03}
 OVER_LIMIT = 3
 
 
-def untrained(config: Config, report: Any) -> TrainResult:
+def untrained(config: Config, report: Any, _weights: Any = None) -> TrainResult:
     """In place of a training: fresh weights and a made-up loss."""
     torch.manual_seed(config.train.seed)
     model = build_model(config.model).eval()

@@ -37,7 +37,7 @@ def curve(config: Config) -> list[float]:
     return [start * factor for factor in (1, 0.8, 0.7, 0.5)]
 
 
-def train(config: Config, report: Any) -> Any:
+def train(config: Config, report: Any, _weights: Any = None) -> Any:
     for count, (step, l2) in enumerate(zip(STEPS, curve(config), strict=True), start=1):
         point = SimpleNamespace(step=step, seconds=count * 0.25, l2=l2)
         if report(point):

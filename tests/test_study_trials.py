@@ -46,7 +46,7 @@ def result(loss: float = 0.5, reason: str = "iterations") -> Any:
     )
 
 
-def train(config: Config, report: Callable[[Any], bool]) -> Any:
+def train(config: Config, report: Callable[[Any], bool], _weights: Any = None) -> Any:
     report(SimpleNamespace(step=5, seconds=0.5, l2=0.1))
     return result(1 / config.model.capacity)
 
@@ -106,7 +106,7 @@ def _quiet() -> Iterator[None]:
 def test_the_reference_comes_first_and_exactly(tmp_path: Path) -> None:
     seen: list[Config] = []
 
-    def watch(config: Config, report: Any) -> Any:
+    def watch(config: Config, report: Any, _weights: Any = None) -> Any:
         seen.append(config)
         return train(config, report)
 
@@ -127,7 +127,7 @@ def test_the_reference_comes_first_and_exactly(tmp_path: Path) -> None:
 def test_a_baseline_outside_of_the_space_is_trained_as_written(tmp_path: Path) -> None:
     seen: list[int] = []
 
-    def watch(config: Config, report: Any) -> Any:
+    def watch(config: Config, report: Any, _weights: Any = None) -> Any:
         seen.append(config.model.capacity)
         return train(config, report)
 
@@ -166,7 +166,7 @@ def test_limits_are_checked_before_training(tmp_path: Path) -> None:
     bench = Bench(tmp_path, "limits: {params: 600, loss: 0.4}\nbudget: {trials: 8}")
     trained: list[int] = []
 
-    def watch(config: Config, report: Any) -> Any:
+    def watch(config: Config, report: Any, _weights: Any = None) -> Any:
         trained.append(config.model.capacity)
         return train(config, report)
 
@@ -186,7 +186,7 @@ def test_limits_are_checked_before_training(tmp_path: Path) -> None:
 def test_failures_are_recorded_and_do_not_count(tmp_path: Path) -> None:
     outcomes = iter([result(float("nan"), "nan"), RuntimeError("no memory"), result(), result()])
 
-    def fake(config: Config, report: Any) -> Any:
+    def fake(config: Config, report: Any, _weights: Any = None) -> Any:
         outcome = next(outcomes)
         if isinstance(outcome, Exception):
             raise outcome
@@ -204,7 +204,7 @@ def test_failures_are_recorded_and_do_not_count(tmp_path: Path) -> None:
 
 
 def test_a_broken_set_up_ends_after_five_failures(tmp_path: Path) -> None:
-    def broken(config: Config, report: Any) -> Any:
+    def broken(config: Config, report: Any, _weights: Any = None) -> Any:
         raise RuntimeError("the disk is full")
 
     bench = Bench(tmp_path, "")
@@ -214,7 +214,7 @@ def test_a_broken_set_up_ends_after_five_failures(tmp_path: Path) -> None:
 
 
 def test_a_network_that_does_not_fit_the_pictures_is_skipped(tmp_path: Path) -> None:
-    def picky(config: Config, report: Any) -> Any:
+    def picky(config: Config, report: Any, _weights: Any = None) -> Any:
         if config.model.capacity == 8:
             raise ConfigError("train_data.crop_size 16: this network needs at least 20 pixels")
         return train(config, report)
@@ -227,7 +227,7 @@ def test_a_network_that_does_not_fit_the_pictures_is_skipped(tmp_path: Path) -> 
 
 
 def test_the_users_mistake_ends_the_study_at_once(tmp_path: Path) -> None:
-    def missing(config: Config, report: Any) -> Any:
+    def missing(config: Config, report: Any, _weights: Any = None) -> Any:
         raise UserError("no folder /pictures")
 
     bench = Bench(tmp_path, "")
@@ -237,7 +237,7 @@ def test_the_users_mistake_ends_the_study_at_once(tmp_path: Path) -> None:
 
 
 def test_the_end_of_the_time_is_not_the_end_of_the_trial(tmp_path: Path) -> None:
-    def slow(config: Config, report: Any) -> Any:
+    def slow(config: Config, report: Any, _weights: Any = None) -> Any:
         while not report(SimpleNamespace(step=1, seconds=0.1, l2=0.5)):
             time.sleep(0.01)
         return result(reason="stopped")
@@ -251,7 +251,7 @@ def test_the_end_of_the_time_is_not_the_end_of_the_trial(tmp_path: Path) -> None
 
 
 def test_a_signal_stops_a_training_at_once(tmp_path: Path) -> None:
-    def endless(config: Config, report: Any) -> Any:
+    def endless(config: Config, report: Any, _weights: Any = None) -> Any:
         threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGTERM]).start()
         time.sleep(30)
 
@@ -424,7 +424,7 @@ def test_loading_what_was_never_started(tmp_path: Path) -> None:
 def test_a_worker_taken_for_dead_goes_on_with_the_next_trial(tmp_path: Path) -> None:
     bench = Bench(tmp_path, "budget: {trials: 2}")
 
-    def slow(config: Config, report: Any) -> Any:
+    def slow(config: Config, report: Any, _weights: Any = None) -> Any:
         if len(bench.trials()) == 1:
             assert trials.interrupt(bench.study, bench.trials()[0], "its worker was killed")
         return train(config, report)

@@ -38,7 +38,7 @@ budget: {trials: 2}
 CURVE = ((100, 0.04), (200, 0.01))
 
 
-def untrained(config: Config, report: Any) -> TrainResult:
+def untrained(config: Config, report: Any, _weights: Any = None) -> TrainResult:
     """In place of a training; three channels fail."""
     torch.manual_seed(0)
     model = build_model(config.model).eval()

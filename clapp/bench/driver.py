@@ -200,7 +200,9 @@ def _load_what_a_worker_has() -> None:
     import clapp.trialfiles  # noqa: F401
 
 
-def _untrained(watch: Watch, config: Config, report: "Callable[[Progress], bool]") -> "TrainResult":
+def _untrained(
+    watch: Watch, config: Config, report: "Callable[[Progress], bool]", _weights: Any = None
+) -> "TrainResult":
     """In place of `clapp.training.train`: fresh weights, a made-up loss, one report."""
     from clapp.config import identity
     from clapp.costs import cost

@@ -136,7 +136,7 @@ def _stand_in(watch: Watch, write: Callable[[str], Any]) -> Callable[..., Any]:
     """In place of `clapp.training.train`: a made-up loss, and a line about the trial before."""
     last = dict.fromkeys(("cpu", *PARTS), 0.0)
 
-    def train(config: Config, report: Callable[[Any], bool]) -> Any:
+    def train(config: Config, report: Callable[[Any], bool], _weights: Any = None) -> Any:
         from clapp.config import identity
         from clapp.costs import cost
 

@@ -8,7 +8,7 @@ forbids, or what was tried before, is not proposed.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from optuna import Study
@@ -20,6 +20,7 @@ from clapp.config import Config, identity
 from clapp.errors import UserError
 from clapp.study.draw import Draw, value, within_limits
 from clapp.study.mutation import changed
+from clapp.study.record import record_of
 from clapp.study.trials import is_enqueued
 from clapp.study.watch import Records
 
@@ -38,6 +39,44 @@ PROMISING = 0.5
 """A parent's loss, as a share of what predicting the mean costs."""
 TRIES = 400
 """Draws in search of one that is possible, within the limits and new."""
+
+
+class Proposal(Protocol):
+    """A trial that may be begun: see `Candidate`."""
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """Its parameters."""
+        ...
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """What they were drawn from."""
+        ...
+
+    @property
+    def config(self) -> Config:
+        """What they make."""
+        ...
+
+    @property
+    def parent(self) -> int | None:
+        """The trial whose weights it starts from."""
+        ...
+
+    @property
+    def move(self) -> str | None:
+        """What was changed of the parent."""
+        ...
+
+
+@runtime_checkable
+class Proposes(Protocol):
+    """A sampler that draws a whole configuration before its trial is begun."""
+
+    def propose(self, trials: list[FrozenTrial]) -> Proposal:
+        """What to try next."""
+        ...
 
 
 class Candidate(NamedTuple):
@@ -95,14 +134,14 @@ class Evolution(BaseSampler):
         """A value of an enqueued trial that was not given."""
         return value(distribution, self._random)
 
-    def propose(self, trials: Sequence[FrozenTrial]) -> Candidate:
+    def propose(self, trials: list[FrozenTrial]) -> Candidate:
         """What to try next.
 
         Raises:
             UserError: nothing new is possible within the limits.
         """
         members = self._members(trials)
-        tried = {trial.user_attrs.get("key") for trial in trials}
+        tried = {record_of(trial).key for trial in trials}
         parents = self._parents(members)
         for _ in range(TRIES):
             young = len(members) < STARTUP or not parents

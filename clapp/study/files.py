@@ -88,7 +88,7 @@ class StudyFile(Section):
         default_factory=lambda: list[Objective](("loss", "params", "flops"))
     )
     limits: Limits = Limits()
-    sampler: Annotated[str, one_of(known_samplers)] = "ours"
+    sampler: Annotated[str, one_of(known_samplers)] = "evolution"
     pruner: Annotated[pruners.AnyPruner, BeforeValidator(pruners.parse)] = pruners.Front()
     """Its name, or a mapping of `name` and settings."""
     budget: Budget = Budget()

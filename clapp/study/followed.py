@@ -12,6 +12,7 @@ from clapp.trackers import Trackers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from clapp.inherit import State
     from clapp.study.job import Job
     from clapp.study.objective import Train
     from clapp.training import Report, TrainResult
@@ -26,13 +27,15 @@ class Followed:
         self._trial: RunningTrial | None = None
         self._started = False
 
-    def train(self, config: Config, report: "Report") -> "TrainResult":
+    def train(
+        self, config: Config, report: "Report", weights: "State | None" = None
+    ) -> "TrainResult":
         """Train, and follow it; see `clapp.training.train`."""
         assert self._trial is not None  # only an objective trains
         self._started = True
         name = f"trial-{self._trial.number:05d}"
         self._trackers.start(name, self._study, differences(config))
-        return self._train(config, self._trackers.follow(report))
+        return self._train(config, self._trackers.follow(report), weights)
 
     def call(
         self,

@@ -58,6 +58,8 @@ class Candidate(NamedTuple):
     sizes: NDArray[np.float64]
     effort: float
     """What a training step takes, in FLOPs of whole pictures."""
+    parent: int | None = None
+    move: str | None = None
 
 
 class FrontSampler(BaseSampler):

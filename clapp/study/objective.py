@@ -12,6 +12,7 @@ from clapp.config import Config, differences, identity
 from clapp.errors import ConfigError, one_line
 from clapp.provenance import provenance
 from clapp.study.failures import failed, writing_results
+from clapp.study.heritage import first_weights, packed
 from clapp.study.job import Job
 from clapp.study.keep import keep
 from clapp.study.objectives import exact_costs, measured_costs, results
@@ -24,9 +25,10 @@ from clapp.study.trials import SURPLUS, is_enqueued, is_trained, lost
 from clapp.study.watch import Emit, Records, Watch, same
 
 if TYPE_CHECKING:
+    from clapp.inherit import State
     from clapp.training import Report, TrainResult
 
-Train = Callable[[Config, "Report"], "TrainResult"]
+Train = Callable[[Config, "Report", "State | None"], "TrainResult"]
 
 
 class Objective:
@@ -66,10 +68,15 @@ class Objective:
         if watch.hopeless(trials):
             self._skip(trial, "hopeless: a model no larger is as good as 8 bits can tell")
         sample = round(sampling + time.perf_counter() - start, 4)
-        result = self._trained(trial, config, watch)
+        weights = first_weights(config, trial.record.parent, trials)
+        if weights is None:
+            trial.note(parent=None, move=None)
+        result = self._trained(trial, config, watch, weights)
         timings = {name: round(seconds, 4) for name, seconds in result.timings.items()}
         trial.note(
             iterations=result.iterations,
+            optimizer=result.optimizer,
+            starts=result.starts or None,
             seconds=round(result.seconds, 3),
             provenance=provenance(config, result.device),
         )
@@ -79,6 +86,7 @@ class Objective:
             others = {name: v for name, v in found.items() if name != "loss"}
             trial.note(
                 loss=result.loss,
+                weights=packed(result.model),
                 stop_reason=result.stop_reason,
                 others={**(trial.record.others or {}), **others} or None,
             )
@@ -161,11 +169,13 @@ class Objective:
             limit = self._limits[worst]
             self._skip(trial, f"limit: {worst} {values[worst]:g} exceeds {limit:g}")
 
-    def _trained(self, trial: RunningTrial, config: Config, watch: Watch) -> "TrainResult":
+    def _trained(
+        self, trial: RunningTrial, config: Config, watch: Watch, weights: "State | None"
+    ) -> "TrainResult":
         self._emit("trial", number=trial.number, limit=config.train.max_seconds)
         try:
             with self._stop.interrupts():
-                result = self._train(config, watch)
+                result = self._train(config, watch, weights)
         except KeyboardInterrupt:
             raise failed(trial, f"{INTERRUPTED}: stopped by the user") from None
         except ConfigError as error:  # such as pictures too small for this network

@@ -33,6 +33,9 @@ class TrialRecord:
         attempt: 1, and one more for each worker that was killed with these parameters.
         started, ended: seconds since the epoch, so that machines of all time zones agree.
         config: dotted keys in which its configuration differs from the packaged defaults.
+        parent: number of the trial whose weights it started from; `move` says what was changed.
+        weights: of its network, see `clapp.study.heritage`; None: it is too large.
+        optimizer: what trained it; `starts` how many first weights left the plateau at once.
         key: hash of the configuration, equal for trials that train the same.
         params, flops: sizes of its network.
         others: further objectives and limited values by name, in the units of `objectives`.
@@ -56,6 +59,11 @@ class TrialRecord:
     started: float | None = None
     ended: float | None = None
     config: Mapping[str, Any] | None = None
+    parent: int | None = None
+    move: str | None = None
+    weights: str | None = None
+    optimizer: str | None = None
+    starts: int | None = None
     key: str | None = None
     params: int | None = None
     flops: int | None = None

@@ -24,7 +24,7 @@ from clapp.study.storage import CONSTRAINTS, refusals, storage_of
 if TYPE_CHECKING:
     from optuna import Study
 
-    from clapp.study.frontsampler import Candidate as Proposal
+    from clapp.study.evolution import Proposal
     from clapp.study.plan import Plan
 
 T = TypeVar("T")
@@ -155,6 +155,8 @@ def begin(study: "Study", worker: str, proposal: "Proposal") -> RunningTrial:
         key=identity(proposal.config),
         params=params,
         flops=flops,
+        parent=proposal.parent,
+        move=proposal.move,
     )
     created = optuna.trial.create_trial(
         state=TrialState.RUNNING,

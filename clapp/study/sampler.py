@@ -20,6 +20,13 @@ GRID_MOST = 10_000
 """Combinations on the largest grid that is accepted."""
 
 
+def evolution(plan: "Plan", seed: int) -> "BaseSampler":
+    """Changes of the front that inherit its weights, and draws anywhere; see its module."""
+    from clapp.study.evolution import Evolution
+
+    return Evolution(plan, seed)
+
+
 def ours(plan: "Plan", seed: int) -> "BaseSampler":
     """Many candidates near the front, judged by predicted loss and exact sizes; see its module."""
     from clapp.study.frontsampler import FrontSampler
@@ -92,6 +99,7 @@ def grid(plan: "Plan", seed: int) -> "BaseSampler":
 
 
 SAMPLERS: dict[str, Callable[["Plan", int], "BaseSampler"]] = {
+    "evolution": evolution,
     "ours": ours,
     "tpe": tpe,
     "random": random,

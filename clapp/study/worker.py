@@ -132,11 +132,11 @@ def _take(study: "Study", trials: "list[FrozenTrial]", worker: str) -> "RunningT
     """A trial that waits, else a new one."""
     from optuna.trial import TrialState
 
-    from clapp.study.frontsampler import FrontSampler
+    from clapp.study.evolution import Proposes
     from clapp.study.running import ask, begin
     from clapp.study.trials import count
 
-    if not isinstance(study.sampler, FrontSampler) or count(trials, TrialState.WAITING):
+    if not isinstance(study.sampler, Proposes) or count(trials, TrialState.WAITING):
         return ask(study, worker)
     return begin(study, worker, study.sampler.propose(trials))
 
