@@ -17,12 +17,14 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import torch
+
 from clapp.study import objective, storage, worker
 from clapp.study.job import Job
 from clapp.study.stop import Stop
 
 
-def train(config: Any, report: Any) -> Any:
+def train(config: Any, report: Any, _weights: Any = None) -> Any:
     time.sleep(random.uniform(0, 0.2))
     report(SimpleNamespace(step=1, seconds=0.1, l2=0.1))
     return SimpleNamespace(
@@ -32,6 +34,9 @@ def train(config: Any, report: Any) -> Any:
         seconds=0.1,
         timings={},
         device="cpu",
+        optimizer="adam",
+        starts=0,
+        model=torch.nn.Conv2d(1, 1, 1),
     )
 
 

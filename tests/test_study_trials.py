@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from clapp.config import Config, defaults, identity
@@ -42,7 +43,15 @@ RATE = defaults()["train"]["learning_rate"]
 def result(loss: float = 0.5, reason: str = "iterations") -> Any:
     timings = {"data": 0.02, "step": 0.07, "validate": 0.01}
     return SimpleNamespace(
-        loss=loss, stop_reason=reason, iterations=10, seconds=0.1, timings=timings, device="cpu"
+        loss=loss,
+        stop_reason=reason,
+        iterations=10,
+        seconds=0.1,
+        timings=timings,
+        device="cpu",
+        optimizer="adam",
+        starts=0,
+        model=torch.nn.Conv2d(1, 1, 1),
     )
 
 

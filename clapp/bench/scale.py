@@ -137,6 +137,8 @@ def _stand_in(watch: Watch, write: Callable[[str], Any]) -> Callable[..., Any]:
     last = dict.fromkeys(("cpu", *PARTS), 0.0)
 
     def train(config: Config, report: Callable[[Any], bool], _weights: Any = None) -> Any:
+        import torch
+
         from clapp.config import identity
         from clapp.costs import cost
 
@@ -152,6 +154,9 @@ def _stand_in(watch: Watch, write: Callable[[str], Any]) -> Callable[..., Any]:
             seconds=0.0,
             timings={},
             device="cpu",
+            optimizer="adam",
+            starts=0,
+            model=torch.nn.Conv2d(1, 1, 1),
         )
 
     return train
