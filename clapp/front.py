@@ -3,13 +3,14 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clapp.errors import UserError
 from clapp.files import dump_json, write_text
+from clapp.study.feasible import is_feasible
 from clapp.study.objectives import amount, objective
 from clapp.study.record import record_of
 
@@ -86,15 +87,23 @@ def candidates(study: "Study") -> list[Candidate]:
     from optuna.trial import TrialState
 
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return feasible(complete, objectives(study))
+    return feasible(complete, objectives(study), limits_of(study))
 
 
-def feasible(complete: "Iterable[FrozenTrial]", names: list[str]) -> list[Candidate]:
-    """The trials within the limits of a study with the objectives `names`.
+def limits_of(study: "Study") -> dict[str, float]:
+    """The present limits of a study, by objective."""
+    limits = study.user_attrs.get("definition", {}).get("limits") or {}
+    return {name: float(limit) for name, limit in limits.items() if limit is not None}
+
+
+def feasible(
+    complete: "Iterable[FrozenTrial]", names: list[str], limits: Mapping[str, float]
+) -> list[Candidate]:
+    """The trials within the present limits of a study with the objectives `names`.
 
     A trial whose size or loss nobody stored is left out.
     """
-    within = (t for t in complete if all(v <= 0 for v in t.constraints.values()))
+    within = (trial for trial in complete if is_feasible(trial, names, limits))
     found = (_candidate(trial, names) for trial in within)
     return [candidate for candidate in found if candidate is not None]
 

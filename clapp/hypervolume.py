@@ -1,28 +1,25 @@
 """The hypervolume of a study: how far its front has come, as one number that only grows.
 
-It is the volume between the front and a fixed worst point (Zitzler and Thiele, 1998), taken on
+It is the volume between the front and a worst point (Zitzler and Thiele, 1998), taken on
 log10 of the objectives, in which a loss of 0.001 is as far from 0.01 as 0.01 is from 0.1: one unit
 is a factor of ten in each objective at once.
 """
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clapp.front import Candidate, candidates, objectives
+from clapp.front import candidates, limits_of, objectives
+from clapp.study.objectives import ZERO, worst_values
 from clapp.study.record import ended, started
 from clapp.study.trials import is_trained
 
 if TYPE_CHECKING:
     from optuna import Study
 
-WORST_LOSS = 0.1
-"""More than an output of plain grey has, for most filters."""
 _EVER = datetime.min.replace(tzinfo=UTC)
-_LEAST = 1e-9  # stands for an exact zero, whose logarithm is not finite
 
 Values = NDArray[np.float64]
 
@@ -55,26 +52,17 @@ def log_hypervolume(values: ArrayLike, reference: ArrayLike) -> float:
     points = np.asarray(values, float).reshape(-1, len(worst))
     if not len(points):
         return 0.0
-    return float(hypervolume(np.log10(np.maximum(points, _LEAST)), ref=worst))
+    return float(hypervolume(np.log10(np.maximum(points, ZERO)), ref=worst))
 
 
 def worst_point(study: "Study") -> dict[str, float]:
-    """The reference point of a study, by objective.
+    """The reference point of a study, by objective; see `clapp.study.objectives.worst_values`.
 
-    The loss is 0.1; any other objective has the study's limit, or where it has none the largest
-    value of any candidate: then the volumes of a study that still runs may grow in hindsight.
+    That of the loss is the loss of the best constant prediction, which a worker records when it
+    starts.
     """
-    found = candidates(study)
-    limits: dict[str, Any] = study.user_attrs.get("definition", {}).get("limits") or {}
-    return {name: _worst(name, limits.get(name), found) for name in objectives(study)}
-
-
-def _worst(name: str, limit: float | None, found: Sequence[Candidate]) -> float:
-    if name == "loss":
-        return WORST_LOSS
-    if limit is not None:
-        return float(limit)
-    return max([_LEAST, *(c.values[name] for c in found)])
+    values = [candidate.values for candidate in candidates(study)]
+    return worst_values(objectives(study), study.user_attrs, limits_of(study), values)
 
 
 def history(study: "Study", worst: dict[str, float] | None = None) -> list[Moment]:

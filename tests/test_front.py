@@ -33,13 +33,9 @@ def complete(loss: float, params: int, flops: int, **attributes: object) -> Froz
 def new_study(*trials: FrozenTrial) -> optuna.Study:
     study = optuna.create_study(study_name="edges", directions=["minimize"] * 3)
     study.set_metric_names(OBJECTIVES)
+    study.set_user_attr("definition", {"limits": {"params": 2505, "loss": 0.01, "latency": 5}})
     study.add_trials(trials)
     return study
-
-
-def over_limit(trial: FrozenTrial) -> FrozenTrial:
-    trial.system_attrs["constraints:params"] = 0.5
-    return trial
 
 
 @pytest.fixture
@@ -51,7 +47,7 @@ def study() -> optuna.Study:
         complete(0.002, 300, 30_000, config={"model.capacity": 5}),  # the same values again
         complete(0.003, 300, 30_000),  # dominated by one objective
         complete(0.009, 20, 5_000),
-        over_limit(complete(0.0001, 10, 1_000)),
+        complete(0.0001, 2506, 1_000),
         create_trial(state=TrialState.PRUNED),
         create_trial(state=TrialState.PRUNED, user_attrs={"skipped": "duplicate"}),
         create_trial(state=TrialState.PRUNED, user_attrs={"skipped": "limit: params"}),
@@ -68,6 +64,22 @@ def test_front_keeps_the_earliest_of_equal_points_sorted_by_params(study):
 
 def test_infeasible_and_unfinished_trials_are_no_candidates(study):
     assert [c.trial for c in candidates(study)] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_limit_that_was_lowered_or_raised_later_holds_for_the_trials_before(study):
+    study.set_user_attr("definition", {"limits": {"params": 300, "loss": None}})
+    assert [c.trial for c in candidates(study)] == [1, 3, 4, 5]
+    assert [c.trial for c in front_of(study)] == [5, 1]
+    study.set_user_attr("definition", {"limits": {}})
+    assert [c.trial for c in front_of(study)] == [5, 1, 2, 6]
+
+
+def test_an_older_version_stored_only_by_how_much_a_latency_was_too_high():
+    slow = complete(0.001, 10, 1_000)
+    slow.system_attrs["constraints:latency"] = 0.5
+    fast = complete(0.002, 10, 1_000)
+    fast.system_attrs["constraints:latency"] = -0.5
+    assert [c.trial for c in candidates(new_study(slow, fast))] == [1]
 
 
 def test_front_equals_pairwise_dominance():

@@ -121,7 +121,7 @@ STUDIES = st.fixed_dictionaries(
             st.fixed_dictionaries({}, optional={"trials": NUMBERS, "timeout": LEAVES}), ANYTHING
         ),
         "limits": st.dictionaries(st.sampled_from(["loss", "params", "flops", "x"]), LEAVES),
-        "sampler": st.one_of(st.sampled_from(["ours", "tpe", "grid", "qmc"]), ANYTHING),
+        "sampler": st.one_of(st.sampled_from(["front_trees", "tpe", "grid", "qmc"]), ANYTHING),
         "pruner": st.one_of(st.sampled_from(["front", "none", "mo-asha"]), ANYTHING),
         "seed": ANYTHING,
         "objectives": st.one_of(

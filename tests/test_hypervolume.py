@@ -6,6 +6,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from clapp.hypervolume import history, log_hypervolume, worst_point
+from clapp.study.objectives import CONSTANT_LOSS, ZERO
 
 # set_metric_names is experimental in Optuna.
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -32,10 +33,13 @@ def trial(number: int, values: list[float] | None, ended: float, **attributes: o
     )
 
 
-def new_study(*trials: FrozenTrial, limits: dict[str, float] | None = None) -> optuna.Study:
+def new_study(
+    *trials: FrozenTrial, limits: dict[str, float] | None = None, constant: float | None = 0.1
+) -> optuna.Study:
     study = optuna.create_study(directions=["minimize"] * 3)
     study.set_metric_names(["loss", "params", "flops"])
     study.set_user_attr("definition", {"limits": limits or {}})
+    study.set_user_attr(CONSTANT_LOSS, constant)
     study.add_trials(trials)
     return study
 
@@ -65,7 +69,8 @@ def test_worst_point_is_the_limit_or_the_largest_value():
     trials = [trial(0, [0.01, 300, 2e6], 10), trial(1, [0.5, 70, 4e6], 20)]
     assert worst_point(new_study(*trials)) == {"loss": 0.1, "params": 300, "flops": 4e6}
     limited = new_study(*trials, limits={"params": 5000, "loss": 0.03, "flops": None})
-    assert worst_point(limited) == {"loss": 0.1, "params": 5000, "flops": 4e6}
+    # The second trial is over the limit of the loss, so it says nothing of the largest network.
+    assert worst_point(limited) == {"loss": 0.1, "params": 5000, "flops": 2e6}
 
 
 def test_history_follows_the_order_of_completion():
@@ -86,12 +91,22 @@ def test_history_follows_the_order_of_completion():
 
 
 def test_over_a_limit_is_trained_but_no_candidate():
-    over = trial(0, [0.01, 10, 1e5], 10)
-    over.system_attrs["constraints:loss"] = 0.5
-    assert history(new_study(over))[0].hypervolume == 0
+    over, sizes = trial(0, [0.01, 10, 1e5], 10), {"params": 100, "flops": 1e7}
+    assert history(new_study(over, limits={"loss": 0.02, **sizes}))[0].hypervolume > 0
+    assert history(new_study(over, limits={"loss": 0.009, **sizes}))[0].hypervolume == 0
+
+
+def test_losses_above_a_tenth_count_where_the_filter_is_that_hard():
+    """Predicting the mean costs 0.248 for a threshold by Otsu."""
+    one = trial(0, [0.2, 10, 1e6], 10)
+    limits = {"params": 100, "flops": 1e7}
+    hard = new_study(one, limits=limits, constant=0.248)
+    assert history(hard)[0].hypervolume == pytest.approx(np.log10(0.248 / 0.2))
+    assert history(new_study(one, limits=limits, constant=0.1))[0].hypervolume == 0
 
 
 def test_nothing_trained():
     assert history(new_study()) == []
     assert history(new_study(create_trial(state=TrialState.FAIL))) == []
     assert worst_point(new_study())["loss"] == 0.1
+    assert worst_point(new_study(constant=None))["loss"] == ZERO

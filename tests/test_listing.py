@@ -15,6 +15,7 @@ from clapp.cli import app
 from clapp.errors import UserError
 from clapp.listing import ago, overviews
 from clapp.study import liveness
+from clapp.study.objectives import CONSTANT_LOSS
 from clapp.study.prepare import DEFINITION, ELAPSED, LOCKS
 from clapp.study.storage import default_url, open_storage
 
@@ -34,6 +35,7 @@ def make(results: Path, name: str, budget: int = 4, **changes: Any) -> Path:
     definition = {"budget": {"trials": budget, "timeout": changes.get("timeout")}, "limits": limits}
     study.set_user_attr(DEFINITION, definition)
     study.set_user_attr(ELAPSED, 100.0)
+    study.set_user_attr(CONSTANT_LOSS, 0.1)
     for loss, params in ((0.01, 100), (0.001, 10), (0.05, 500)):
         facts = {"loss": loss, "params": params, "flops": params * 10, "config": {}}
         study.add_trial(create_trial(values=[loss, params], user_attrs=facts))

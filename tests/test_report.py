@@ -83,8 +83,7 @@ def page(study: optuna.Study, folder: Path = NOWHERE) -> str:
 
 
 def test_trials_are_told_apart_by_what_became_of_them():
-    over = complete(0.001, 10, 1000)
-    over.system_attrs["constraints:params"] = 0.5
+    over = complete(0.001, 1001, 1000)
     study = new_study(
         complete(0.02, 100, 5000, baseline="reference"),
         complete(0.01, 50, 4000),
@@ -96,6 +95,7 @@ def test_trials_are_told_apart_by_what_became_of_them():
         create_trial(state=TrialState.RUNNING),
         create_trial(state=TrialState.WAITING),
     )
+    study.set_user_attr("definition", {"limits": {"params": 1000}})
     assert [trial.outcome for trial in gather(study, NOWHERE).trials] == [
         "trained",
         "on the front",
@@ -265,6 +265,7 @@ def test_every_figure_is_one_that_plotly_draws(made_up):
     assert {trace.name.split(" (")[0] for trace in bars} == {
         "on the front",
         "trained",
+        "over a limit",
         "stopped early",
         "skipped",
         "failed",

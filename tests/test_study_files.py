@@ -266,10 +266,13 @@ def test_keys_without_effect_are_refused_with_the_reason(
         ("seed: -1", "seed: -1 is not allowed; allowed: at least 0"),
         ("objectives: [params]", "lacks loss"),
         ("objectives: [loss, loss]", "names an objective twice"),
-        ("objectives: [loss, foo]", "allowed: loss, params, flops, latency or memory"),
+        ("objectives: [loss, foo]", "allowed: loss, params, flops, latency, memory"),
         ("limits: {params: -3}", "limits.params: -3 is not allowed; allowed: greater than 0"),
-        ("limits: {parms: 3}", "limits.parms: unknown key; did you mean params?"),
-        ("sampler: tpee", "sampler: 'tpee' is not allowed; did you mean tpe? allowed: ours, tpe"),
+        ("limits: {parms: 3}", "limits.parms: 'parms' is not allowed; did you mean params?"),
+        (
+            "sampler: tpee",
+            "sampler: 'tpee' is not allowed; did you mean tpe? allowed: evolution, ",
+        ),
         ("pruner: median", "pruner: 'median' is not allowed; allowed: none, front, mo-asha"),
         (
             "pruner: {name: front, quantile: 2}",
@@ -277,7 +280,7 @@ def test_keys_without_effect_are_refused_with_the_reason(
         ),
         (
             "pruner: {name: front, rungs: 2}",
-            "pruner: front: rungs: unknown key; known: warmup, eta",
+            "pruner: front: rungs: unknown key; known: name, audit, warmup, eta",
         ),
         ("budget: {trials: 0}", "budget.trials: 0 is not allowed; allowed: at least 1"),
         ("budget: {trials: 2.5}", "allowed: a whole number"),

@@ -12,6 +12,7 @@ from rich.console import Console
 from clapp.front import Candidate
 from clapp.study import live
 from clapp.study.live import PlainView
+from clapp.study.objectives import CONSTANT_LOSS
 from clapp.study.screen import Screen
 from clapp.study.snapshot import Snapshot, Watcher
 from clapp.study.words import clock, describe
@@ -231,6 +232,7 @@ def test_who_gets_plain_lines(
 def test_a_watcher_takes_in_what_finished_since_its_last_look() -> None:
     study = optuna.create_study(study_name="edges", directions=["minimize"] * 2)
     study.set_metric_names(["loss", "params"])
+    study.set_user_attr(CONSTANT_LOSS, 0.1)
 
     def add(loss: float, params: int) -> None:
         facts = {"loss": loss, "params": params, "flops": params, "config": {}}

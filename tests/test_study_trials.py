@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from clapp.config import Config, defaults, identity
 from clapp.errors import ClappError, ConfigError, UserError
+from clapp.seeding import derived_seed
 from clapp.study import prepare, trials
 from clapp.study.job import Job
 from clapp.study.objective import Objective
@@ -26,7 +27,6 @@ from clapp.study.plan import Plan, make_plan
 from clapp.study.record import RECORD, TrialRecord, record_of
 from clapp.study.recovery import Recovery
 from clapp.study.running import RunningTrial
-from clapp.study.sampler import derived_seed
 from clapp.study.stop import Stop
 from clapp.study.storage import default_url, load_existing, open_storage, redact
 from clapp.study.worker import run

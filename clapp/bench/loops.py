@@ -14,7 +14,8 @@ from clapp.config import Config
 from clapp.errors import ClappError, UserError
 from clapp.files import PACKAGE, write_text
 from clapp.strict_yaml import dump_yaml
-from clapp.study.draw import known, within_limits
+from clapp.study.draw import within_limits
+from clapp.study.objectives import exact_costs
 from clapp.study.plan import Plan, make_plan, plan_from
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def draw(plan: Plan, number: int, seed: int) -> list[dict[str, Any]]:
 
 def _within_limits(plan: Plan, trial: "Trial") -> Config | None:
     """The configuration of a trial, trained with a seed of its own; None: nothing to train."""
-    from clapp.study.sampler import derived_seed
+    from clapp.seeding import derived_seed
 
     seed = derived_seed(plan.file.seed, "trial", trial.number)  # as in a study of ours
     found = within_limits(plan, trial, seed)
@@ -106,7 +107,7 @@ def plain_loop(
         config = _within_limits(plan, trial)
         if config is None:
             raise optuna.TrialPruned
-        values = {"loss": train(config).loss, **known(config)}
+        values = {"loss": train(config).loss, **exact_costs(config)}
         return [values[name] for name in plan.file.objectives]
 
     def enough(study: "Study", _: "FrozenTrial") -> None:

@@ -33,7 +33,7 @@ from clapp.bench.measure import Result, Row, figure, in_process, in_turn
 from clapp.bench.trainer import check_steps, fill_pool
 from clapp.config import Config
 from clapp.errors import ClappError, UserError
-from clapp.study.draw import known
+from clapp.study.objectives import exact_costs
 from clapp.study.plan import Plan, make_plan, plan_from
 
 OBJECTIVES = ["loss", "params", "flops"]
@@ -180,7 +180,7 @@ def _add_target(
 def _spread(plan: Plan, drawn: Sequence[Parameters], number: int) -> list[Config]:
     """`number` of the configurations drawn, evenly spread over their FLOPs."""
     configs = [plan.config(parameters, seed=plan.file.seed, device="cpu") for parameters in drawn]
-    configs.sort(key=lambda config: known(config)["flops"])
+    configs.sort(key=lambda config: exact_costs(config)["flops"])
     return [configs[(2 * i + 1) * len(configs) // (2 * number)] for i in range(number)]
 
 

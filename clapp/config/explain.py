@@ -1,7 +1,7 @@
 """A pydantic error as one line: file, dotted path, value, what is allowed, the key meant."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -62,14 +62,17 @@ def explain(
 def _keys(problem: ErrorDetails, model: type[BaseModel]) -> tuple[str | int, ...]:
     """The location without the tags pydantic adds for the members of a union."""
     keys: list[str | int] = []
-    current: type[BaseModel] | None = model
+    annotation: Any = model
     for part in problem["loc"]:
-        if current is not None:
-            keys.append(part)
-            field = current.model_fields.get(str(part))
-            current = _section(field.annotation) if field else None
-        elif isinstance(part, int):
-            keys.append(part)
+        section = _section(annotation)
+        if section is not None:
+            field = section.model_fields.get(str(part))
+            annotation = field.annotation if field else None
+        elif get_origin(annotation) is dict:
+            annotation = None
+        elif not isinstance(part, int):
+            continue
+        keys.append(part)
     return tuple(keys)
 
 

@@ -40,10 +40,10 @@ def replay(
 ) -> None:
     """Compare samplers and pruners on recorded learning curves of sobel_3."""
     from clapp.process import cores
-    from clapp.replay.compare import PLAIN, PRUNER_NAMES, SAMPLER_NAMES, compare, summary
+    from clapp.replay.compare import PLAIN, compare, pruner_names, sampler_names, summary
     from clapp.replay.table import DEFAULT
 
-    names = sampler or SAMPLER_NAMES, pruner or PRUNER_NAMES
+    names = sampler or sampler_names(), pruner or pruner_names()
     tried = range(first_seed, first_seed + seeds)
     with status("reading the recorded curves"):
         found = compare(curves or DEFAULT, *names, tried, seconds, workers, processes or cores())

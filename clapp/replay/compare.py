@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from multiprocessing import get_context
@@ -18,9 +18,10 @@ from clapp.progress import tell
 from clapp.replay.simulate import Outcome, Search
 from clapp.replay.surrogate import Surrogate
 from clapp.replay.table import read
+from clapp.seeding import derived_seed
 from clapp.study.plan import Plan, plan_from
 from clapp.study.pruners import PRUNERS, Pruner, Record, Rungs, Verdict, parse
-from clapp.study.sampler import SAMPLERS, derived_seed, make_sampler
+from clapp.study.sampler import SAMPLERS, make_sampler
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -28,8 +29,16 @@ if TYPE_CHECKING:
 PLAIN = "optuna"
 """TPE as Optuna comes, without any of our settings."""
 REACHED = 0.99
-SAMPLER_NAMES = (*(name for name in SAMPLERS if name != "grid"), PLAIN)
-PRUNER_NAMES = (*PRUNERS, "median")
+
+
+def sampler_names() -> list[str]:
+    """What `--sampler` takes."""
+    return [*(name for name in SAMPLERS if name != "grid"), PLAIN]
+
+
+def pruner_names() -> list[str]:
+    """What `--pruner` takes."""
+    return [*PRUNERS, "median"]
 
 
 class Median(Rungs):
@@ -37,10 +46,6 @@ class Median(Rungs):
 
     name: Literal["median"] = "median"
     min_finished: int = 10
-
-    def hopeless(self, sizes: tuple[float, ...], others: Sequence[Record]) -> bool:  # noqa: ARG002
-        """Nothing is."""
-        return False
 
     def verdict(self, trial: Record, others: Sequence[Record]) -> Verdict | None:
         """Judge by the losses of the others at the same step."""
@@ -82,8 +87,8 @@ def compare(
         UserError: an unknown name, or not a table.
     """
     for kind, names, known in (
-        ("--sampler", samplers, SAMPLER_NAMES),
-        ("--pruner", pruners, PRUNER_NAMES),
+        ("--sampler", samplers, sampler_names()),
+        ("--pruner", pruners, pruner_names()),
     ):
         for name in names:
             if name not in known:
@@ -105,12 +110,12 @@ def simulate(task: Task) -> Outcome:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    plan, surrogate, mean = _loaded(task.table)
+    plan, surrogate = _loaded(task.table)
+    seeded = replace(plan, file=plan.file.model_copy(update={"seed": task.seed}))
     pruner: Pruner = Median() if task.pruner == "median" else parse(task.pruner)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = _sampler(task, plan)
-        search = Search(plan, surrogate, sampler, pruner, mean, task.seed)
+        search = Search(seeded, surrogate, _sampler(task, seeded), pruner)
         return search.go(task.seconds, task.workers)
 
 
@@ -119,21 +124,16 @@ def _sampler(task: Task, plan: Plan) -> "BaseSampler":
         from optuna.samplers import TPESampler
 
         return TPESampler(seed=derived_seed("replay", task.seed))
-    seeded = Plan(
-        plan.name,
-        plan.file.model_copy(update={"seed": task.seed}),
-        plan.layers,
-        plan.space,
-        plan.base,
-    )
-    return make_sampler(task.sampler, seeded, "replay", task.seed)
+    return make_sampler(task.sampler, plan, "replay", task.seed)
 
 
 @cache
-def _loaded(path: Path) -> tuple[Plan, Surrogate, float]:
+def _loaded(path: Path) -> tuple[Plan, Surrogate]:
+    """The plan of the recorded study, with the loss of its constant prediction; its surrogate."""
     prepare_process(threads=1)
     table = read(path)
-    return plan_from("replay", table.study), Surrogate(table), table.mean
+    plan = plan_from("replay", table.study)
+    return replace(plan, constant_loss=table.mean), Surrogate(table)
 
 
 def summary(

@@ -37,6 +37,9 @@ SETTINGS = {
     "device": "cpu",
 }
 
+TRIES = 10_000
+"""Draws for one number."""
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -161,13 +164,14 @@ def draw(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number))
     chance = np.random.default_rng(number)
-    while True:
+    for _ in range(TRIES):
         if near is not None:
             anew = chance.choice(list(near), size=chance.integers(1, 5), replace=False)
             study.enqueue_trial({key: value for key, value in near.items() if key not in anew})
         found = within_limits(plan, study.ask(), number)
         if found is not None and found[0] != near:
             return found
+    raise UserError(f"number {number}: none of {TRIES} draws is valid and within the limits")
 
 
 def _plan(study: str) -> "Plan":

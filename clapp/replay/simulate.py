@@ -6,10 +6,13 @@ simulated time; samplers and pruners themselves take no time.
 
 import math
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from clapp.config import identity
@@ -17,13 +20,22 @@ from clapp.errors import ClappError, ConfigError
 from clapp.hypervolume import log_hypervolume
 from clapp.replay.surrogate import Run, Surrogate
 from clapp.stopping import StoppingRule
-from clapp.study.draw import known
-from clapp.study.pruners import Pruner, Record, constant, is_audited
-from clapp.study.record import RECORD, record_of
+from clapp.study.decide import (
+    Records,
+    Rules,
+    before_training,
+    is_rung,
+    judge,
+    over_limit,
+)
+from clapp.study.feasible import violations
+from clapp.study.objectives import CONSTANT_LOSS, exact_costs, exact_names, worst_values
+from clapp.study.pruners import Pruner, Record
+from clapp.study.record import RECORD, TrialRecord
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
-    from optuna.trial import Trial
+    from optuna.trial import FrozenTrial, Trial
 
     from clapp.config import Config
     from clapp.study.plan import Plan
@@ -36,7 +48,8 @@ class Training:
     """A trial being trained, or trained.
 
     Attributes:
-        record: what has been seen of it so far.
+        stored: its record, as the study has it.
+        own: what a pruner knows of it so far.
         run: what will be.
         start: simulated time.
         ahead: steps of the validations that are to come.
@@ -44,16 +57,26 @@ class Training:
 
     number: int
     trial: "Trial"
-    record: Record
+    stored: TrialRecord
+    own: Record
     run: Run
     start: float
     ahead: list[int]
     stopped: bool = False
     audited: bool = False
 
+    def elapsed(self, step: int) -> float:
+        """Simulated seconds from its start to a validation."""
+        return self.run.seconds * step / max(self.run.curve)
+
     def next_time(self) -> float:
         """Simulated time of the next validation."""
-        return self.start + self.run.seconds * self.ahead[0] / max(self.run.curve)
+        return self.start + self.elapsed(self.ahead[0])
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to its record, for the others to see."""
+        self.stored = replace(self.stored, **facts)
+        self.trial.set_user_attr(RECORD, self.stored.document())
 
 
 @dataclass(frozen=True)
@@ -87,27 +110,23 @@ class Outcome:
 
 @dataclass
 class Search:
-    """A study of `plan` on predicted trainings.
-
-    Attributes:
-        mean: the loss of predicting the mean of the targets.
-    """
+    """A study of `plan` on predicted trainings."""
 
     plan: "Plan"
     surrogate: Surrogate
     sampler: "BaseSampler"
     pruner: Pruner
-    mean: float
-    seed: int = 0
     skipped: int = 0
     done: list[Training] = field(default_factory=list)
-    _keys: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         import optuna
 
-        self._study = optuna.create_study(sampler=self.sampler, directions=["minimize"] * 3)
-        self._limits = self.plan.file.limits.given()
+        plan = self.plan
+        directions = [StudyDirection.MINIMIZE] * len(plan.objectives)
+        self.study = optuna.create_study(sampler=self.sampler, directions=directions)
+        self.rules = Rules.of(plan, self.pruner)
+        self._records = Records(plan.objectives, plan.limits)
 
     def go(self, seconds: float, workers: int) -> Outcome:
         """Run for `seconds` of simulated time, as `workers` processes would."""
@@ -118,98 +137,121 @@ class Search:
             now = one.next_time()
             if now > seconds:
                 return self._outcome(ends)
-            if not self._goes_on(one):
+            if not self._goes_on(one, now):
                 ends.append(now)
                 queue[queue.index(one)] = self._begin(now)
 
     def _begin(self, now: float) -> Training:
         for _ in range(SKIPS_IN_A_ROW):
-            trial = self._study.ask()
-            config = self._worth_training(trial)
-            if config is not None:
-                sizes = known(config)
-                run = self.surrogate(trial.params, np.array(list(sizes.values())))
-                self._note(trial, **{name: int(value) for name, value in sizes.items()})
-                record = Record(tuple(sizes.values()))
-                steps = _validations(config, run)
-                return Training(trial.number, trial, record, run, now, steps)
+            trial = self.study.ask()
+            one = self._training(trial, now)
+            if one is not None:
+                return one
             self.skipped += 1
-            self._study.tell(trial, state=TrialState.PRUNED)
+            self.study.tell(trial, state=TrialState.PRUNED)
         raise ClappError(f"{SKIPS_IN_A_ROW} draws in a row were skipped")
 
-    def _worth_training(self, trial: "Trial") -> "Config | None":
+    def _training(self, trial: "Trial", now: float) -> Training | None:
+        """The training of a trial; None: it is skipped, and its record says why."""
         drawn = self.plan.space.suggest(trial, self.plan.base)
         try:
             config = self.plan.config(drawn, 0, None)
-        except ConfigError:
+        except ConfigError as error:
+            self._skip(trial, TrialRecord(started=now, ended=now, skipped=f"invalid: {error}"))
             return None
-        sizes = known(config)
-        over = {name: sizes[name] / self._limits[name] - 1 for name in sizes.keys() & self._limits}
-        for name, violation in over.items():
+        sizes = exact_costs(config)
+        for name, violation in violations(sizes, self.rules.limits).items():
             trial.set_constraint(name, violation)
-        key = identity(config)
-        hopeless = self.pruner.hopeless(tuple(sizes.values()), self._records())
-        if key in self._keys or hopeless or any(v > 0 for v in over.values()):
+        stored = TrialRecord(
+            started=now,
+            key=identity(config),
+            params=int(sizes["params"]),
+            flops=int(sizes["flops"]),
+        )
+        skip = over_limit(sizes, self.rules.limits) or before_training(
+            self.rules, trial.number, stored, self._trials(), self._records
+        )
+        if skip is not None:
+            of = skip.duplicate_of
+            self._skip(trial, replace(stored, ended=now, skipped=skip.reason, duplicate_of=of))
             return None
-        self._keys.add(key)
-        self._note(trial, key=key)
-        return config
+        run = self.surrogate(trial.params, np.array([sizes["params"], sizes["flops"]]))
+        own = Record(tuple(sizes[name] for name in exact_names(self.plan.objectives)))
+        one = Training(trial.number, trial, stored, own, run, now, _validations(config, run))
+        one.note()
+        return one
 
-    def _note(self, trial: "Trial", **facts: Any) -> None:
-        record = replace(record_of(trial), **facts)
+    def _skip(self, trial: "Trial", record: TrialRecord) -> None:
         trial.set_user_attr(RECORD, record.document())
 
-    def _records(self) -> list[Record]:
-        return [constant(self.mean, 2), *(one.record for one in self.done)]
+    def _trials(self) -> "list[FrozenTrial]":
+        return self.study.get_trials(deepcopy=False)
 
-    def _goes_on(self, one: Training) -> bool:
+    def _goes_on(self, one: Training, now: float) -> bool:
         """Take in the next validation; False: the trial has ended, and the study knows."""
         step = one.ahead.pop(0)
-        before = max(one.record.curve, default=0)
-        one.record.curve[step] = one.run.curve[step]
-        if not one.ahead:
-            self._end(one, one.run.curve[step])
-            return False
-        if self.pruner.is_rung(before, step) and not one.audited:
-            verdict = self.pruner.verdict(one.record, self._records())
-            if verdict is not None:
-                one.audited = is_audited(self.pruner, self.seed, one.number)
-                one.stopped = not one.audited
-                name = "stopped" if one.stopped else "audit"
-                self._note(one.trial, **{name: verdict._asdict()})
-        if one.stopped:
-            self._end(one, None)
-        return not one.stopped
+        one.own.curve[step] = one.run.curve[step]
+        judged = one.ahead and not one.audited and self.pruner.judges
+        if judged and is_rung(self.rules, one.own.curve):
+            self._judge(one)
+        if one.ahead and not one.stopped:
+            return True
+        self._end(one, now)
+        return False
 
-    def _end(self, one: Training, loss: float | None) -> None:
-        step = max(one.record.curve)
-        self._note(
-            one.trial,
-            curve=[[s, 0.0, l2] for s, l2 in one.record.curve.items()],
+    def _judge(self, one: Training) -> None:
+        if self.pruner.compares_running:
+            one.note(curve=self._curve(one))
+        others = self._records.beside(one.number, self._trials(), self.rules.constant_loss)
+        judgement = judge(self.rules, one.number, one.own, others)
+        if judgement is not None:
+            one.audited, one.stopped = judgement.audited, not judgement.audited
+            name = "audit" if judgement.audited else "stopped"
+            one.note(**{name: judgement.verdict._asdict()})
+
+    def _curve(self, one: Training) -> list[list[float]]:
+        return [[step, one.elapsed(step), l2] for step, l2 in one.own.curve.items()]
+
+    def _end(self, one: Training, now: float) -> None:
+        step = max(one.own.curve)
+        loss = None if one.stopped else one.own.curve[step]
+        one.note(
+            curve=self._curve(one),
             iterations=step,
-            seconds=one.run.seconds * step / max(one.run.curve),
+            seconds=one.elapsed(step),
+            ended=now,
             loss=loss,
         )
         if loss is None:
-            self._study.tell(one.trial, state=TrialState.PRUNED)
+            self.study.tell(one.trial, state=TrialState.PRUNED)
         else:
-            one.record = Record(one.record.sizes, one.record.curve, loss)
-            self._study.tell(one.trial, [loss, *one.record.sizes])
+            one.own = Record(one.own.sizes, one.own.curve, loss)
+            self.study.tell(one.trial, [*_values(one, self.plan.objectives).values()])
         self.done.append(one)
 
     def _outcome(self, ends: list[float]) -> Outcome:
         from moocore import is_nondominated  # type: ignore[import-untyped]
 
-        reference = [0.1, *(self._limits[name] for name in ("params", "flops"))]
-        volumes, front = [], np.empty((0, 3))
+        names = self.plan.objectives
+        complete = [_values(one, names) for one in self.done if not one.stopped]
+        attributes = {CONSTANT_LOSS: self.plan.constant_loss}
+        worst = [*worst_values(names, attributes, self.plan.limits, complete).values()]
+        volumes, front = [], np.empty((0, len(names)))
         for one in self.done:
-            if one.record.loss is not None:
-                front = np.vstack([front, [one.record.loss, *one.record.sizes]])
+            if not one.stopped:
+                front = np.vstack([front, [*_values(one, names).values()]])
                 front = front[is_nondominated(front)]
-            volumes.append(log_hypervolume(front, reference))
+            volumes.append(log_hypervolume(front, worst))
         stopped = [one for one in self.done if one.stopped]
-        lost = sum(_joins(front, one) for one in stopped)
+        lost = sum(_joins(front, one, names) for one in stopped)
         return Outcome(ends, volumes, len(stopped), lost, self.skipped)
+
+
+def _values(one: Training, names: Sequence[str]) -> dict[str, float]:
+    """The objectives of a trial; the loss is that at the end of what its training would be."""
+    end = one.run.curve[(one.ahead or list(one.own.curve))[-1]]
+    values = {"loss": end, "params": one.stored.params, "flops": one.stored.flops}
+    return {name: float(values[name] or 0) for name in names}
 
 
 def _validations(config: "Config", run: Run) -> list[int]:
@@ -224,8 +266,7 @@ def _validations(config: "Config", run: Run) -> list[int]:
     return steps
 
 
-def _joins(front: "np.ndarray[tuple[int, int], np.dtype[np.float64]]", one: Training) -> bool:
+def _joins(front: NDArray[np.float64], one: Training, names: Sequence[str]) -> bool:
     """Whether a stopped trial would have been on the front had it gone on."""
-    end = one.run.curve[(one.ahead or list(one.record.curve))[-1]]
-    point = np.array([end, *one.record.sizes])
+    point = np.array([*_values(one, names).values()])
     return not bool(np.any(np.all(front <= point, axis=1)))

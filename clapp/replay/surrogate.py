@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from clapp.replay.table import Table
 from clapp.study.features import Encoder
+from clapp.study.objectives import ZERO
 
 TREES = 60
-_WORST = 1.0  # what a diverged training counts as
 
 
 class Run(NamedTuple):
@@ -37,7 +37,10 @@ class Surrogate:
             self._encode(config, sizes)
             for config, sizes in zip(table.configs, table.sizes, strict=True)
         ]
-        targets = np.log10(np.column_stack([np.minimum(table.l2, _WORST), table.seconds]))
+        # A training that diverged counts as the highest loss that any other had.
+        highest = table.l2[np.isfinite(table.l2)].max()
+        l2 = np.where(np.isfinite(table.l2), np.maximum(table.l2, ZERO), highest)
+        targets = np.log10(np.column_stack([l2, table.seconds]))
         forest = ExtraTreesRegressor(TREES, max_features=0.7, random_state=seed)
         forest.fit(np.array(features), targets)
         # Asked for one row at a time, the forest's own `predict` spends most of its time on checks.

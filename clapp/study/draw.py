@@ -14,27 +14,23 @@ from optuna.distributions import (
 
 from clapp.config import Config
 from clapp.errors import ConfigError
+from clapp.study.objectives import exact_costs
 from clapp.study.parameters import Suggests
 
 if TYPE_CHECKING:
-    from clapp.study.plan import Plan
+    from clapp.study.problem import Problem
 
 
-def known(config: Config) -> dict[str, float]:
-    """The objectives that need no training."""
-    from clapp.costs import cost
-
-    return dict(zip(("params", "flops"), map(float, cost(config.model)), strict=True))
-
-
-def within_limits(plan: "Plan", trial: Suggests, seed: int) -> tuple[dict[str, Any], Config] | None:
+def within_limits(
+    problem: "Problem", trial: Suggests, seed: int
+) -> tuple[dict[str, Any], Config] | None:
     """The keys a trial draws and the configuration they make; None: nothing that may be trained."""
-    drawn = plan.space.suggest(trial, plan.base)
+    drawn = problem.space.suggest(trial, problem.base)
     try:
-        config = plan.config(drawn, seed, None)
+        config = problem.config(drawn, seed, None)
     except ConfigError:
         return None
-    limits, costs = plan.file.limits.given(), known(config)
+    costs, limits = exact_costs(config), problem.limits
     fits = all(costs[name] <= limits.get(name, costs[name]) for name in costs)
     return (drawn, config) if fits else None
 

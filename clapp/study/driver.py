@@ -29,6 +29,7 @@ from clapp.study.job import Job
 from clapp.study.ledger import write_ledger
 from clapp.study.live import View, make_view
 from clapp.study.plan import Plan
+from clapp.study.reach import check_reach
 from clapp.study.recovery import Recovery
 from clapp.study.snapshot import Snapshot, Watcher
 from clapp.study.storage import (
@@ -97,6 +98,7 @@ def run_study(plan: Plan, options: Options, view: View | None = None) -> int:
 def _prepare(plan: Plan, options: Options) -> "Run":
     """The run of a study that is in the storage by then."""
     tell("looking for the pictures")
+    check_reach(plan)
     prepare.check_sources(plan)
     tell("opening the storage")
     folder = options.results / plan.name

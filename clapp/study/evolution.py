@@ -18,14 +18,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from clapp.config import Config, identity
 from clapp.errors import UserError
+from clapp.study.decide import Records
 from clapp.study.draw import Draw, value, within_limits
 from clapp.study.mutation import changed
+from clapp.study.reach import within_reach
 from clapp.study.record import record_of
 from clapp.study.trials import is_enqueued
-from clapp.study.watch import Records
 
 if TYPE_CHECKING:
-    from clapp.study.plan import Plan
+    from clapp.study.problem import Problem
 
 STARTUP = 40
 """Trials drawn anywhere before anything is changed."""
@@ -104,13 +105,13 @@ class Member(NamedTuple):
 
 
 class Evolution(BaseSampler):
-    """Samples the space of a plan; see the module."""
+    """Samples the space of a problem; see the module."""
 
-    def __init__(self, plan: "Plan", seed: int) -> None:
-        self._plan = plan
+    def __init__(self, problem: "Problem", seed: int) -> None:
+        self._problem = problem
         self._random = np.random.default_rng(seed)
-        self._weights = plan.space.weights()
-        self._records = Records(plan.file.objectives)
+        self._weights = problem.space.weights()
+        self._records = Records(problem.objectives, problem.limits)
         self._next: dict[str, Any] = {}
 
     def infer_relative_search_space(
@@ -138,7 +139,8 @@ class Evolution(BaseSampler):
         """What to try next.
 
         Raises:
-            UserError: nothing new is possible within the limits.
+            UserError: nothing new is possible within the limits; where nothing is at all, the
+                message names the limit.
         """
         members = self._members(trials)
         tried = {record_of(trial).key for trial in trials}
@@ -151,8 +153,12 @@ class Evolution(BaseSampler):
                 found = self._child(parents, members)
             if found is not None and identity(found.config) not in tried:
                 return found
+        # Few configurations may be tried, or none: look for one instead of drawing.
+        last = self._made(within_reach(self._problem, self._random))
+        if last is not None and identity(last.config) not in tried:
+            return last
         raise UserError(
-            f"study {self._plan.name}: {TRIES} draws in a row were impossible, over a limit or "
+            f"study {self._problem.name}: {TRIES} draws in a row were impossible, over a limit or "
             "tried before; nothing new seems to be left in the search space"
         )
 
@@ -173,7 +179,7 @@ class Evolution(BaseSampler):
 
         points = np.array([(member.loss, *member.sizes) for member in members])
         front = [m for m, kept in zip(members, is_nondominated(points), strict=True) if kept]
-        worst = max(member.loss for member in members)
+        worst = self._problem.constant_loss or max(member.loss for member in members)
         return [m for m in front if m.loss < PROMISING * worst] or front
 
     def _anywhere(self) -> Candidate | None:
@@ -194,7 +200,7 @@ class Evolution(BaseSampler):
 
     def _made(self, given: Mapping[str, Any]) -> Candidate | None:
         draw = Draw(self._random, given, self._weights)
-        found = within_limits(self._plan, draw, 0)
+        found = within_limits(self._problem, draw, 0)
         if found is None:
             return None
         from clapp.costs import cost

@@ -6,13 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_ABSENT = -1.0  # of a number whose condition does not hold
+_ABSENT = -1.0  # of a number whose condition does not hold; all others are from 0 to 1
 
 Row = NDArray[np.float32]
 
 
 class Encoder:
-    """A column for each number, one for each value of a choice, and the logarithms of the sizes."""
+    """A column for each number, one for each value of a choice, and the logarithms of the sizes.
+
+    Numbers are places in their range, from 0 to 1 on their scale.
+    """
 
     def __init__(self, columns: Mapping[str, Mapping[str, Any]]) -> None:
         """`columns` are the parameters that a trial may have, each as a search space writes it."""
@@ -27,5 +30,11 @@ class Encoder:
             elif key not in drawn:
                 features.append(_ABSENT)
             else:
-                features.append(np.log10(drawn[key]) if parameter.get("log") else drawn[key])
+                features.append(_place(drawn[key], parameter))
         return np.array(features, np.float32)
+
+
+def _place(value: float, parameter: Mapping[str, Any]) -> float:
+    scale = np.log10 if parameter.get("log") else float
+    low, high = scale(parameter["low"]), scale(parameter["high"])
+    return float((scale(value) - low) / (high - low)) if high > low else 0.0

@@ -3,25 +3,28 @@
 import re
 import shlex
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     BeforeValidator,
     Field,
     PositiveFloat,
+    SerializeAsAny,
     field_validator,
 )
 
 from clapp.config import Count, Layer, Section, Seed, merge, one_of, validate
 from clapp.errors import UserError
 from clapp.files import data_dir, read_mapping, shown
-from clapp.study import pruners
-from clapp.study.sampler import known_samplers
+from clapp.study.objectives import OBJECTIVES
+from clapp.study.pruners import Front, Pruner
+from clapp.study.pruners import parse as parse_pruner
+from clapp.study.sampler import SAMPLERS
 from clapp.suggest import hint
 
 SPACES = "search_spaces"
 """Folder of search spaces, of a user and of the package."""
-Objective = Literal["loss", "params", "flops", "latency", "memory"]
+ObjectiveName = Annotated[str, one_of(OBJECTIVES.names)]
 
 LONGEST = 36500 * 86400.0
 """Seconds in a duration: a century."""
@@ -62,20 +65,6 @@ class Budget(Section):
     """Time in which the study was being worked on; null: no limit."""
 
 
-class Limits(Section):
-    """Largest values allowed; those known before a training are checked before it."""
-
-    loss: PositiveFloat | None = None
-    params: PositiveFloat | None = None
-    flops: PositiveFloat | None = None
-    latency: PositiveFloat | None = None
-    memory: PositiveFloat | None = None
-
-    def given(self) -> dict[str, float]:
-        """The limits that are set, by objective."""
-        return self.model_dump(exclude_none=True)
-
-
 class StudyFile(Section):
     """A study as written; every key has a default."""
 
@@ -84,12 +73,13 @@ class StudyFile(Section):
     """Name of a packaged search space, path of a file, or the space itself."""
     config: dict[str, Any] = Field(default_factory=dict)
     """Laid over the packaged defaults for every trial; nested or dotted keys."""
-    objectives: Annotated[list[Objective], Field(min_length=1)] = Field(
-        default_factory=lambda: list[Objective](("loss", "params", "flops"))
+    objectives: Annotated[list[ObjectiveName], Field(min_length=1)] = Field(
+        default_factory=lambda: ["loss", "params", "flops"]
     )
-    limits: Limits = Limits()
-    sampler: Annotated[str, one_of(known_samplers)] = "evolution"
-    pruner: Annotated[pruners.AnyPruner, BeforeValidator(pruners.parse)] = pruners.Front()
+    limits: dict[ObjectiveName, PositiveFloat | None] = Field(default_factory=dict)
+    """Largest values allowed; those known before a training are checked before it."""
+    sampler: Annotated[str, one_of(SAMPLERS.names)] = "evolution"
+    pruner: Annotated[SerializeAsAny[Pruner], BeforeValidator(parse_pruner)] = Front()
     """Its name, or a mapping of `name` and settings."""
     budget: Budget = Budget()
     max_retry: Annotated[int, Field(ge=0, lt=2**31)] = 2

@@ -1,14 +1,14 @@
-"""The sampler that knows what a network costs: many candidates, judged before one is trained.
+"""The sampler `front_trees`: many candidates near the front, one of which is trained.
 
-Asking is cheap here and training is not, and of three objectives two are exact beforehand. So each
-trial is the best of many candidates: most are members of the front with a few keys changed, some
-are drawn anywhere. Extremely randomised trees (Geurts et al., 2006) predict the loss of each; with
-its exact sizes that gives the hypervolume it would add to the front, for a loss as low as the trees
-hold possible. Random forests as the model of a search: SMAC (Hutter et al., 2011); mutation of the
-best: regularised evolution (Real et al., 2019).
+Asking is cheap and training is not, and parameters and FLOPs are exact before a training. So each
+trial is the best of many candidates. Most of them are members of the front with a few keys changed,
+some are drawn anywhere. Extremely randomised trees (Geurts et al., 2006) predict the loss of each.
+With its exact sizes that gives the hypervolume it would add to the front, for a loss as low as the
+trees hold possible. Random forests as the model of a search: SMAC (Hutter et al., 2011); mutation
+of the best: regularised evolution (Real et al., 2019).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,15 +19,18 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from clapp.config import Config, identity
-from clapp.hypervolume import WORST_LOSS, log_hypervolume
-from clapp.study.draw import Draw, known, step_from, value, within_limits
+from clapp.hypervolume import log_hypervolume
+from clapp.study.decide import Records, exact_sizes
+from clapp.study.draw import Draw, step_from, value, within_limits
 from clapp.study.features import Encoder
+from clapp.study.objectives import CONSTANT_LOSS, exact_costs, exact_names, positive, worst_values
+from clapp.study.pruners import Record, falls_from
+from clapp.study.reach import within_reach
 from clapp.study.record import record_of
 from clapp.study.trials import is_enqueued
-from clapp.study.watch import EXACT, Records, exact_sizes
 
 if TYPE_CHECKING:
-    from clapp.study.plan import Plan
+    from clapp.study.problem import Problem
 
 STARTUP = 20
 """Trials drawn anywhere before anything is predicted."""
@@ -39,14 +42,18 @@ NEARBY = 0.5
 OPTIMISM = 1.0
 """Standard deviations among the trees by which a predicted loss is taken for lower."""
 OVERHEAD = 4e8
-"""FLOPs that take as long as what a step takes beside them.
+"""FLOPs that take as long as the rest of a training step, fitted to the seconds of CLAPP-Bench.
 
-Fitted to the seconds of CLAPP-Bench. Nothing here follows from seconds measured in the search: one
-seed would not give the same trials twice.
+Measured times are not used here: they vary between runs, so a seed would no longer reproduce its
+trials.
 """
 TREES = 50
 GROWTH = 1.1
-"""The trees are grown again when there are that many times as many trials as when they were."""
+"""The trees are grown again when the number of trials has risen by this factor."""
+TRIES = 200
+"""Draws for one candidate before it is taken from near a configuration known to be possible."""
+ROOM = 10.0
+"""Where an objective has no limit, the hypervolume reaches this much further than the front."""
 
 
 class Candidate(NamedTuple):
@@ -63,19 +70,19 @@ class Candidate(NamedTuple):
 
 
 class FrontSampler(BaseSampler):
-    """Samples the space of a plan; see the module."""
+    """Samples the space of a problem; see the module."""
 
-    def __init__(self, plan: "Plan", seed: int) -> None:
-        self._plan = plan
+    def __init__(self, problem: "Problem", seed: int) -> None:
+        self._problem = problem
         self._random = np.random.default_rng(seed)
-        self._objectives = plan.file.objectives
-        self._sizes = [name for name in self._objectives if name in EXACT]
-        self._limits = plan.file.limits.given()
-        self._encode = Encoder(plan.space.column_documents())
+        self._objectives = problem.objectives
+        self._sizes = exact_names(self._objectives)
+        self._encode = Encoder(problem.space.column_documents())
+        self._possible: dict[str, Any] | None = None
         self._model: Any = None
         self._seen = 0  # trials when the model was fitted
         self._next: dict[str, Any] = {}
-        self._records = Records(self._objectives)
+        self._records = Records(self._objectives, problem.limits)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -99,7 +106,11 @@ class FrontSampler(BaseSampler):
         return value(distribution, self._random)
 
     def propose(self, trials: list[FrozenTrial]) -> Candidate:
-        """The configuration to try next, given all trials of the study."""
+        """The configuration to try next, given all trials of the study.
+
+        Raises:
+            UserError: nothing in the space may be trained; the message says why.
+        """
         done = [t for t in trials if t.state == TrialState.COMPLETE]
         stopped = [t for t in trials if t.state == TrialState.PRUNED and record_of(t).stopped]
         within = [(t, record) for t in done if (record := self._records.one(t)) is not None]
@@ -113,7 +124,8 @@ class FrontSampler(BaseSampler):
         parents = [trial for (trial, _), keep in zip(within, kept, strict=True) if keep]
         found = [self._candidate(parents) for _ in range(CANDIDATES)]
         self._fit(done, stopped)
-        worth = self._worth(found, points[kept])
+        worst = self._worst_point(points)
+        worth = self._worth(found, points[kept], worst)
         return self._first_new([found[i] for i in np.argsort(-worth, kind="stable")], tried)
 
     def _first_new(self, candidates: Sequence[Candidate], tried: set[str | None]) -> Candidate:
@@ -121,18 +133,37 @@ class FrontSampler(BaseSampler):
         return next(new, candidates[0])
 
     def _anywhere(self) -> Candidate:
-        while True:
-            found = self._made({})
-            if found is not None:
-                return found
+        found = self._first_made({} for _ in range(TRIES))
+        if found is not None:
+            return found
+        # Few configurations may be trained: start from one of them.
+        if self._possible is None:
+            self._possible = within_reach(self._problem, self._random)
+        possible = self._possible
+        found = self._first_made(self._less(possible) for _ in range(TRIES))
+        return found or self._made_surely(possible)
 
     def _candidate(self, parents: Sequence[FrozenTrial]) -> Candidate:
-        while True:
-            if self._random.random() < ANYWHERE:
-                return self._anywhere()
-            found = self._made(self._changed(parents[int(self._random.integers(len(parents)))]))
-            if found is not None:
-                return found
+        if self._random.random() < ANYWHERE:
+            return self._anywhere()
+        chosen = (parents[int(self._random.integers(len(parents)))] for _ in range(TRIES))
+        found = self._first_made(self._changed(parent) for parent in chosen)
+        return found or self._anywhere()
+
+    def _first_made(self, given: Iterable[Mapping[str, Any]]) -> Candidate | None:
+        made = (self._made(keys) for keys in given)
+        return next((candidate for candidate in made if candidate is not None), None)
+
+    def _made_surely(self, given: Mapping[str, Any]) -> Candidate:
+        found = self._made(given)
+        assert found is not None  # it was valid and within the limits before
+        return found
+
+    def _less(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The keys given less one to a few, which are then drawn anew."""
+        number = min(len(given), self._random.geometric(0.4))
+        gone = set(self._random.choice(list(given), size=number, replace=False))
+        return {key: value for key, value in given.items() if key not in gone}
 
     def _changed(self, parent: FrozenTrial) -> dict[str, Any]:
         """The keys of a parent less the few that are drawn anew; numbers often move only a bit."""
@@ -147,26 +178,37 @@ class FrontSampler(BaseSampler):
 
     def _made(self, given: Mapping[str, Any]) -> Candidate | None:
         draw = Draw(self._random, given)
-        found = within_limits(self._plan, draw, 0)
+        found = within_limits(self._problem, draw, 0)
         if found is None:
             return None
         _, config = found
-        costs = known(config)
+        costs = exact_costs(config)
         sizes = np.array([costs[name] for name in self._sizes])
         effort = OVERHEAD + costs["flops"] * config.train.batch_size
         return Candidate(draw.values, draw.distributions, config, sizes, effort)
 
+    def _worst_point(self, points: NDArray[np.float64]) -> list[float]:
+        """The reference point of the hypervolume, in the order of loss and sizes.
+
+        Args:
+            points: (n, m), loss and sizes of the models trained so far.
+        """
+        problem, names = self._problem, ["loss", *self._sizes]
+        found = [dict(zip(names, row, strict=True)) for row in points.tolist()]
+        worst = worst_values(names, {CONSTANT_LOSS: problem.constant_loss}, problem.limits, found)
+        without = {*self._sizes} - {*problem.limits}
+        return [worst[name] * (ROOM if name in without else 1.0) for name in names]
+
     def _worth(
-        self, candidates: Sequence[Candidate], front: NDArray[np.float64]
+        self,
+        candidates: Sequence[Candidate],
+        front: NDArray[np.float64],
+        worst: Sequence[float],
     ) -> NDArray[np.float64]:
         """The hypervolume each would add for its effort; where none, less the higher its loss."""
         features = np.array([self._encode(c.drawn, c.sizes) for c in candidates])
         losses = np.array([tree.predict(features)[:, 0] for tree in self._model])  # (T, C)
         hoped = 10 ** (losses.mean(0) - OPTIMISM * losses.std(0))
-        worst = [
-            WORST_LOSS,
-            *(self._limits.get(n, front[:, i + 1].max() * 10) for i, n in enumerate(self._sizes)),
-        ]
         base = log_hypervolume(front, worst)
 
         def gain(point: NDArray[np.float64]) -> float:
@@ -192,7 +234,9 @@ class FrontSampler(BaseSampler):
             return
         from sklearn.ensemble import ExtraTreesRegressor  # type: ignore[import-untyped]
 
-        rows, losses, falls = [], [], _Falls(done)
+        rows, losses = [], []
+        known = self._records.of(done)
+        typical: dict[int, float] = {}  # step -> how far losses fall from there, as a rule
         for trial in (*done, *stopped):
             record = record_of(trial)
             sizes = exact_sizes(self._objectives, record)
@@ -201,8 +245,10 @@ class FrontSampler(BaseSampler):
             if record.loss is not None:
                 losses.append(record.loss)
             elif record.stopped is not None:
-                verdict = record.stopped
-                losses.append(verdict["l2"] * falls.median(verdict["step"]))
+                step, l2 = record.stopped["step"], record.stopped["l2"]
+                if step not in typical:
+                    typical[step] = _typical_fall(step, known)
+                losses.append(l2 * typical[step])
             else:
                 continue
             rows.append(self._encode(trial.params, sizes))
@@ -212,22 +258,11 @@ class FrontSampler(BaseSampler):
             min_samples_leaf=2,
             random_state=int(self._random.integers(2**31)),
         )
-        forest.fit(np.array(rows), np.log10(np.clip(losses, 1e-7, WORST_LOSS)))
+        forest.fit(np.array(rows), np.log10([positive(loss) for loss in losses]))
         self._model, self._seen = [tree.tree_ for tree in forest.estimators_], number
 
 
-class _Falls:
-    """How far losses fell from a step to the end, among finished trials."""
-
-    def __init__(self, done: Sequence[FrozenTrial]) -> None:
-        self._falls: dict[int, list[float]] = {}
-        for trial in done:
-            record = record_of(trial)
-            if record.loss is None:
-                continue
-            for step, _, l2 in record.curve:
-                self._falls.setdefault(int(step), []).append(record.loss / l2)
-
-    def median(self, step: int) -> float:
-        """The median of final loss over the loss at `step`; 1 where there is none."""
-        return float(np.median(self._falls.get(step, [1.0])))
+def _typical_fall(step: int, records: Sequence[Record]) -> float:
+    """The median of final loss over the loss at `step`; 1 where no trial has both."""
+    falls = falls_from(step, records)
+    return float(np.median(falls)) if falls else 1.0

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from optuna.exceptions import TrialPruned
-from optuna.trial import FrozenTrial
 
 from clapp.config import Config, differences, identity
 from clapp.errors import ConfigError, one_line
 from clapp.provenance import provenance
+from clapp.seeding import derived_seed
+from clapp.study.decide import Records, Rules, Skip, before_training, over_limit
 from clapp.study.failures import failed, writing_results
+from clapp.study.feasible import violations
 from clapp.study.heritage import first_weights, packed
 from clapp.study.job import Job
 from clapp.study.keep import keep
@@ -19,10 +21,8 @@ from clapp.study.objectives import exact_costs, measured_costs, results
 from clapp.study.plan import Plan
 from clapp.study.record import INTERRUPTED
 from clapp.study.running import RunningTrial
-from clapp.study.sampler import derived_seed
 from clapp.study.stop import Stop
-from clapp.study.trials import SURPLUS, is_enqueued, is_trained, lost
-from clapp.study.watch import Emit, Records, Watch, same
+from clapp.study.watch import Emit, Watch
 
 if TYPE_CHECKING:
     from clapp.inherit import State
@@ -37,10 +37,11 @@ class Objective:
     def __init__(self, plan: Plan, job: Job, train: Train, emit: Emit, stop: Stop) -> None:
         self._plan, self._job, self._train = plan, job, train
         self._emit, self._stop = emit, stop
-        self._limits = plan.file.limits.given()
-        self._names = {*plan.file.objectives, *self._limits}
+        file = plan.file
+        self._rules = Rules.of(plan, file.pruner, file.budget.trials, file.max_retry)
+        self._names = {*plan.objectives, *plan.limits}
         self._violations: dict[str, float] = {}  # of the present trial
-        self._records = Records(plan.file.objectives)
+        self._records = Records(plan.objectives, plan.limits)
 
     def __call__(self, trial: RunningTrial, sampling: float = 0.0) -> list[float]:
         """Run `trial`; its objectives in the order of the study file.
@@ -61,12 +62,11 @@ class Objective:
         values = self._known_before(trial, config)
         if trial.drawn is None:
             trial.store()  # the others must see its configuration
-        trials = trial.trials()
-        self._within_budget(trial, trials)
-        self._not_twice(trial, trials)
-        watch = Watch(trial, config, self._plan, self._job, self._emit, self._stop, self._records)
-        if watch.hopeless(trials):
-            self._skip(trial, "hopeless: a model no larger is as good as 8 bits can tell")
+        trials, rules = trial.trials(), self._rules
+        skip = before_training(rules, trial.number, trial.record, trials, self._records)
+        if skip is not None:
+            self._skip(trial, skip)
+        watch = Watch(trial, config, rules, self._job, self._emit, self._stop, self._records)
         sample = round(sampling + time.perf_counter() - start, 4)
         weights = first_weights(config, trial.record.parent, trials)
         if weights is None:
@@ -100,25 +100,7 @@ class Objective:
         trial.note(timings={"sample": sample, **timings, "keep": kept})
         if watch.verdict is not None:
             raise TrialPruned(f"stopped early: {watch.verdict}")
-        return [values[name] for name in self._plan.file.objectives]
-
-    def _within_budget(self, trial: RunningTrial, trials: list[FrozenTrial]) -> None:
-        """Make the total exact without a lock.
-
-        Numbers are given one after another, so every trial sees all with smaller ones. Of those
-        that go on, the last had fewer than the budget before it that were trained or may yet be.
-        One that was drawn also leaves room for those to be tried again.
-        """
-        drawn = not is_enqueued(trials[trial.number])
-        ahead = sum(
-            is_trained(t) or not t.state.is_finished()
-            for t in trials
-            if t.number < trial.number or (drawn and is_enqueued(t))
-        )
-        if drawn:
-            ahead += len(lost(trials, self._plan.file.max_retry))
-        if ahead >= self._plan.file.budget.trials:
-            self._skip(trial, SURPLUS)
+        return [values[name] for name in self._plan.objectives]
 
     def _configure(self, trial: RunningTrial) -> Config:
         changes = trial.draw(self._plan)
@@ -126,15 +108,9 @@ class Objective:
         try:
             config = self._plan.config(changes, seed, self._job.device)
         except ConfigError as error:
-            self._skip(trial, f"invalid: {one_line(error)[:300]}")
+            self._skip(trial, Skip(f"invalid: {one_line(error)[:300]}"))
         trial.note(config=differences(config), key=identity(config))
         return config
-
-    def _not_twice(self, trial: RunningTrial, trials: list[FrozenTrial]) -> None:
-        original = same(trial, trials)
-        if original is not None:
-            trial.note(duplicate_of=original)
-            self._skip(trial, "duplicate")
 
     def _known_before(self, trial: RunningTrial, config: Config) -> dict[str, float]:
         """The objectives that need no training, checked against the study's limits."""
@@ -155,19 +131,15 @@ class Objective:
 
         Violations are relative, since Optuna adds those of different limits.
         """
-        over = {
-            name: values[name] / limit - 1 for name, limit in self._limits.items() if name in values
-        }
+        limits = self._rules.limits
+        over = violations(values, limits)
         self._violations |= over
         # Our own sampler looks at sizes and losses itself.
         if over and (trial.drawn is None or max(over.values()) > 0):
             trial.constrain([*self._violations.values()])
-        if trained or not over:
-            return
-        worst = max(over, key=lambda name: over[name])
-        if over[worst] > 0:
-            limit = self._limits[worst]
-            self._skip(trial, f"limit: {worst} {values[worst]:g} exceeds {limit:g}")
+        skip = None if trained else over_limit(values, limits)
+        if skip is not None:
+            self._skip(trial, skip)
 
     def _trained(
         self, trial: RunningTrial, config: Config, watch: Watch, weights: "State | None"
@@ -179,16 +151,15 @@ class Objective:
         except KeyboardInterrupt:
             raise failed(trial, f"{INTERRUPTED}: stopped by the user") from None
         except ConfigError as error:  # such as pictures too small for this network
-            self._skip(trial, f"invalid: {one_line(error)[:300]}")
+            self._skip(trial, Skip(f"invalid: {one_line(error)[:300]}"))
         if watch.duplicate is not None:
-            trial.note(duplicate_of=watch.duplicate)
-            self._skip(trial, "duplicate")
+            self._skip(trial, Skip("duplicate", watch.duplicate))
         if watch.interrupted is not None:
             raise failed(trial, watch.interrupted)
         if result.stop_reason == "nan" or result.loss != result.loss:
             raise failed(trial, f"nan after {result.iterations} iterations")
         return result
 
-    def _skip(self, trial: RunningTrial, reason: str) -> NoReturn:
-        trial.note(skipped=reason)
-        raise TrialPruned(f"skipped: {reason}")
+    def _skip(self, trial: RunningTrial, skip: Skip) -> NoReturn:
+        trial.note(skipped=skip.reason, duplicate_of=skip.duplicate_of)
+        raise TrialPruned(f"skipped: {skip.reason}")

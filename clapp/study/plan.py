@@ -37,6 +37,23 @@ class Plan:
     space: Space
     base: dict[str, Any]
     """The configuration under all trials, as dotted keys."""
+    constant_loss: float | None = None
+    """The loss of the best constant prediction, once a worker has worked it out."""
+
+    @property
+    def objectives(self) -> list[str]:
+        """Names of the objectives, in the order of the trials' values."""
+        return self.file.objectives
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are set, by objective."""
+        return {name: limit for name, limit in self.file.limits.items() if limit is not None}
+
+    @property
+    def seed(self) -> int:
+        """What all draws and trainings follow from."""
+        return self.file.seed
 
     def config(self, changes: Mapping[str, Any], seed: int, device: str | None) -> Config:
         """The configuration of one trial: `changes` are dotted keys laid over the study's.

@@ -4,19 +4,25 @@ A pruner knows nothing of Optuna or of networks: it judges records. Losses are m
 exact before a training starts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from clapp.config import Section, explain
-from clapp.study.sampler import derived_seed
+from clapp.registry import Registry
+from clapp.seeding import derived_seed
+from clapp.study.objectives import positive
 
 QUANTISATION = 1 / (12 * 255**2)
-"""Mean squared error of rounding to 8 bits: targets are known no better than that."""
+"""Mean squared error of rounding to 8 bits: targets are known no better than that.
+
+A network that is as good need not be bettered; its loss is still a number, see `ZERO` for what has
+no logarithm.
+"""
 
 
 @dataclass(frozen=True)
@@ -53,44 +59,43 @@ class Verdict(NamedTuple):
     predicted: float
 
 
-class Pruner(Protocol):
-    """What a study asks."""
+class Pruner(Section):
+    """What a study asks; its settings are its fields. One of your own: see `register_pruner`."""
 
-    audit: float
+    judges: ClassVar[bool] = True
+    """Whether it ever stops or skips anything."""
+    compares_running: ClassVar[bool] = False
+    """Whether it looks at the curves of trials that still run, which must then be stored."""
+    name: str
+    """In study files."""
+    audit: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the trials due to be stopped that run on, to see what stopping costs."""
 
-    def hopeless(self, sizes: tuple[float, ...], others: Sequence[Record]) -> bool:
+    def hopeless(self, sizes: tuple[float, ...], others: Sequence[Record]) -> bool:  # noqa: ARG002
         """Whether a network of these sizes need not be trained at all."""
-        ...
+        return False
 
     def is_rung(self, before: int, step: int) -> bool:
         """Whether trials are judged after `step` steps, the validation before being at `before`."""
-        ...
+        raise NotImplementedError
 
     def verdict(self, trial: Record, others: Sequence[Record]) -> Verdict | None:
         """Judge a trial at the last point of its curve, a rung; None: it goes on."""
-        ...
+        raise NotImplementedError
 
 
-class Nothing(Section):
+class Nothing(Pruner):
     """Every trial is trained to its end."""
 
+    judges: ClassVar[bool] = False
     name: Literal["none"] = "none"
-    audit: float = 0.0
-
-    def hopeless(self, sizes: tuple[float, ...], others: Sequence[Record]) -> bool:  # noqa: ARG002
-        """Nothing is."""
-        return False
 
     def is_rung(self, before: int, step: int) -> bool:  # noqa: ARG002
         """Nothing is judged."""
         return False
 
-    def verdict(self, trial: Record, others: Sequence[Record]) -> None:
-        """Never called."""
 
-
-class Rungs(Section):
+class Rungs(Pruner):
     """Trials are judged at `warmup`, `warmup * eta`, `warmup * eta**2`, ... steps.
 
     Where no validation falls on a rung, the first one after it counts.
@@ -124,7 +129,10 @@ class Front(Rungs):
     quantile: Annotated[float, Field(ge=0, le=1)] = 0.02
     """0: the largest fall of a loss that was ever seen."""
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.3
-    """Share by which the loss it may hope for has to miss the bar: some fall as none before."""
+    """Stop only if the optimistic final loss exceeds the lowest known one by this share.
+
+    A few curves fall faster than any seen before.
+    """
 
     def hopeless(self, sizes: tuple[float, ...], others: Sequence[Record]) -> bool:
         """Whether something no larger is as good as the targets are exact."""
@@ -135,13 +143,22 @@ class Front(Rungs):
     def verdict(self, trial: Record, others: Sequence[Record]) -> Verdict | None:
         """Judge a trial by the lowest loss it may hope for."""
         step, l2 = max(trial.curve.items())
-        falls = [r.loss / r.curve[step] for r in others if r.loss is not None and step in r.curve]
+        falls = falls_from(step, others)
         if len(falls) < self.min_finished:
             return None
         found = Verdict(
             step, l2, bar(trial.sizes, others), l2 * float(np.quantile(falls, self.quantile))
         )
         return found if found.predicted * (1 - self.margin) > found.bar else None
+
+
+def falls_from(step: int, records: Iterable[Record]) -> list[float]:
+    """How far losses fell from a step to the end among finished trials: final loss / loss there.
+
+    A loss of zero counts as `ZERO` in both places.
+    """
+    finished = ((r.loss, r.curve[step]) for r in records if r.loss is not None and step in r.curve)
+    return [positive(loss) / positive(l2) for loss, l2 in finished]
 
 
 class MOASHA(Rungs):
@@ -152,11 +169,8 @@ class MOASHA(Rungs):
     rank the more solitary ones first.
     """
 
+    compares_running: ClassVar[bool] = True
     name: Literal["mo-asha"] = "mo-asha"
-
-    def hopeless(self, sizes: tuple[float, ...], others: Sequence[Record]) -> bool:  # noqa: ARG002
-        """Nothing is."""
-        return False
 
     def verdict(self, trial: Record, others: Sequence[Record]) -> Verdict | None:
         """Judge a trial by its place among those that reached the same rung."""
@@ -203,25 +217,40 @@ def is_audited(pruner: Pruner, seed: int, number: int) -> bool:
     return derived_seed(seed, "audit", number) < pruner.audit * 2**31
 
 
-AnyPruner: TypeAlias = Nothing | Front | MOASHA
-PRUNERS: dict[str, type[AnyPruner]] = {
-    kind.model_fields["name"].default: kind for kind in (Nothing, Front, MOASHA)
-}
+PRUNERS: Registry[type[Pruner]] = Registry("pruner")
 
 
-def parse(value: Any) -> AnyPruner:
+def register_pruner(kind: type[Pruner]) -> type[Pruner]:
+    """Make a pruner known to study files, by the default of its field `name`; a decorator.
+
+    Args:
+        kind: a subclass of `Pruner` with a field `name: Literal["mine"] = "mine"`.
+
+    Raises:
+        UserError: the name is taken, or not a name.
+    """
+    return PRUNERS.add(kind.model_fields["name"].default, kind)
+
+
+register_pruner(Nothing)
+register_pruner(Front)
+register_pruner(MOASHA)
+
+
+def parse(value: Any) -> Pruner:
     """A pruner as a study file writes it: its name, or a mapping of `name` and its settings.
 
     Raises:
         ValueError: no such pruner, or a setting it does not have.
     """
-    if isinstance(value, Nothing | Front | MOASHA):
+    if isinstance(value, Pruner):
         return value
     settings = value if isinstance(value, dict) else {"name": value}
     name = settings.get("name")
     if not isinstance(name, str) or name not in PRUNERS:
         raise ValueError(f"{name!r} is not allowed; allowed: {', '.join(PRUNERS)}")
+    model = PRUNERS[name]
     try:
-        return PRUNERS[name].model_validate(settings)
+        return model.model_validate(settings)
     except ValidationError as error:
-        raise ValueError(explain(error, PRUNERS[name], [(name, settings)])) from error
+        raise ValueError(explain(error, model, [(name, settings)])) from error

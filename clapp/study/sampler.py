@@ -1,16 +1,28 @@
-"""Samplers by name; optuna is imported when one is made, not to list them."""
+"""Samplers by name; Optuna is imported when one is made, not to list them.
+
+A sampler is a function of a problem and a seed that returns an Optuna sampler. One from outside the
+package is added the same way:
+
+    @clapp.register_sampler("mine")
+    def mine(problem, seed):
+        return optuna.samplers.RandomSampler(seed=seed)
+"""
 
 from collections.abc import Callable
-from hashlib import sha256
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from clapp.errors import UserError
+from clapp.registry import Registry
+from clapp.seeding import derived_seed
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
-    from clapp.study.plan import Plan
+    from clapp.study.problem import Problem
+
+Maker: TypeAlias = "Callable[[Problem, int], BaseSampler]"
+SAMPLERS: Registry[Maker] = Registry("sampler")
 
 STARTUP = 20
 """Random trials before TPE models anything; its own ten are few for twenty parameters."""
@@ -20,21 +32,24 @@ GRID_MOST = 10_000
 """Combinations on the largest grid that is accepted."""
 
 
-def evolution(plan: "Plan", seed: int) -> "BaseSampler":
+@SAMPLERS.register("evolution")
+def evolution(problem: "Problem", seed: int) -> "BaseSampler":
     """Changes of the front that inherit its weights, and draws anywhere; see its module."""
     from clapp.study.evolution import Evolution
 
-    return Evolution(plan, seed)
+    return Evolution(problem, seed)
 
 
-def ours(plan: "Plan", seed: int) -> "BaseSampler":
-    """Many candidates near the front, judged by predicted loss and exact sizes; see its module."""
+@SAMPLERS.register("front_trees")
+def front_trees(problem: "Problem", seed: int) -> "BaseSampler":
+    """Candidates near the front, judged by exact sizes and by trees that predict their loss."""
     from clapp.study.frontsampler import FrontSampler
 
-    return FrontSampler(plan, seed)
+    return FrontSampler(problem, seed)
 
 
-def tpe(_: "Plan", seed: int) -> "BaseSampler":
+@SAMPLERS.register("tpe")
+def tpe(_: "Problem", seed: int) -> "BaseSampler":
     """TPE over groups of parameters that occur together, aware of trials still running.
 
     Bergstra et al., 2011; multivariate and grouped: Falkner et al., 2018 and Optuna's `group`.
@@ -46,81 +61,80 @@ def tpe(_: "Plan", seed: int) -> "BaseSampler":
     )
 
 
-def random(_: "Plan", seed: int) -> "BaseSampler":
+@SAMPLERS.register("random")
+def random(_: "Problem", seed: int) -> "BaseSampler":
     """Uniform draws."""
     from optuna.samplers import RandomSampler
 
     return RandomSampler(seed=seed)
 
 
-def qmc(plan: "Plan", _: int) -> "BaseSampler":
+@SAMPLERS.register("qmc")
+def qmc(problem: "Problem", _: int) -> "BaseSampler":
     """A scrambled Sobol sequence; parameters outside the common space are drawn at random."""
     from optuna.samplers import QMCSampler
 
     # Workers take turns at one sequence, so they must scramble it alike.
     return QMCSampler(
-        scramble=True, seed=derived_seed(plan.file.seed, "qmc"), warn_independent_sampling=False
+        scramble=True, seed=derived_seed(problem.seed, "qmc"), warn_independent_sampling=False
     )
 
 
-def nsga2(_: "Plan", seed: int) -> "BaseSampler":
+@SAMPLERS.register("nsga2")
+def nsga2(_: "Problem", seed: int) -> "BaseSampler":
     """NSGA-II (Deb et al., 2002); parameters outside the common space are drawn at random."""
     from optuna.samplers import NSGAIISampler
 
     return NSGAIISampler(seed=seed)
 
 
-def nsga3(_: "Plan", seed: int) -> "BaseSampler":
+@SAMPLERS.register("nsga3")
+def nsga3(_: "Problem", seed: int) -> "BaseSampler":
     """NSGA-III (Deb and Jain, 2014); parameters outside the common space are drawn at random."""
     from optuna.samplers import NSGAIIISampler
 
     return NSGAIIISampler(seed=seed)
 
 
-def gp(_: "Plan", seed: int) -> "BaseSampler":
+@SAMPLERS.register("gp")
+def gp(_: "Problem", seed: int) -> "BaseSampler":
     """A Gaussian process over the common space; after a hundred trials it takes seconds to ask."""
     from optuna.samplers import GPSampler
 
     return GPSampler(seed=seed, warn_independent_sampling=False)
 
 
-def grid(plan: "Plan", seed: int) -> "BaseSampler":
+@SAMPLERS.register("grid")
+def grid(problem: "Problem", seed: int) -> "BaseSampler":
     """Every combination once, in random order; numbers without a step take five values."""
     from optuna.samplers import GridSampler
 
-    values = {key: parameter.grid(GRID_POINTS) for key, parameter in plan.space.columns().items()}
+    values = {
+        key: parameter.grid(GRID_POINTS) for key, parameter in problem.space.columns().items()
+    }
     size = prod(map(len, values.values()))
     if size > GRID_MOST:
         raise UserError(
-            f"study {plan.name}: sampler: grid: the space has {size:.3g} combinations; allowed: "
+            f"study {problem.name}: sampler: grid: the space has {size:.3g} combinations; allowed: "
             f"at most {GRID_MOST:,}"
         )
     return GridSampler({key: list(grid) for key, grid in values.items()}, seed=seed)
 
 
-SAMPLERS: dict[str, Callable[["Plan", int], "BaseSampler"]] = {
-    "evolution": evolution,
-    "ours": ours,
-    "tpe": tpe,
-    "random": random,
-    "qmc": qmc,
-    "nsga2": nsga2,
-    "nsga3": nsga3,
-    "gp": gp,
-    "grid": grid,
-}
-
-
-def known_samplers() -> list[str]:
-    """Names a study file may use."""
-    return list(SAMPLERS)
-
-
-def make_sampler(name: str, plan: "Plan", *parts: int | str) -> "BaseSampler":
-    """The sampler `name` for a plan, seeded from `parts` (see `derived_seed`).
+def register_sampler(name: str) -> Callable[[Maker], Maker]:
+    """A decorator that makes a sampler known to study files as `name`; see the module.
 
     Raises:
-        UserError: it cannot sample the plan's space.
+        UserError: the name is taken, or not a name.
+    """
+    return SAMPLERS.register(name)
+
+
+def make_sampler(name: str, problem: "Problem", *parts: int | str) -> "BaseSampler":
+    """The sampler `name` for a problem, seeded from `parts` (see `derived_seed`).
+
+    Raises:
+        UserError: there is none, or it cannot sample the problem's space.
     """
     import warnings
 
@@ -128,13 +142,4 @@ def make_sampler(name: str, plan: "Plan", *parts: int | str) -> "BaseSampler":
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # multivariate, group, constant_liar
-        return SAMPLERS[name](plan, derived_seed(*parts))
-
-
-def derived_seed(*parts: int | str) -> int:
-    """A 31-bit seed that is the same for the same parts and unrelated for any other.
-
-    Two workers, or a study resumed, must not repeat each other's draws.
-    """
-    digest = sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
+        return SAMPLERS.find(name)(problem, derived_seed(*parts))

@@ -1,8 +1,8 @@
 """A study at one moment, for whoever shows it; worked out anew only where something changed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clapp.front import (
     Candidate,
@@ -10,10 +10,12 @@ from clapp.front import (
     counted,
     feasible,
     front,
+    limits_of,
     objectives,
     reference_among,
 )
-from clapp.hypervolume import history, log_hypervolume, worst_point
+from clapp.hypervolume import history, log_hypervolume
+from clapp.study.objectives import CONSTANT_LOSS, worst_values
 from clapp.study.trials import trained
 
 if TYPE_CHECKING:
@@ -70,12 +72,13 @@ class Watcher:
 
     def __init__(self, study: "Study", total: int) -> None:
         self._study, self._total = study, total
-        self._names = objectives(study)
+        self._names, self._limits = objectives(study), limits_of(study)
         trials = study.get_trials(deepcopy=False)
         self.first = len(trials)
         self.trained_before = trained(trials)
         self._known = {trial.number for trial in trials if trial.state.is_finished()}
         self._trained, self._counts = self.trained_before, counted(trials)
+        self._attributes: Mapping[str, Any] = {}
         self._candidates: list[Candidate] = []
         self._front: list[Candidate] = []
         self._work_out(trials)
@@ -86,21 +89,26 @@ class Watcher:
         from optuna.trial import TrialState
 
         complete = (trial for trial in trials if trial.state == TrialState.COMPLETE)
-        self._candidates = feasible(complete, self._names)
+        self._candidates = feasible(complete, self._names, self._limits)
         self._front = front(self._candidates, self._names)
         self._reference = reference_among(self._candidates)
 
     def _measure(self) -> None:
         """The hypervolumes, all of them."""
-        self._worst = worst_point(self._study)
+        self._worst = self._worst_point()
         self._volumes = [moment.hypervolume for moment in history(self._study, self._worst)]
+
+    def _worst_point(self) -> dict[str, float]:
+        if CONSTANT_LOSS not in self._attributes:
+            self._attributes = self._study.user_attrs
+        values = (candidate.values for candidate in self._candidates)
+        return worst_values(self._names, self._attributes, self._limits, values)
 
     def _measure_more(self, number: int) -> None:
         """The hypervolumes after `number` more trials: the same, where they came together."""
         worst = self._worst
-        costs = [name for name in worst if name != "loss"]
-        if any(one.values[name] > worst[name] for one in self._candidates for name in costs):
-            self._measure()  # there is no limit, and the scale has grown
+        if self._worst_point() != worst:
+            self._measure()  # there is no limit and the scale has grown, or a first worker started
         else:
             values = [[c.values[name] for name in worst] for c in self._front]
             volume = log_hypervolume(values, list(worst.values()))

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -203,16 +204,31 @@ def run(job: Job, emit: Events, stop: Stop, train: "Train | None" = None) -> str
     with liveness.alive(Path(job.folder) / LOCKS, job.worker):
         storage = open_storage(job.storage, create=False)
         study = optuna.load_study(
-            study_name=plan.name,
-            storage=storage,
-            sampler=make_sampler(
-                plan.file.sampler, plan, plan.file.seed, "sampler", job.index, job.first, job.salt
-            ),
+            study_name=plan.name, storage=storage, sampler=optuna.samplers.RandomSampler()
         )
         emit("ready")
+        plan = replace(plan, constant_loss=_constant_loss(study, plan))
+        study.sampler = make_sampler(
+            plan.file.sampler, plan, plan.seed, "sampler", job.index, job.first, job.salt
+        )
         objective = _objective(plan, job, train, emit, stop)
         with storage_lost(job.storage):
             return work(study, objective, plan, job, stop)
+
+
+def _constant_loss(study: "Study", plan: "Plan") -> float:
+    """The loss of the best constant prediction, which the first worker writes to the study."""
+    from clapp.study.objectives import CONSTANT_LOSS
+    from clapp.study.running import patiently
+    from clapp.validation import constant_l2
+
+    known: float | None = study.user_attrs.get(CONSTANT_LOSS)
+    if known is not None:
+        return known
+    config = plan.config({}, seed=0, device=None)
+    found = constant_l2(config.valid_data, config.target_filter)
+    patiently(lambda: study.set_user_attr(CONSTANT_LOSS, found))
+    return found
 
 
 def _objective(plan: "Plan", job: Job, train: "Train", emit: Events, stop: Stop) -> "Run":
