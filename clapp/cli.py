@@ -4,7 +4,7 @@ Heavy imports stand inside the verbs, so that `clapp --help` answers without tor
 """
 
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -14,6 +14,9 @@ from clapp.errors import UserError
 from clapp.pick import describe_rules
 from clapp.process import prepare_process
 from clapp.replay.cli import replay
+
+if TYPE_CHECKING:
+    from clapp.shrink import Step
 
 app = typer.Typer(
     help="Find, look at, export and run small networks that stand in for classical filters.",
@@ -198,6 +201,36 @@ def train(
             f"{document['iterations']} iterations and {document['seconds']:.1f} s "
             f"({document['stop_reason']})"
         )
+
+
+@app.command()
+def shrink(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Export or trial folder.")],
+    loss_at_most: Annotated[
+        float | None,
+        typer.Option(
+            metavar="L2", min=0, help="Validation L2 allowed; default: 5 % above the model's own."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; default: MODEL with -shrunk added.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Make one model as small as it can be at a given loss, and show the steps taken."""
+    with status("loading PyTorch"):
+        from clapp.shrink import shrink_folder
+
+        prepare_process()
+    document = shrink_folder(model, loss_at_most, out, None if json else _say_step)
+    if json:
+        print_json(document)
+    else:
+        typer.echo(f"{document['path']}: {len(document['steps']) - 1} changes")
+
+
+def _say_step(step: "Step") -> None:
+    typer.echo(f"{step.params:>6,} parameters  loss {step.loss:.3e}  {step.change}")
 
 
 def _repeat(

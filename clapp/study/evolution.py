@@ -16,10 +16,12 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from clapp.config import Config, identity
+from clapp.changes import smaller
+from clapp.config import Config, Layer, compose, flatten, identity, nest
 from clapp.errors import UserError
 from clapp.study.decide import Records
 from clapp.study.draw import Draw, value, within_limits
+from clapp.study.heritage import configuration
 from clapp.study.mutation import changed
 from clapp.study.reach import within_reach
 from clapp.study.record import record_of
@@ -34,6 +36,8 @@ ANYWHERE = 0.3
 """Share of the trials that are drawn anywhere after that."""
 SMALLEST_OF = 8
 """Draws of which the one with the fewest FLOPs is tried: small networks train fastest."""
+SHRINK = 0.4
+"""Share of the children that make their parent smaller by one change of a fixed list."""
 NEAR = 25
 """Trials near the front, of which one may be crossed with a parent."""
 PROMISING = 0.5
@@ -150,7 +154,7 @@ class Evolution(BaseSampler):
             if young or self._random.random() < ANYWHERE:
                 found = self._anywhere()
             else:
-                found = self._child(parents, members)
+                found = self._child(parents, members, tried)
             if found is not None and identity(found.config) not in tried:
                 return found
         # Few configurations may be tried, or none: look for one instead of drawing.
@@ -187,16 +191,37 @@ class Evolution(BaseSampler):
         possible = [found for found in draws if found is not None]
         return min(possible, key=lambda found: found.sizes) if possible else None
 
-    def _child(self, parents: Sequence[Member], members: Sequence[Member]) -> Candidate | None:
+    def _child(
+        self, parents: Sequence[Member], members: Sequence[Member], tried: set[str | None]
+    ) -> Candidate | None:
         # The lower the loss the more often: what is best is worth making smaller.
         chances = np.arange(1, len(parents) + 1, dtype=float)
         order = sorted(parents, key=lambda member: -member.loss)
         parent = order[self._random.choice(len(order), p=chances / chances.sum())]
         others = [member.trial.params for member in _near(members, NEAR)]
         trial = parent.trial
-        move, given = changed(dict(trial.params), trial.distributions, others, self._random)
+        if self._random.random() < SHRINK:
+            move, given = self._shrunk(trial, tried)
+        else:
+            move, given = changed(dict(trial.params), trial.distributions, others, self._random)
         found = self._made(given) if given else None
         return found and found._replace(parent=trial.number, move=move)
+
+    def _shrunk(self, parent: FrozenTrial, tried: set[str | None]) -> tuple[str, dict[str, Any]]:
+        """A parent's parameters with one change that makes its network smaller; empty: all tried.
+
+        The list of such changes is that of `clapp shrink`.
+        """
+        config = configuration(record_of(parent))
+        flat = flatten(config.model_dump())
+        left = []
+        for words, values in smaller(config.model):
+            changes = {f"model.{key}": value for key, value in values.items()}
+            given = self._plan.space.represent(flat | changes)
+            key = identity(compose([Layer("a change", nest(flat | changes))]))
+            if key not in tried:
+                left.append((words, dict(given)))
+        return left[int(self._random.integers(len(left)))] if left else ("", {})
 
     def _made(self, given: Mapping[str, Any]) -> Candidate | None:
         draw = Draw(self._random, given, self._weights)

@@ -1,0 +1,69 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_model import SMALL
+from typer.testing import CliRunner
+
+import clapp
+from clapp.changes import smaller
+from clapp.cli import app
+from clapp.config import load_config, model_config
+from clapp.costs import cost
+from clapp.errors import ConfigError
+from clapp.model import FilterNet
+from clapp.shrink import shrink
+from clapp.training import train
+from clapp.trialfiles import save_trained
+
+SOBEL: dict[str, Any] = {
+    "model": SMALL
+    | {"stem": 1, "kernel_size": 5, "activation": "square", "padding": "reflect"}
+    | {"output_activation": "sqrt", "output_norm": "max"},
+    "train_data": {"crop_size": 40},
+    "train": {"device": "cpu", "loss_type": "l2", "stop_l2_loss": None, "starts": 4},
+}
+
+
+def test_every_change_is_smaller_and_possible() -> None:
+    net = model_config(SOBEL["model"])
+    found = smaller(net)
+    sizes = [cost(net.model_dump() | values).params for _, values in found]
+    assert sizes == sorted(sizes)
+    assert max(sizes) < cost(net).params
+    words = [change for change, _ in found]
+    assert {"no biases", "the sum of the channels as head", "no stem"} & set(words)
+    assert "block 0: 5x1 then 1x5 depthwise" in words
+    assert "block 0: 3x3" in words
+    assert len(set(words)) == len(words)
+    for _, values in found:
+        FilterNet(model_config(net.model_dump() | values))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shrink") / "model"
+    config = load_config(SOBEL)
+    save_trained(folder, config, train(config))
+    return folder
+
+
+def test_59_parameters_become_23(trained: Path) -> None:
+    result = CliRunner().invoke(app, ["shrink", str(trained), "--loss-at-most", "3e-5", "--json"])
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["params"] <= 31
+    assert document["loss"] <= 3e-5
+    sizes = [step["params"] for step in document["steps"]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == 59
+    assert cost(clapp.load(document["path"]).config).params == document["params"]
+    again = CliRunner().invoke(app, ["shrink", str(trained)])
+    assert (again.exit_code, "is there already" in str(again.exception)) == (1, True)
+
+
+def test_a_loss_the_model_does_not_meet_is_refused(trained: Path) -> None:
+    config = load_config(SOBEL, ["train.max_iterations=100", "train.min_iterations=0"])
+    with pytest.raises(ConfigError, match="the model itself has a loss of"):
+        shrink(config, clapp.load(trained).state_dict(), 1e-9)
