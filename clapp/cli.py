@@ -57,7 +57,7 @@ def front(
     """The Pareto front of a study, deduplicated."""
     with status("reading the study"):
         from clapp.front import front_document, print_front
-        from clapp.study.storage import load_existing
+        from clapp.study.existing import load_existing
 
         loaded = load_existing(study, results, storage)
     if json:

@@ -15,8 +15,9 @@ from loguru import logger
 
 from clapp.errors import UserError
 from clapp.study.artifacts import open_artifacts
+from clapp.study.existing import load_existing
 from clapp.study.overview import Overview
-from clapp.study.storage import load_existing, storage_of
+from clapp.study.storage import storage_of
 from clapp.study.trial_files import TrialFiles
 
 _UNAVAILABLE = (errno.EADDRINUSE, errno.EACCES)

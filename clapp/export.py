@@ -22,9 +22,9 @@ from clapp.pick import Finished, folder_name, meaning, pick
 from clapp.preview import predict, write_preview
 from clapp.progress import tell
 from clapp.runner import as_batch
+from clapp.study.existing import load_existing
 from clapp.study.keep import trial_folder
 from clapp.study.objectives import amount
-from clapp.study.storage import load_existing
 from clapp.trialfiles import (
     CONFIG,
     PREVIEW,

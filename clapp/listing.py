@@ -13,8 +13,8 @@ from clapp.hypervolume import log_hypervolume, worst_point
 from clapp.pick import Finished, pick
 from clapp.progress import tell
 from clapp.study import liveness
+from clapp.study.definition import DEFINITION, ELAPSED, LOCKS
 from clapp.study.objectives import amount
-from clapp.study.prepare import DEFINITION, ELAPSED, LOCKS
 from clapp.study.record import ended, started
 from clapp.study.storage import default_url, is_sqlite, open_storage, storage_errors
 from clapp.study.trials import trained

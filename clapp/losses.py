@@ -14,6 +14,18 @@ if TYPE_CHECKING:
 
 Loss: TypeAlias = Callable[["Tensor", "Tensor"], "Tensor"]
 
+ZERO = 1e-9
+"""What zero counts as where a logarithm or a quotient needs a positive number.
+
+An L2 of 1e-9 is a hundredth of an 8-bit step at every pixel. Anything below counts the same.
+"""
+
+
+def positive(value: float) -> float:
+    """`value`, or `ZERO` where it is less: for logarithms and quotients."""
+    return max(value, ZERO)
+
+
 _REGISTRY: dict[str, Loss] = {}
 
 

@@ -10,8 +10,8 @@ from clapp.errors import ConfigError, UserError
 from clapp.process import prepare_process
 from clapp.provenance import provenance
 from clapp.single import train_to_folder
+from clapp.study.existing import load_existing
 from clapp.study.record import TrialRecord, record_of
-from clapp.study.storage import load_existing
 
 SAME = 1e-6
 """Relative difference of losses allowed where versions, processor and pictures are the same."""

@@ -14,11 +14,11 @@ from rich.console import Console, RenderableType
 
 from clapp.front import front_of, front_table, reference_of
 from clapp.study.driver import Options, run_study
+from clapp.study.existing import load_existing
 from clapp.study.live import PlainView
 from clapp.study.plan import make_plan
 from clapp.study.screen import Screen
 from clapp.study.snapshot import Snapshot
-from clapp.study.storage import load_existing
 
 IMAGES = Path(__file__).parent / "images"
 

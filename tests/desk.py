@@ -8,8 +8,8 @@ from resource import RLIMIT_FSIZE, setrlimit
 
 from optuna.trial import FrozenTrial
 
+from clapp.study.existing import load_existing
 from clapp.study.plan import make_plan
-from clapp.study.storage import load_existing
 from clapp.training import train
 
 ROOT = Path(__file__).parents[1]

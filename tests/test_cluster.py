@@ -26,13 +26,14 @@ from postgres import PASSWORD, QUOTED
 
 from clapp.bench import scale
 from clapp.errors import ClappError, UserError
-from clapp.study import prepare
+from clapp.study import definition, prepare
+from clapp.study.existing import load_existing
 from clapp.study.job import Job
 from clapp.study.plan import Plan, make_plan
 from clapp.study.proxy import serve
 from clapp.study.record import record_of
 from clapp.study.recovery import Recovery
-from clapp.study.storage import load_existing, open_storage
+from clapp.study.storage import open_storage
 from clapp.study.trials import trained
 
 MACHINE = Path(__file__).with_name("machine.py")
@@ -80,7 +81,7 @@ class Machine:
     """Worker processes with a results folder of their own."""
 
     def __init__(self, plan: Plan, url: str, folder: Path, workers: int) -> None:
-        self.locks = folder / prepare.LOCKS
+        self.locks = folder / definition.LOCKS
         self.job = Job(
             name=plan.name,
             document=plan.document(),
@@ -126,7 +127,7 @@ def states(trials: list[FrozenTrial]) -> set[TrialState]:
 
 def drive(plan: Plan, url: str, folder: Path, storage: BaseStorage, kills: int) -> None:
     """Run the study on two machines, of which one goes down and the other loses `kills` workers."""
-    study = prepare.create_study(plan, storage, folder / "up" / prepare.LOCKS)
+    study = prepare.create_study(plan, storage, folder / "up" / definition.LOCKS)
     up, down = (Machine(plan, url, folder / name, n) for name, n in (("up", 5), ("down", 3)))
     for machine in (up, down):
         assert machine.process.stdout.readline() == "ready\n", machine.process.stderr.read()
@@ -201,7 +202,7 @@ def test_a_study_whose_creator_was_killed_is_completed(
     monkeypatch.setattr(prepare, "CREATION_SECONDS", 0.2)
     study = prepare.create_study(plan, open_storage(postgres_url), tmp_path)
     assert len(study.trials) == 3
-    assert study.user_attrs[prepare.DEFINITION] == plan.definition()
+    assert study.user_attrs[definition.DEFINITION] == plan.definition()
 
 
 def test_a_worker_killed_as_it_asks_leaves_a_heartbeat(postgres_url: str, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from clapp.costs import cost
 from clapp.dashboard import serve
 from clapp.errors import UserError
 from clapp.model import build_model
-from clapp.study import prepare
+from clapp.study import definition, prepare
 from clapp.study.artifacts import open_artifacts
 from clapp.study.job import Job
 from clapp.study.overview import Overview
@@ -70,7 +70,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plan = make_plan(str(folder / "edges.yaml"))
     place = folder / "results" / "edges"
     prepare.make_folder(place)
-    study = prepare.create_study(plan, open_storage(default_url(place)), place / prepare.LOCKS)
+    study = prepare.create_study(plan, open_storage(default_url(place)), place / definition.LOCKS)
     for capacity in (1, 2, 3):
         study.enqueue_trial({"model.capacity": capacity})
     job = Job("edges", plan.document(), default_url(place), str(place), None, None, None, 0, "")

@@ -11,9 +11,10 @@ from optuna.trial import TrialState
 
 from clapp.errors import UserError
 from clapp.study import growth as growing
+from clapp.study.definition import DEFINITION, LOCKS
 from clapp.study.growth import growth
 from clapp.study.plan import Plan, make_plan
-from clapp.study.prepare import DEFINITION, LOCKS, create_study
+from clapp.study.prepare import create_study
 from clapp.study.storage import open_storage
 
 INT = {"type": "int", "low": 1, "high": 4}

@@ -15,8 +15,8 @@ from clapp.cli import app
 from clapp.errors import UserError
 from clapp.listing import ago, overviews
 from clapp.study import liveness
+from clapp.study.definition import DEFINITION, ELAPSED, LOCKS
 from clapp.study.objectives import CONSTANT_LOSS
-from clapp.study.prepare import DEFINITION, ELAPSED, LOCKS
 from clapp.study.storage import default_url, open_storage
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

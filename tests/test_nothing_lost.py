@@ -19,9 +19,9 @@ from optuna.trial import FrozenTrial, TrialState
 from clapp.config import identity
 from clapp.errors import UserError
 from clapp.front import front_document
+from clapp.study.existing import load_existing
 from clapp.study.keep import trial_folder
 from clapp.study.record import record_of
-from clapp.study.storage import load_existing
 from clapp.study.trials import is_lost, is_trained, trained
 from clapp.trialfiles import CONFIG, CURVE, PREVIEW, RESULT, WEIGHTS, load_trained, read_result
 

@@ -15,9 +15,9 @@ from clapp.errors import UserError
 from clapp.files import data_dir
 from clapp.filters import resolve
 from clapp.study.definition import Change, first_change
+from clapp.study.existing import load_existing
 from clapp.study.files import find_study, how_to_start, load_study, seconds
 from clapp.study.plan import Plan, make_plan, plan_from
-from clapp.study.storage import load_existing
 
 PACKAGED = ["random2", "random41", "smoke", "sobel3", "sobel_canny5"]
 

@@ -20,7 +20,8 @@ from optuna.trial import FrozenTrial, TrialState
 from clapp.config import Config, defaults, identity
 from clapp.errors import ClappError, ConfigError, UserError
 from clapp.seeding import derived_seed
-from clapp.study import prepare, trials
+from clapp.study import definition, prepare, trials
+from clapp.study.existing import load_existing
 from clapp.study.job import Job
 from clapp.study.objective import Objective
 from clapp.study.plan import Plan, make_plan
@@ -28,7 +29,7 @@ from clapp.study.record import RECORD, TrialRecord, record_of
 from clapp.study.recovery import Recovery
 from clapp.study.running import RunningTrial
 from clapp.study.stop import Stop
-from clapp.study.storage import default_url, load_existing, open_storage, redact
+from clapp.study.storage import default_url, open_storage, redact
 from clapp.study.worker import run
 
 SPACE = """
@@ -70,7 +71,7 @@ class Bench:
         self.folder = folder / "mine"
         self.url = default_url(self.folder)
         prepare.make_folder(self.folder)
-        locks = self.folder / prepare.LOCKS
+        locks = self.folder / definition.LOCKS
         self.study = prepare.create_study(self.plan, open_storage(self.url), locks)
         self.recovery = Recovery(self.study, locks, True, self.plan.file.max_retry)
         self.events: list[dict[str, Any]] = []

@@ -17,7 +17,7 @@ from wandb.proto import wandb_internal_pb2 as records
 from clapp.config import Config, load_config
 from clapp.errors import UserError
 from clapp.model import build_model
-from clapp.study import prepare
+from clapp.study import definition, prepare
 from clapp.study.job import Job
 from clapp.study.plan import make_plan
 from clapp.study.stop import Stop
@@ -56,7 +56,7 @@ def follow(folder: Path, *log: str) -> Path:
     plan = make_plan(str(folder / "edges.yaml"))
     place = folder / "edges"
     prepare.make_folder(place)
-    study = prepare.create_study(plan, open_storage(default_url(place)), place / prepare.LOCKS)
+    study = prepare.create_study(plan, open_storage(default_url(place)), place / definition.LOCKS)
     for capacity in (1, 3, 2):
         study.enqueue_trial({"model.capacity": capacity})
     url = default_url(place)

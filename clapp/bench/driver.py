@@ -149,14 +149,14 @@ def _ours(number: int, folder: Path) -> dict[str, float]:
     import optuna
 
     from clapp.process import prepare_process
-    from clapp.study import objective, prepare, running, worker
+    from clapp.study import definition, objective, prepare, running, worker
     from clapp.study.stop import Stop
     from clapp.study.storage import default_url, open_storage
 
     prepare_process(threads=1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     plan, url = _plan_of(number), default_url(folder)
-    study = prepare.create_study(plan, open_storage(url), folder / prepare.LOCKS)
+    study = prepare.create_study(plan, open_storage(url), folder / definition.LOCKS)
     job = job_of(plan, url, folder, first=len(study.get_trials()))
     _load_what_a_worker_has()
     watch = Watch()

@@ -135,7 +135,7 @@ def our_study(
     Raises:
         ClappError: it did not end in order.
     """
-    from clapp.study.storage import load_existing
+    from clapp.study.existing import load_existing
 
     with TemporaryDirectory(prefix="clapp-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -169,7 +169,8 @@ def _optimize(path: Path, cache: Path, workers: int) -> None:
 
 def _enqueue(plan: Plan, folder: Path, parameters: Sequence[Parameters]) -> None:
     """Create the study as its driver would, with trials that wait."""
-    from clapp.study.prepare import LOCKS, create_study, make_folder
+    from clapp.study.definition import LOCKS
+    from clapp.study.prepare import create_study, make_folder
     from clapp.study.storage import default_url, open_storage
 
     make_folder(folder)

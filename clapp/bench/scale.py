@@ -46,7 +46,8 @@ def run(storage: str | None, workers: int, trials: int, sampler: str) -> Result:
     Raises:
         ClappError: workers failed, or the total is not exact.
     """
-    from clapp.study.storage import default_url, load_existing
+    from clapp.study.existing import load_existing
+    from clapp.study.storage import default_url
     from clapp.study.trials import trained
 
     plan = _plan(trials, sampler)
@@ -86,14 +87,14 @@ def _plan(trials: int, sampler: str) -> "Plan":
 def _create(url: str, folder: Path, trials: int, sampler: str) -> None:
     import optuna
 
-    from clapp.study import prepare
+    from clapp.study import definition, prepare
     from clapp.study.storage import open_storage
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = open_storage(url)
     if STUDY in optuna.get_all_study_names(storage):
         raise ClappError(f"the storage holds a study named {STUDY} already")
-    prepare.create_study(_plan(trials, sampler), storage, folder / prepare.LOCKS)
+    prepare.create_study(_plan(trials, sampler), storage, folder / definition.LOCKS)
 
 
 def _start(plan: "Plan", url: str, folder: Path, workers: int) -> "list[ForkProcess]":

@@ -1,6 +1,7 @@
 """Fields whose values are the names in a registry, which is asked when a value is checked."""
 
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import Any
 
 from pydantic import AfterValidator
@@ -23,3 +24,16 @@ def one_of(names: Callable[[], Iterable[str]]) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def registered(module: str, function: str) -> Callable[[], Iterable[str]]:
+    """The names that `function` of `module` lists, which is imported when they are asked for.
+
+    The registries of losses and optimisers lie above the configuration, which only checks names.
+    """
+
+    def names() -> Iterable[str]:
+        found: Iterable[str] = getattr(import_module(module), function)()
+        return found
+
+    return names

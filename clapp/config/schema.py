@@ -14,12 +14,10 @@ from pydantic import (
     model_validator,
 )
 
-from clapp.config.choices import one_of
+from clapp.config.choices import one_of, registered
 from clapp.config.model import ModelConfig
 from clapp.config.section import NonNegative, Section
 from clapp.errors import ConfigError
-from clapp.losses import known_losses
-from clapp.optimisers import known_optimisers
 
 FilterSpec = str | dict[str, Any]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
@@ -99,13 +97,13 @@ class TrainConfig(Section):
     validation_images: Count | None
     min_lr: NonNegative
     lr_cycle: Count
-    loss_type: Annotated[str, one_of(known_losses)]
+    loss_type: Annotated[str, one_of(registered("clapp.losses", "known_losses"))]
     patience: Count | None
     max_seconds: PositiveFloat | None
     seed: Seed
     batch_seed: Seed | None
     precision: Literal["float32", "bf16"]
-    optimizer: Annotated[str, one_of(known_optimisers)]
+    optimizer: Annotated[str, one_of(registered("clapp.optimisers", "known_optimisers"))]
     starts: Annotated[int, Field(ge=1, le=64)]
 
     @field_validator("device")

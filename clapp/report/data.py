@@ -23,7 +23,7 @@ from clapp.hypervolume import Moment, history, worst_point
 from clapp.pick import Finished, meaning, pick
 from clapp.report.importances import Importances, importances
 from clapp.report.trials import Trial, outcome, read_json, read_trial
-from clapp.study.prepare import DEFINITION, ELAPSED
+from clapp.study.definition import DEFINITION, ELAPSED
 from clapp.study.record import record_of
 from clapp.study.trials import is_trained
 

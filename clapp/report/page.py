@@ -21,7 +21,8 @@ from clapp.report.figures.compare import compare
 from clapp.report.figures.style import Figure
 from clapp.report.pictures import BUDGET, gather_pictures
 from clapp.report.sections import Section, section
-from clapp.study.storage import default_url, load_existing, open_storage
+from clapp.study.existing import load_existing
+from clapp.study.storage import default_url, open_storage
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -78,7 +78,7 @@ def share_front(study: str, folder: str, storage: str, artifacts: str) -> None:
     """Put the files of the models on a study's front into its artifact store."""
     from clapp.console import log_to_stderr
     from clapp.process import prepare_process
-    from clapp.study.storage import load_existing
+    from clapp.study.existing import load_existing
     from clapp.study.trial_files import TrialFiles
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C has ended the search already

@@ -6,6 +6,10 @@ from typing import Any, NamedTuple
 from clapp.config import defaults, flatten
 from clapp.files import shown
 
+DEFINITION, RESOLVED, ELAPSED = "definition", "resolved", "elapsed"
+"""User attributes of a study."""
+LOCKS = "locks"
+"""Folder of locks in a study's results."""
 CHANGEABLE = ("description", "budget", "sampler", "pruner", "limits", "max_retry")
 """Keys of a study file that may change between runs of the same study."""
 BEFORE: dict[str, Any] = {"train.optimizer": "adam"}

@@ -15,7 +15,7 @@ from optuna.distributions import (
 from clapp.config import Config
 from clapp.errors import ConfigError
 from clapp.study.objectives import exact_costs
-from clapp.study.parameters import Suggests
+from clapp.study.problem import Suggests
 
 if TYPE_CHECKING:
     from clapp.study.problem import Problem

@@ -21,7 +21,7 @@ from clapp.errors import ClappError, UserError
 from clapp.front import print_front, write_front
 from clapp.process import cores
 from clapp.progress import tell
-from clapp.study import liveness, prepare
+from clapp.study import definition, liveness, prepare
 from clapp.study.artifacts import check_artifacts, share_front
 from clapp.study.crew import Crew
 from clapp.study.failures import writing_results
@@ -111,7 +111,7 @@ def _prepare(plan: Plan, options: Options) -> "Run":
     with storage_errors(url):
         storage = open_storage(url)
         study = prepare.create_study(
-            plan, storage, folder / prepare.LOCKS, options.accept_filter_change
+            plan, storage, folder / definition.LOCKS, options.accept_filter_change
         )
         return Run(plan, options, study, folder, url)
 
@@ -130,12 +130,12 @@ class Run:
         self._plan, self._study, self._folder, self.url = plan, study, folder, url
         self._workers = options.workers or cores()
         self._database = DatabaseFile(url)
-        local, locks = is_sqlite(url), folder / prepare.LOCKS
+        local, locks = is_sqlite(url), folder / definition.LOCKS
         self._recovery = Recovery(study, locks, local, plan.file.max_retry)
         self._recovery.recover(failed_baselines=True)
         seat, self._seat = liveness.take_seat(locks)
         self._started = time.monotonic()
-        self._elapsed_before: float = study.user_attrs.get(prepare.ELAPSED, 0.0)
+        self._elapsed_before: float = study.user_attrs.get(definition.ELAPSED, 0.0)
         self._artifacts = options.artifacts
         self._watcher = Watcher(study, plan.file.budget.trials)
         self._stopping = False
@@ -261,8 +261,8 @@ class Run:
         return None if timeout is None else timeout - self._elapsed()
 
     def _save_elapsed(self) -> None:
-        known = self._study.user_attrs.get(prepare.ELAPSED, 0.0)  # another driver may be ahead
-        self._study.set_user_attr(prepare.ELAPSED, max(known, round(self._elapsed(), 1)))
+        known = self._study.user_attrs.get(definition.ELAPSED, 0.0)  # another driver may be ahead
+        self._study.set_user_attr(definition.ELAPSED, max(known, round(self._elapsed(), 1)))
 
     def _end(self) -> None:
         """Stop what still runs; a trial that was under way is run again next time."""

@@ -217,7 +217,7 @@ class Evolution(BaseSampler):
         left = []
         for words, values in smaller(config.model):
             changes = {f"model.{key}": value for key, value in values.items()}
-            given = self._plan.space.represent(flat | changes)
+            given = self._problem.space.represent(flat | changes)
             key = identity(compose([Layer("a change", nest(flat | changes))]))
             if key not in tried:
                 left.append((words, dict(given)))

@@ -14,11 +14,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from clapp.errors import FeederError, UserError, one_line
 from clapp.study.record import INTERRUPTED
+from clapp.study.storage import GO_ON
 
 if TYPE_CHECKING:
     from clapp.study.running import RunningTrial
 
-GO_ON = "what was trained before is kept, and the same command goes on from there"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_MEMORY = re.compile(
     r"(out of|not enough|insufficient|can't allocate|cannot allocate) memory", re.I

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clapp.errors import UserError
+from clapp.losses import ZERO as ZERO
+from clapp.losses import positive as positive
 from clapp.registry import Registry
 
 if TYPE_CHECKING:
@@ -27,16 +29,6 @@ if TYPE_CHECKING:
 
 CONSTANT_LOSS = "constant_loss"
 """User attribute of a study: the loss of the best constant prediction, see `worst`."""
-ZERO = 1e-9
-"""What zero counts as where a logarithm or a quotient needs a positive number.
-
-An L2 of 1e-9 is a hundredth of an 8-bit step at every pixel. Anything below counts the same.
-"""
-
-
-def positive(value: float) -> float:
-    """`value`, or `ZERO` where it is less: for logarithms and quotients."""
-    return max(value, ZERO)
 
 
 def short(value: float) -> str:

@@ -13,7 +13,7 @@ from clapp.errors import one_line
 from clapp.front import candidates, counts, front, objectives, reference_of
 from clapp.hypervolume import history
 from clapp.study import graphs
-from clapp.study.prepare import DEFINITION
+from clapp.study.definition import DEFINITION
 from clapp.study.record import record_of
 from clapp.study.running import trial_id
 from clapp.study.storage import storage_of

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 
 from clapp.config import Section
+from clapp.study.problem import Suggests
 
 N = TypeVar("N", int, float, int | None, float | None)
 Scalar: TypeAlias = bool | int | float | str | None
@@ -17,26 +18,6 @@ Whole = Annotated[int, Field(ge=-EXACT, le=EXACT)]
 MOST_STEPS = 1_000_000
 GRID_CHECKED = 64
 """An integer grid up to this size is checked value by value, a larger one at its ends."""
-
-
-class Suggests(Protocol):
-    """What values are asked of: an Optuna trial, or anything with its three methods."""
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """One of `choices`."""
-        ...
-
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int:
-        """A whole number from `low` to `high`."""
-        ...
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        """A number from `low` to `high`."""
-        ...
 
 
 class Parameter(Section):

@@ -15,19 +15,15 @@ from optuna.study import StudyDirection
 
 from clapp.errors import UserError
 from clapp.study import liveness
-from clapp.study.definition import first_change, started_with
+from clapp.study.definition import DEFINITION, LOCKS, RESOLVED, first_change, started_with
 from clapp.study.growth import finish, growth, rewrite
 from clapp.study.plan import Plan
 from clapp.study.record import attributes, record_of
-from clapp.study.recovery import enqueuing
+from clapp.study.retries import enqueuing
 
 if TYPE_CHECKING:
     from optuna import Study
 
-DEFINITION = "definition"
-RESOLVED = "resolved"
-ELAPSED = "elapsed"
-LOCKS = "locks"
 CREATION_SECONDS = 10
 """In which a driver that creates a study is done."""
 

@@ -5,14 +5,38 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from clapp.config import Config
-    from clapp.study.parameters import Parameter, Suggests
+    from clapp.study.parameters import Parameter
+
+
+class Suggests(Protocol):
+    """What values are asked of: an Optuna trial, or anything with its three methods."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """One of `choices`."""
+        ...
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        """A whole number from `low` to `high`."""
+        ...
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """A number from `low` to `high`."""
+        ...
 
 
 class SearchSpace(Protocol):
     """The keys to draw; `clapp.study.space.Space` is one."""
 
-    def suggest(self, trial: "Suggests", base: Mapping[str, Any]) -> dict[str, Any]:
+    def suggest(self, trial: Suggests, base: Mapping[str, Any]) -> dict[str, Any]:
         """Draw the keys that apply; `base` holds the dotted values of all others."""
+        ...
+
+    def represent(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters that a configuration, as dotted values, would have had as a trial."""
         ...
 
     def columns(self) -> "Mapping[str, Parameter]":

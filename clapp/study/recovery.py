@@ -5,17 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
 from loguru import logger
-from optuna.trial import TrialState
 
 from clapp.study import crew, liveness
 from clapp.study import storage as storages
 from clapp.study.crew import Worker
 from clapp.study.record import record_of
+from clapp.study.retries import enqueue_again, enqueuing, fail, interrupt, killed, running
 from clapp.study.running import ALIVE
-from clapp.study.storage import BUSY_SECONDS
-from clapp.study.trials import enqueue_again, fail, interrupt, killed
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -93,17 +90,3 @@ class Recovery:
         since = since if seen == sign else now
         self._signs[trial.number] = sign, since
         return now - since
-
-
-def enqueuing(locks: Path) -> FileLock:
-    """Held while trials are enqueued, so that of several drivers on this folder only one does.
-
-    Drivers on other machines are not kept out; the workers skip what was enqueued twice.
-    """
-    locks.mkdir(parents=True, exist_ok=True)
-    return FileLock(locks / "enqueue.lock", timeout=BUSY_SECONDS)
-
-
-def running(study: "Study") -> "list[FrozenTrial]":
-    """The trials that are being trained, as the storage knows them."""
-    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))

@@ -23,7 +23,8 @@ from clapp.config import (
 from clapp.errors import ConfigError
 from clapp.files import read_mapping, shown
 from clapp.study.files import find_space
-from clapp.study.parameters import KINDS, CategoricalParameter, Parameter, Scalar, Suggests
+from clapp.study.parameters import KINDS, CategoricalParameter, Parameter, Scalar
+from clapp.study.problem import Suggests
 from clapp.suggest import hint, meant
 
 RESERVED = {

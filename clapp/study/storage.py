@@ -16,12 +16,11 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from clapp.errors import UserError
-from clapp.study.failures import GO_ON
-from clapp.study.files import how_to_start
 
 if TYPE_CHECKING:
     from optuna import Study
 
+GO_ON = "what was trained before is kept, and the same command goes on from there"
 BUSY_SECONDS = 60
 HEARTBEAT_SECONDS = 15
 GRACE_SECONDS = 60
@@ -236,27 +235,3 @@ class DatabaseFile:
                 f"{self._path}: {what} while the study was running; put the right file back, or "
                 "start anew with --fresh, which keeps the weights trained so far under another name"
             )
-
-
-def load_existing(study: str, results: Path, storage: str | None = None) -> "Study":
-    """The Optuna study behind `study`, by name or path of its file.
-
-    Args:
-        results: the folder that holds a folder for each study.
-        storage: its URL; None: the SQLite database in that folder.
-
-    Raises:
-        UserError: there is no such study there, or the storage cannot be used.
-    """
-    name = Path(study).stem if study.endswith((".yaml", ".yml")) else study
-    url = storage or default_url(results / name)
-    start = how_to_start(study)
-    database = make_url(url).database if is_sqlite(url) else None
-    if database and not Path(database).is_file():
-        raise UserError(f"no study named {name!r} in {results}; {start}")
-    with storage_errors(url):
-        opened = open_storage(url, create=False)
-        try:
-            return optuna.load_study(study_name=name, storage=opened)
-        except KeyError as error:
-            raise UserError(f"no study named {name!r} in {redact(url)}; {start}") from error

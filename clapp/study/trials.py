@@ -1,19 +1,14 @@
 """What the trials of a study stand for: trained, skipped, failed, or lost and to be run again."""
 
-import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from clapp.study.record import INTERRUPTED, RECORD, TrialRecord, attributes, record_of
-from clapp.study.running import trial_id
-from clapp.study.storage import storage_of
+from clapp.study.record import INTERRUPTED, TrialRecord, record_of
 
 if TYPE_CHECKING:
-    from optuna import Study
+    pass
 
 SURPLUS = "surplus"
 
@@ -76,35 +71,6 @@ def last_skip(trials: Sequence[FrozenTrial]) -> str:
     return next(reason for reason in reasons if reason is not None)
 
 
-def interrupt(study: "Study", trial: FrozenTrial, reason: str) -> bool:
-    """Fail a running trial for a reason outside of it; False when it has finished meanwhile."""
-    return fail(study, trial, f"{INTERRUPTED}: {reason}")
-
-
-def fail(study: "Study", trial: FrozenTrial, reason: str) -> bool:
-    """Fail a running trial; False when it has finished meanwhile."""
-    storage, number = storage_of(study), trial.number
-    record = replace(record_of(trial), failed=reason, ended=time.time())
-    try:
-        one = trial_id(study, number)
-        storage.set_trial_user_attr(one, RECORD, record.document())
-        return storage.set_trial_state_values(one, TrialState.FAIL)
-    except UpdateFinishedTrialError:
-        return False
-
-
-def killed(study: "Study", trial: FrozenTrial, max_retry: int) -> bool:
-    """Fail a running trial whose worker was killed: it is lost, or failed after its last attempt.
-
-    False when it has finished meanwhile.
-    """
-    attempt = record_of(trial).attempt
-    reason = f"its worker was killed (attempt {attempt} of {max_retry + 1})"
-    if attempt <= max_retry:
-        return interrupt(study, trial, reason)
-    return fail(study, trial, reason)
-
-
 def lost(
     trials: Sequence[FrozenTrial], max_retry: int, *, failed_baselines: bool = False
 ) -> list[FrozenTrial]:
@@ -127,20 +93,9 @@ def lost(
         trial
         for trial in candidates
         if trial.number not in retried
-        and _next_attempt(trial) <= max_retry + 1
-        and (_parameters(trial) or _is_baseline(trial))
+        and next_attempt(trial) <= max_retry + 1
+        and (parameters(trial) or _is_baseline(trial))
     ]
-
-
-def enqueue_again(study: "Study", max_retry: int, *, failed_baselines: bool = False) -> int:
-    """Enqueue the parameters of lost trials, see `lost`; returns how many."""
-    trials = study.get_trials(deepcopy=False)
-    again = lost(trials, max_retry, failed_baselines=failed_baselines)
-    for trial in again:
-        facts = {"retry_of": trial.number, "attempt": _next_attempt(trial)}
-        baseline = record_of(trial).baseline
-        study.enqueue_trial(_parameters(trial), user_attrs=attributes(**facts, baseline=baseline))
-    return len(again)
 
 
 def is_enqueued(trial: FrozenTrial) -> bool:
@@ -152,11 +107,13 @@ def _is_baseline(trial: FrozenTrial) -> bool:
     return record_of(trial).baseline is not None
 
 
-def _parameters(trial: FrozenTrial) -> dict[str, Any]:
+def parameters(trial: FrozenTrial) -> dict[str, Any]:
+    """What a trial was given or drew."""
     return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 
-def _next_attempt(trial: FrozenTrial) -> int:
+def next_attempt(trial: FrozenTrial) -> int:
+    """The number of the next try of a trial's parameters."""
     return record_of(trial).attempt + _was_killed(trial)
 
 

@@ -72,17 +72,10 @@ def work(study: "Study", objective: "Run", plan: "Plan", job: Job, stop: Stop) -
     """
     from optuna.trial import TrialState
 
+    from clapp.study.definition import LOCKS
     from clapp.study.failures import TooLargeError
-    from clapp.study.prepare import LOCKS
-    from clapp.study.recovery import enqueuing
-    from clapp.study.trials import (
-        count,
-        enqueue_again,
-        last_skip,
-        lost,
-        skips_in_a_row,
-        trained,
-    )
+    from clapp.study.retries import enqueue_again, enqueuing
+    from clapp.study.trials import count, last_skip, lost, skips_in_a_row, trained
 
     total, max_retry = plan.file.budget.trials, plan.file.max_retry
     failures: list[TrialError] = []  # since the last trial that did not
@@ -121,8 +114,8 @@ def _let_go(study: "Study", trials: "Sequence[FrozenTrial]", worker: str) -> Non
 
     The storage refused to be told of their beginning or their end, and perhaps took it in.
     """
+    from clapp.study.retries import interrupt
     from clapp.study.running import is_worked_on_by
-    from clapp.study.trials import interrupt
 
     for trial in trials:
         if is_worked_on_by(trial, worker):
@@ -190,8 +183,8 @@ def run(job: Job, emit: Events, stop: Stop, train: "Train | None" = None) -> str
     import optuna
 
     from clapp.study import liveness
+    from clapp.study.definition import LOCKS
     from clapp.study.plan import plan_from
-    from clapp.study.prepare import LOCKS
     from clapp.study.sampler import make_sampler
     from clapp.study.storage import open_storage, storage_lost
 
