@@ -16,6 +16,7 @@ from clapp.study import liveness
 from clapp.study.definition import DEFINITION, ELAPSED, LOCKS
 from clapp.study.objectives import amount
 from clapp.study.record import ended, started
+from clapp.study.signs import gave_one_lately
 from clapp.study.storage import default_url, is_sqlite, open_storage, storage_errors
 from clapp.study.trials import trained
 
@@ -129,7 +130,7 @@ def _in_storage(url: str, results: Path) -> Iterator[tuple[str, Overview | str]]
     import optuna
 
     with storage_errors(url):
-        storage = open_storage(url)
+        storage = open_storage(url, create=False)
         for name in optuna.get_all_study_names(storage):
             study = optuna.load_study(study_name=name, storage=storage)
             try:
@@ -179,14 +180,10 @@ def _state(study: "Study", folder: Path, local: bool, spent: bool) -> str:
 
 def _all_stale(study: "Study") -> bool:
     """Whether no worker elsewhere has shown lately that it lives."""
-    from optuna.storages._heartbeat import is_heartbeat_enabled
     from optuna.trial import TrialState
 
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    if not running or not is_heartbeat_enabled(study._storage):
-        return not running
-    stale = set(study._storage._get_stale_trial_ids(study._study_id))  # type: ignore[attr-defined]
-    return all(trial._trial_id in stale for trial in running)
+    return not any(map(gave_one_lately, running))
 
 
 def ago(moment: datetime, now: datetime) -> str:

@@ -62,12 +62,20 @@ def optimize(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew; the old study is kept under another name.")
     ] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="With --fresh: also while other machines train; their trials fail."
+        ),
+    ] = False,
 ) -> None:
     """Search for small networks that stand in for a filter; run again to go on.
 
     Interrupting is safe: whatever is trained is saved, and the same command goes on from there.
     """
     log_to_stderr()
+    if force and not fresh:
+        raise typer.BadParameter("only with --fresh", param_hint="--force")
     with status("reading the study"):
         from clapp.config import Layer
         from clapp.study.driver import Options, run_study
@@ -93,6 +101,7 @@ def optimize(
         artifacts,
         fresh,
         accept_filter_change=accept_filter_change,
+        force=force,
         log=tuple(log or ()),
     )
     code = run_study(plan, options)

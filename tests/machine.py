@@ -1,6 +1,6 @@
 """A machine of a cluster in a test: worker processes whose trainings take no time.
 
-`python machine.py WORKERS GRACE` says that it is ready and reads a job from standard input. Workers
+`python machine.py WORKERS` says that it is ready and reads a job from standard input. Workers
 are forked, for importing everything eight times takes longer than the test; one that is killed is
 replaced.
 """
@@ -56,7 +56,7 @@ def start(job: Job, index: int) -> int:
 def main() -> int:
 
     objective.keep = lambda *_: None
-    storage.HEARTBEAT_SECONDS, storage.GRACE_SECONDS = 1, int(sys.argv[2])
+    storage.HEARTBEAT_SECONDS = 1
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     job = Job(**json.load(sys.stdin))

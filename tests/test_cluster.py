@@ -18,7 +18,6 @@ from pathlib import Path
 import optuna
 import psycopg
 import pytest
-import sqlalchemy
 from desk import Desk
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -27,12 +26,14 @@ from postgres import PASSWORD, QUOTED
 from clapp.bench import scale
 from clapp.errors import ClappError, UserError
 from clapp.study import definition, prepare
+from clapp.study import storage as storages
 from clapp.study.existing import load_existing
 from clapp.study.job import Job
 from clapp.study.plan import Plan, make_plan
 from clapp.study.proxy import serve
-from clapp.study.record import record_of
+from clapp.study.record import RECORD, record_of
 from clapp.study.recovery import Recovery
+from clapp.study.running import ask
 from clapp.study.storage import open_storage
 from clapp.study.trials import trained
 
@@ -59,10 +60,7 @@ budget: {trials: 50}
 sampler: random
 """
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
-    pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed to be used"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +93,7 @@ class Machine:
             worker=folder.name,
         )
         self.process = subprocess.Popen(
-            [sys.executable, MACHINE, str(workers), str(GRACE)],
+            [sys.executable, MACHINE, str(workers)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -133,12 +131,13 @@ def drive(plan: Plan, url: str, folder: Path, storage: BaseStorage, kills: int) 
         assert machine.process.stdout.readline() == "ready\n", machine.process.stderr.read()
     for machine in (up, down):
         machine.begin()
+    # As the driver of the first machine does; of the second it sees only the storage.
+    recovery = Recovery(study, up.locks, False, plan.file.max_retry)
     deadline = time.monotonic() + 200
     try:
         while up.process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
-            # As the driver of the first machine does; of the second it sees only the storage.
-            Recovery(study, up.locks, False, plan.file.max_retry).recover()
+            recovery.recover()
             workers = [record_of(t).worker for t in study.trials if trained([t])]
             if kills and len(workers) > 2:
                 kills -= 1
@@ -168,6 +167,13 @@ def check(found: list[FrozenTrial]) -> None:
     assert machines == {"up", "down"}
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process takes a worker for dead as soon as those of `machine.py` do."""
+    monkeypatch.setattr(storages, "GRACE_SECONDS", GRACE)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_killed_workers_of_several_machines(postgres_url: str, tmp_path: Path) -> None:
     plan = plan_of(tmp_path, trials=TOTAL)
     drive(plan, postgres_url, tmp_path, open_storage(postgres_url), KILLS)
@@ -205,22 +211,28 @@ def test_a_study_whose_creator_was_killed_is_completed(
     assert study.user_attrs[definition.DEFINITION] == plan.definition()
 
 
-def test_a_worker_killed_as_it_asks_leaves_a_heartbeat(postgres_url: str, tmp_path: Path) -> None:
+def test_who_is_silent_is_dead_whatever_the_clocks_say(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = plan_of(tmp_path, trials=TOTAL)
     study = prepare.create_study(plan, open_storage(postgres_url), tmp_path)
-    for _ in range(4):  # the three baselines and one that is drawn
-        study.ask()
-    optuna.storages.fail_stale_trials(study)
+    killed_as_it_asked = study.ask()  # nobody says who works on it
+    silent, lively = ask(study, "far-1-0-a"), ask(study, "far-1-1-b")
+    for trial in (silent, lively):
+        trial.note(started=time.time() + 3600)  # by that machine's clock
+        trial.store()
+    monkeypatch.setattr(storages, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(storages, "GRACE_SECONDS", 1.0)
+    recovery = Recovery(study, tmp_path, False, plan.file.max_retry)
+    recovery.recover()
     assert states(study.trials) == {TrialState.RUNNING}
-    with sqlalchemy.create_engine(
-        postgres_url, poolclass=sqlalchemy.NullPool
-    ).begin() as connection:
-        aged = "UPDATE trial_heartbeats SET heartbeat = heartbeat - interval '2 minutes'"
-        assert connection.exec_driver_sql(aged).rowcount == 4
-    optuna.storages.fail_stale_trials(study)
-    assert states(study.trials) == {TrialState.FAIL}
-    Recovery(study, tmp_path, False, plan.file.max_retry).recover()
-    assert [record_of(trial).retry_of for trial in study.trials[4:]] == [0, 1, 2]
+    with lively.pulse():
+        for _ in range(15):
+            time.sleep(0.1)
+            recovery.recover()
+    dead = [killed_as_it_asked.number, silent.number]
+    assert [t.number for t in study.trials if t.state == TrialState.FAIL] == dead
+    assert [record_of(t).retry_of for t in study.trials if t.state == TrialState.WAITING] == dead
 
 
 def test_two_processes_may_store_the_same_attribute_at_once(postgres_url: str) -> None:
@@ -232,12 +244,12 @@ def test_two_processes_may_store_the_same_attribute_at_once(postgres_url: str) -
         own = open_storage(postgres_url)
         together.wait()
         for _ in range(20):
-            own.set_trial_user_attr(trial._trial_id, "failed", number)
+            own.set_trial_user_attr(trial._trial_id, RECORD, {"failed": str(number)})
             own.get_trial(trial._trial_id)
 
     with ThreadPoolExecutor(4) as processes:
         list(processes.map(store, range(4)))
-    assert record_of(study.trials[0]).failed in range(4)
+    assert record_of(study.trials[0]).failed in set("0123")
 
 
 @contextmanager
@@ -291,8 +303,7 @@ def test_the_password_is_in_no_error(postgres_url: str, tmp_path: Path) -> None:
 
 SERVE = """
 import sys
-from clapp.study import proxy, storage
-storage.HEARTBEAT_SECONDS, storage.GRACE_SECONDS = 1, int(sys.argv[2])
+from clapp.study import proxy
 proxy.serve(sys.stdin.readline(), "127.0.0.1", int(sys.argv[1]), 10)
 """
 
@@ -303,7 +314,7 @@ def proxy(url: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(port), str(GRACE)],
+        [sys.executable, "-c", SERVE, str(port)],
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -345,6 +356,7 @@ def test_what_a_proxy_accepted_is_stored(postgres_url: str) -> None:
     assert (list(found.params), found.user_attrs) == (["x"], {"a": 1})
 
 
+@pytest.mark.usefixtures("impatient")
 def test_killed_workers_behind_a_proxy(proxy_url: str, postgres_url: str, tmp_path: Path) -> None:
     plan = plan_of(tmp_path, trials=TOTAL)
     drive(plan, proxy_url, tmp_path, open_storage(proxy_url), KILLS)

@@ -14,7 +14,8 @@ from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 from clapp.study import overview
 from clapp.study.artifacts import open_artifacts
 from clapp.study.graphs import CURVE_POINTS, CURVES
-from clapp.study.overview import NOTED, Overview
+from clapp.study.overview import Overview
+from clapp.study.record import NOTED
 from clapp.study.study_note import MARK
 from clapp.study.trial_files import TrialFiles
 

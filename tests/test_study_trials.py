@@ -27,9 +27,10 @@ from clapp.study.objective import Objective
 from clapp.study.plan import Plan, make_plan
 from clapp.study.record import RECORD, TrialRecord, record_of
 from clapp.study.recovery import Recovery
+from clapp.study.redaction import redact
 from clapp.study.running import RunningTrial
 from clapp.study.stop import Stop
-from clapp.study.storage import default_url, open_storage, redact
+from clapp.study.storage import default_url, open_storage
 from clapp.study.worker import run
 
 SPACE = """
@@ -64,12 +65,12 @@ def train(config: Config, report: Callable[[Any], bool], _weights: Any = None) -
 class Bench:
     """A study in a temporary folder, and workers in this process."""
 
-    def __init__(self, folder: Path, text: str, space: str = SPACE) -> None:
+    def __init__(self, folder: Path, text: str, space: str = SPACE, url: str | None = None) -> None:
         path = folder / "mine.yaml"
         path.write_text(f"{space}\n{text}")
         self.plan: Plan = make_plan(str(path))
         self.folder = folder / "mine"
-        self.url = default_url(self.folder)
+        self.url = url or default_url(self.folder)
         prepare.make_folder(self.folder)
         locks = self.folder / definition.LOCKS
         self.study = prepare.create_study(self.plan, open_storage(self.url), locks)
@@ -387,9 +388,12 @@ def test_derived_seeds_fit_and_differ() -> None:
         ("postgresql://u:p@h:5432/d", "postgresql://u:***@h:5432/d"),
         (
             "postgresql+psycopg://u:p:a@b@h/d?password=xx&a=1",
-            "postgresql+psycopg://u:***@h/d?password=***&a=1",
+            "postgresql+psycopg://u:***@h/d?***",
         ),
-        ("nonsense:secret@x", "nonsense:***@x"),
+        ("nonsense:secret@x", "nonsense::***@x"),
+        ("postgresql://ann:my secret word@h:1/x", "postgresql://ann:***@h:1/x"),
+        ("postgresql://ann:a@b/c?d@h:1/x", "postgresql://***?***"),
+        ("postgresql://h/d?passwd=word", "postgresql://h/d?***"),
         ("sqlite:////a/b@c.db", "sqlite:////a/b@c.db"),
         ("postgresql://u@h:5432/d", "postgresql://u@h:5432/d"),
     ],

@@ -31,13 +31,13 @@ from clapp.study.live import View, make_view
 from clapp.study.plan import Plan
 from clapp.study.reach import check_reach
 from clapp.study.recovery import Recovery
+from clapp.study.redaction import redact
 from clapp.study.snapshot import Snapshot, Watcher
 from clapp.study.storage import (
     DatabaseFile,
     default_url,
     is_sqlite,
     open_storage,
-    redact,
     storage_errors,
     storage_lost,
 )
@@ -66,6 +66,8 @@ class Options:
     device: str | None = None
     artifacts: str | None = None
     fresh: bool = False
+    force: bool = False
+    """Set aside with `fresh` what other machines are at work on."""
     accept_filter_change: bool = False
     log: tuple[str, ...] = ()
     """Trackers, see `clapp.trackers`."""
@@ -103,9 +105,12 @@ def _prepare(plan: Plan, options: Options) -> "Run":
     tell("opening the storage")
     folder = options.results / plan.name
     url = options.storage or default_url(folder)
+    prepare.check_name(plan.name, options.results)
     prepare.make_folder(options.results)
     if options.fresh:
-        prepare.set_aside(plan, folder, open_storage(url) if options.storage else None)
+        storage = open_storage(url) if options.storage else None
+        with storage_errors(url):
+            prepare.set_aside(plan, folder, storage, force=options.force)
     prepare.make_folder(folder)
     check_artifacts(options.artifacts, folder)
     with storage_errors(url):

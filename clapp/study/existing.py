@@ -8,7 +8,8 @@ from sqlalchemy.engine import make_url
 
 from clapp.errors import UserError
 from clapp.study.files import how_to_start
-from clapp.study.storage import default_url, is_sqlite, open_storage, redact, storage_errors
+from clapp.study.redaction import redact
+from clapp.study.storage import default_url, is_sqlite, open_storage, storage_errors
 
 if TYPE_CHECKING:
     from optuna import Study

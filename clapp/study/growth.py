@@ -25,6 +25,7 @@ from clapp.files import shown
 from clapp.study import liveness
 from clapp.study.parameters import Scalar
 from clapp.study.plan import Plan
+from clapp.study.record import NOTED
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -144,7 +145,7 @@ def rewrite(
     for key, value in storage.get_study_system_attrs(origin).items():
         storage.set_study_system_attr(place, key, value)
     for key, value in study.user_attrs.items():
-        if key != GROWN:  # of a growth before
+        if key not in (GROWN, NOTED):  # of a growth before, and of trials with other ids
             copied.set_user_attr(key, value)
     copied.set_user_attr(GROWN, True)
     finish(plan.name, storage)

@@ -14,7 +14,7 @@ from clapp.front import candidates, counts, front, objectives, reference_of
 from clapp.hypervolume import history
 from clapp.study import graphs
 from clapp.study.definition import DEFINITION
-from clapp.study.record import record_of
+from clapp.study.record import NOTED, record_of
 from clapp.study.running import trial_id
 from clapp.study.storage import storage_of
 from clapp.study.study_note import Standing, merged
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 INTERVAL, SHARE = 10.0, 0.05
 """Pages are brought up to date at most this often (s), and in at most this share of the time."""
-NOTED = "noted"
-"""User attribute of a study: numbers of the trials that have a note."""
 
 
 class Overview:

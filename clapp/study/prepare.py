@@ -1,5 +1,6 @@
 """A study before its workers start: created or found again, checked, set aside on request."""
 
+import os
 import time
 import warnings
 from datetime import datetime
@@ -12,18 +13,21 @@ from loguru import logger
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
+from optuna.trial import TrialState
 
 from clapp.errors import UserError
 from clapp.study import liveness
 from clapp.study.definition import DEFINITION, LOCKS, RESOLVED, first_change, started_with
 from clapp.study.growth import finish, growth, rewrite
 from clapp.study.plan import Plan
-from clapp.study.record import attributes, record_of
-from clapp.study.retries import enqueuing
+from clapp.study.record import NOTED, attributes, record_of
+from clapp.study.retries import enqueuing, interrupt
+from clapp.study.signs import machines_at_work
 
 if TYPE_CHECKING:
     from optuna import Study
 
+_NAME_MOST, _STAMPED = 255, ".20261231-235959"  # bytes that file systems allow; what --fresh adds
 CREATION_SECONDS = 10
 """In which a driver that creates a study is done."""
 
@@ -167,28 +171,73 @@ def _enqueue_baselines(plan: Plan, study: "Study") -> None:
             study.enqueue_trial(parameters, user_attrs=attributes(baseline=name))
 
 
-def set_aside(plan: Plan, folder: Path, storage: BaseStorage | None) -> None:
+def check_name(name: str, results: Path) -> None:
+    """Fail now rather than with the first --fresh when the name leaves no room for a longer one.
+
+    Raises:
+        UserError: it is too long.
+    """
+    most = _NAME_MOST - len(_STAMPED)
+    size = len(os.fsencode(name))
+    if size > most:
+        raise UserError(
+            f"study {name[:40]}...: its name has {size} bytes; allowed: at most {most}, so that "
+            f"--fresh can keep {results / '...'} under a longer one"
+        )
+
+
+def set_aside(plan: Plan, folder: Path, storage: BaseStorage | None, *, force: bool) -> None:
     """Keep the study under a name with the time, so that a new one can take its place.
 
     Args:
         storage: the storage that holds it; None where that is a file in `folder`.
+        force: do so although other machines are at work on it; their trials are failed.
 
     Raises:
         UserError: it is being run.
     """
     if liveness.any_alive(folder / LOCKS):
         raise UserError(f"study {plan.name}: it is being run now; stop it before --fresh")
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    kept = f"{plan.name}.{stamp}"
+    kept = _free_name(plan.name, folder, storage)
     if storage is not None and plan.name in optuna.get_all_study_names(storage):
+        _stop_others(optuna.load_study(study_name=plan.name, storage=storage), force)
         optuna.copy_study(
             from_study_name=plan.name,
             from_storage=storage,
             to_storage=storage,
             to_study_name=kept,
         )
+        # The copies of its trials have other ids, under which the dashboard finds no notes yet.
+        optuna.load_study(study_name=kept, storage=storage).set_user_attr(NOTED, [])
         optuna.delete_study(study_name=plan.name, storage=storage)
         logger.info(f"the old study is kept as {kept} in the same storage")
     if folder.is_dir():
         folder.rename(folder.with_name(kept))
         logger.info(f"the old results are kept in {folder.with_name(kept)}")
+
+
+def _free_name(name: str, folder: Path, storage: BaseStorage | None) -> str:
+    """`name` and the time, which nobody has taken in this second."""
+    there = set(optuna.get_all_study_names(storage)) if storage is not None else set()
+    while True:
+        kept = f"{name}.{datetime.now():%Y%m%d-%H%M%S}"
+        if kept not in there and not folder.with_name(kept).exists():
+            return kept
+        time.sleep(0.1)
+
+
+def _stop_others(study: "Study", force: bool) -> None:
+    """Fail what is running; with `force` although somebody is at it.
+
+    Raises:
+        UserError: somebody is.
+    """
+    machines = [] if force else machines_at_work(study)
+    if machines:
+        raise UserError(
+            f"study {study.study_name}: it is being run now on {', '.join(machines)}; stop it "
+            "there before --fresh, or set it aside all the same with --fresh --force: then the "
+            "trials being trained there fail, and their workers end"
+        )
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        interrupt(study, trial, "the study was set aside")

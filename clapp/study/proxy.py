@@ -16,6 +16,7 @@ from optuna.storages import BaseStorage, GrpcStorageProxy
 
 from clapp.errors import UserError
 from clapp.study import storage as storages
+from clapp.study.redaction import redact
 
 CONNECT_SECONDS = 10.0
 
@@ -55,7 +56,7 @@ def serve(url: str, host: str, port: int, threads: int) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         storage = storages.open_storage(url, connections=threads)
-        logger.info(f"{storages.redact(url)} is served at grpc://{host}:{port} (Ctrl-C ends it)")
+        logger.info(f"{redact(url)} is served at grpc://{host}:{port} (Ctrl-C ends it)")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             optuna.storages.run_grpc_proxy_server(

@@ -17,6 +17,8 @@ RECORD = "record"
 """The user attribute of a trial."""
 FORMAT = 2
 """Of the document. In format 1 each field was an attribute by itself; it can still be read."""
+NOTED = "noted"
+"""User attribute of a study: numbers of the trials that have a note in the dashboard."""
 INTERRUPTED = "interrupted"
 """How `failed` begins where a trial was not to blame: it is tried again."""
 

@@ -12,7 +12,7 @@ from clapp.study import storage as storages
 from clapp.study.crew import Worker
 from clapp.study.record import record_of
 from clapp.study.retries import enqueue_again, enqueuing, fail, interrupt, killed, running
-from clapp.study.running import ALIVE
+from clapp.study.signs import sign
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -85,8 +85,8 @@ class Recovery:
 
         No clock of another machine is asked: it may be off.
         """
-        sign, now = (record_of(trial).worker, trial.user_attrs.get(ALIVE)), time.monotonic()
-        seen, since = self._signs.get(trial.number, (sign, now))
-        since = since if seen == sign else now
-        self._signs[trial.number] = sign, since
+        shown, now = sign(trial), time.monotonic()
+        seen, since = self._signs.get(trial.number, (shown, now))
+        since = since if seen == shown else now
+        self._signs[trial.number] = shown, since
         return now - since

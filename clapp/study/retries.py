@@ -10,7 +10,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from clapp.study.record import INTERRUPTED, RECORD, attributes, record_of
-from clapp.study.running import trial_id
+from clapp.study.running import all_trials, patiently, trial_id
 from clapp.study.storage import BUSY_SECONDS, storage_of
 from clapp.study.trials import lost, next_attempt, parameters
 
@@ -27,10 +27,14 @@ def fail(study: "Study", trial: FrozenTrial, reason: str) -> bool:
     """Fail a running trial; False when it has finished meanwhile."""
     storage, number = storage_of(study), trial.number
     record = replace(record_of(trial), failed=reason, ended=time.time())
-    try:
+
+    def write() -> bool:
         one = trial_id(study, number)
         storage.set_trial_user_attr(one, RECORD, record.document())
         return storage.set_trial_state_values(one, TrialState.FAIL)
+
+    try:
+        return patiently(write)
     except UpdateFinishedTrialError:
         return False
 
@@ -49,7 +53,7 @@ def killed(study: "Study", trial: FrozenTrial, max_retry: int) -> bool:
 
 def enqueue_again(study: "Study", max_retry: int, *, failed_baselines: bool = False) -> int:
     """Enqueue the parameters of lost trials, see `lost`; returns how many."""
-    trials = study.get_trials(deepcopy=False)
+    trials = all_trials(study)
     again = lost(trials, max_retry, failed_baselines=failed_baselines)
     for trial in again:
         facts = {"retry_of": trial.number, "attempt": next_attempt(trial)}

@@ -19,6 +19,7 @@ from clapp.errors import one_line
 from clapp.study import storage as storages
 from clapp.study.draw import Draw
 from clapp.study.record import RECORD, TrialRecord, record_of
+from clapp.study.signs import ALIVE
 from clapp.study.storage import CONSTRAINTS, refusals, storage_of
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ALIVE = "alive"
-"""User attribute of a running trial: when its worker last said that it lives."""
 WAITS = (0.1, 0.5, 2.0)
 """Seconds before a write that was refused is tried again."""
 
@@ -57,7 +56,7 @@ class RunningTrial:
         self.number, self.record, self.study = number, record, study
         self.asked, self.drawn = asked, drawn
         self._storage = storage_of(study)
-        self._id = trial_id(study, number)
+        self._id = patiently(lambda: trial_id(study, number))
 
     def note(self, **facts: Any) -> None:
         """Add facts to the record; see `TrialRecord`."""
@@ -87,7 +86,7 @@ class RunningTrial:
 
     def trials(self) -> list[FrozenTrial]:
         """All trials of the study, this one among them."""
-        return self.study.get_trials(deepcopy=False)
+        return all_trials(self.study)
 
     def finish(self, state: TrialState, values: Sequence[float] | None = None) -> None:
         """Write the record and end the trial.
@@ -137,6 +136,11 @@ def trial_id(study: "Study", number: int) -> int:
     return storage.get_trial_id_from_study_id_trial_number(owner, number)
 
 
+def all_trials(study: "Study") -> list[FrozenTrial]:
+    """All trials of a study; not to be changed."""
+    return patiently(lambda: study.get_trials(deepcopy=False))
+
+
 def ask(study: "Study", worker: str) -> RunningTrial:
     """Take a trial that waits, or have the study's sampler begin one."""
     asked = patiently(study.ask)
@@ -164,8 +168,8 @@ def begin(study: "Study", worker: str, proposal: "Proposal") -> RunningTrial:
         distributions=proposal.distributions,
         user_attrs={RECORD: record.document()},
     )
-    study.add_trial(created)  # tries again by itself when it is refused
-    mine = (t for t in reversed(study.get_trials(deepcopy=False)) if is_worked_on_by(t, worker))
+    patiently(lambda: study.add_trial(created))
+    mine = (t for t in reversed(all_trials(study)) if is_worked_on_by(t, worker))
     return RunningTrial(study, next(mine).number, record, drawn=proposal.drawn)
 
 
@@ -174,16 +178,16 @@ def is_worked_on_by(trial: FrozenTrial, worker: str) -> bool:
     return trial.state == TrialState.RUNNING and record_of(trial).worker == worker
 
 
-def patiently(write: Callable[[], T]) -> T:
-    """Do a write; one that the database refuses is tried again, so that nothing gets lost.
+def patiently(do: Callable[[], T]) -> T:
+    """Do a write or a read; one that is refused is tried again, so that nothing gets lost.
 
     Raises:
         StorageInternalError, SQLAlchemyError: it was refused each time.
     """
     for wait in WAITS:
         try:
-            return write()
+            return do()
         except refusals() as error:
             logger.warning(f"refused by the storage, tried again in {wait:g} s: {one_line(error)}")
             time.sleep(wait)
-    return write()
+    return do()

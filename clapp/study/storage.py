@@ -1,6 +1,5 @@
 """Where trials are kept: SQLite beside the results by default, else any SQLAlchemy URL."""
 
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,6 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from clapp.errors import UserError
+from clapp.study.redaction import redact, without_secrets
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -32,13 +32,8 @@ Private to Optuna like `Study._storage` below, and nothing else here is: tests/t
 when a new version changes one of them. `Trial.set_constraint` writes a form of it that the
 dashboard cannot read, one transaction a limit, and needs a trial that Optuna itself began.
 """
+_GONE = "Record does not exist"  # what Optuna says of studies and trials that are not there
 _CREATION = 0xC1A99  # any number that nobody else locks
-
-
-def redact(text: str) -> str:
-    """`text` (a URL, or a message that holds one) with its passwords replaced by ***."""
-    text = re.sub(r":(?!//)[^\s]*@", ":***@", text)
-    return re.sub(r"(password=)[^&\s]+", r"\1***", text, flags=re.IGNORECASE)
 
 
 def sqlite_url(path: Path) -> str:
@@ -174,15 +169,20 @@ def storage_errors(url: str) -> Iterator[None]:
     try:
         yield
     except (ImportError, NoSuchModuleError) as error:
-        reason = str(error.__cause__ or error)
+        reason = without_secrets(str(error.__cause__ or error), url)
         raise UserError(f"--storage {shown}: its driver is not installed: {reason}") from error
     except ArgumentError as error:
         raise UserError(
             f"--storage {shown}: not a database URL; expected is one such as "
             "sqlite:///study.db or postgresql://user@host/name"
         ) from error
-    except (OSError, SQLAlchemyError, StorageInternalError) as error:
-        raise UserError(f"storage {shown}: cannot be used: {_reason(error)}") from error
+    except ValueError as error:  # SQLAlchemy's, such as of a port that is no number
+        reason = _reason(error, url)
+        raise UserError(f"--storage {shown}: not a database URL: {reason}") from error
+    except Exception as error:
+        if not isinstance(error, (OSError, *refusals())):
+            raise
+        raise UserError(f"storage {shown}: cannot be used: {_reason(error, url)}") from error
 
 
 @contextmanager
@@ -190,19 +190,30 @@ def storage_lost(url: str) -> Iterator[None]:
     """Turn a storage that fails while a study is being run into one line without passwords."""
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError, UnboundLocalError) as error:
-        if isinstance(error, UnboundLocalError):  # Optuna's, where it can tell no more either
-            if not isinstance(error.__context__, StorageInternalError):
-                raise
-            error = error.__context__
+    except Exception as error:
+        reason = _why_lost(error, url)
+        if reason is None:
+            raise
         raise UserError(
-            f"storage {redact(url)}: does not work any more: {_reason(error)}; {GO_ON} once it does"
+            f"storage {redact(url)}: does not work any more: {reason}; {GO_ON} once it does"
         ) from error
 
 
-def _reason(error: Exception) -> str:
+def _why_lost(error: Exception, url: str) -> str | None:
+    """What is wrong with the storage, if that is what `error` is about."""
+    if isinstance(error, UnboundLocalError):  # Optuna's, where it can tell no more either
+        return (
+            _why_lost(error.__context__, url) if isinstance(error.__context__, Exception) else None
+        )
+    if isinstance(error, KeyError) and _GONE in str(error):
+        return "somebody deleted the study or set it aside"
+    return _reason(error, url) if isinstance(error, refusals()) else None
+
+
+def _reason(error: Exception, url: str) -> str:
     cause = error.__cause__ or error
-    return redact(str(getattr(cause, "orig", None) or cause)).splitlines()[0]
+    text = without_secrets(str(getattr(cause, "orig", None) or cause), url)
+    return (text.splitlines() or [type(cause).__name__])[0]
 
 
 class DatabaseFile:

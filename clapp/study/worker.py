@@ -75,6 +75,7 @@ def work(study: "Study", objective: "Run", plan: "Plan", job: Job, stop: Stop) -
     from clapp.study.definition import LOCKS
     from clapp.study.failures import TooLargeError
     from clapp.study.retries import enqueue_again, enqueuing
+    from clapp.study.running import all_trials
     from clapp.study.trials import count, last_skip, lost, skips_in_a_row, trained
 
     total, max_retry = plan.file.budget.trials, plan.file.max_retry
@@ -84,7 +85,7 @@ def work(study: "Study", objective: "Run", plan: "Plan", job: Job, stop: Stop) -
             return "stopped"
         if job.deadline is not None and time.time() >= job.deadline:
             return "the study's time is over"
-        trials = study.get_trials(deepcopy=False)
+        trials = all_trials(study)
         _let_go(study, trials, job.worker)
         done = trained(trials)
         if done >= total:

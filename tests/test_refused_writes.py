@@ -1,0 +1,172 @@
+"""A database that refuses a write, at every write of a trial in turn: nothing gets lost."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import sqlalchemy
+from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
+from test_study_trials import Bench, train
+
+from clapp.front import front_of
+from clapp.study import running
+from clapp.study.record import record_of
+from clapp.study.running import RunningTrial, ask
+from clapp.study.trials import is_lost, trained
+
+WRITES = ("INSERT", "UPDATE", "DELETE")
+TRIALS = 40
+"""More than a trial has writes."""
+
+
+class Refusals:
+    """Refuses one write a trial: the first of the first trial, the second of the second, ..."""
+
+    def __init__(self) -> None:
+        self.trial = self.writes = self.refused = 0
+        self.armed = False
+
+    def next_trial(self) -> None:
+        self.trial, self.writes, self.armed = self.trial + 1, 0, True
+
+    def look(self, *arguments: Any) -> None:
+        statement = arguments[2] if len(arguments) > 1 else "COMMIT"
+        if not self.armed or not statement.startswith((*WRITES, "COMMIT")):
+            return
+        self.writes += 1
+        if self.writes == self.trial:
+            self.armed, self.refused = False, self.refused + 1
+            raise OperationalError(statement, None, Exception("injected"))
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        for event in ("before_cursor_execute", "commit"):
+            sqlalchemy.event.listen(sqlalchemy.Engine, event, self.look)
+        try:
+            yield
+        finally:
+            for event in ("before_cursor_execute", "commit"):
+                sqlalchemy.event.remove(sqlalchemy.Engine, event, self.look)
+
+
+@pytest.fixture(autouse=True)
+def _keep_nothing_and_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clapp.study.objective.keep", lambda *_: None)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize("sampler", ["ours", "random"])
+def test_each_write_is_refused_once_and_nothing_is_lost(
+    kind: str, sampler: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue("postgres_url") if kind == "postgres" else None
+    bench = Bench(tmp_path, f"budget: {{trials: {TRIALS}}}\nsampler: {sampler}", url=url)
+    refusals = Refusals()
+
+    def fake(config: Any, report: Any) -> Any:
+        done = train(config, report)
+        refusals.next_trial()  # from here on: the end of this trial, the beginning of the next
+        return done
+
+    with refusals.at_work():
+        assert bench.work(fake) == "the budget is spent"
+    assert refusals.refused >= 8
+    found = bench.trials()
+    assert trained(found) == TRIALS
+    assert {t.state for t in found} <= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
+    for trial in found:
+        record = record_of(trial)
+        if trial.state == TrialState.COMPLETE:
+            assert trial.values == [record.loss, record.params, record.flops]
+            told = (record.config, record.key, record.curve, record.timings, record.provenance)
+            assert all(told), record
+            assert None not in (record.worker, record.started, record.ended, record.iterations)
+            assert len(trial.params) == 2
+        elif trial.state == TrialState.FAIL:
+            assert record.failed == "interrupted: what came out could not be stored"
+    retried = {record_of(trial).retry_of for trial in found}
+    assert {trial.number for trial in found if is_lost(trial)} <= retried
+    assert front_of(bench.study)
+
+
+def test_an_end_that_was_stored_although_it_was_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, "")
+    trial = ask(bench.study, "w")
+    write = RunningTrial._end
+    calls: list[int] = []
+
+    def ambiguous(*arguments: Any) -> None:
+        write(*arguments)
+        calls.append(1)
+        if len(calls) == 1:
+            raise OperationalError("COMMIT", None, Exception("the connection broke"))
+
+    monkeypatch.setattr(RunningTrial, "_end", ambiguous)
+    trial.finish(TrialState.COMPLETE, [0.1, 2, 3])
+    assert len(calls) == 2
+    assert bench.trials()[0].values == [0.1, 2, 3]
+
+
+def test_a_trial_that_cannot_be_stored_is_given_back_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, "budget: {trials: 1}")
+    left = ask(bench.study, "w")  # as if its end had been refused each time
+    assert bench.work() == "the budget is spent"
+    first, second = bench.trials()
+    assert record_of(first).failed == "interrupted: what came out could not be stored"
+    assert (record_of(second).retry_of, second.state) == (left.number, TrialState.COMPLETE)
+
+
+def test_a_storage_that_refuses_for_good_is_named(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def refuse() -> None:
+        calls.append(1)
+        raise OperationalError("INSERT", None, Exception("read-only"))
+
+    with pytest.raises(OperationalError):
+        running.patiently(refuse)
+    assert len(calls) == len(running.WAITS) + 1
+
+
+@pytest.mark.parametrize("attributes", [{}, {"record": None}, {"record": []}, {"record": {"x": 1}}])
+def test_a_trial_without_a_record_crashes_no_reader(
+    attributes: dict[str, Any], tmp_path: Path
+) -> None:
+    from clapp.front import print_front, write_front
+    from clapp.listing import overview
+    from clapp.report.data import gather
+    from clapp.study.ledger import write_ledger
+    from clapp.study.snapshot import Watcher
+    from clapp.study.words import describe
+
+    bench = Bench(tmp_path, "budget: {trials: 2}\nsampler: ours")
+    for state, values in (
+        (TrialState.COMPLETE, [0.1, 9, 9]),
+        (TrialState.PRUNED, None),
+        (TrialState.FAIL, None),
+        (TrialState.RUNNING, None),
+    ):
+        bench.study.add_trial(
+            optuna.trial.create_trial(state=state, values=values, user_attrs=attributes)
+        )
+    for trial in bench.trials():
+        describe(trial)
+    write_front(tmp_path, bench.study)
+    write_ledger(tmp_path, bench.study)
+    print_front(bench.study)
+    gather(bench.study, tmp_path)
+    overview(bench.study, tmp_path, local=True)
+    Watcher(bench.study, 2).look(0.0, None)
+    bench.recovery.recover()
+    bench.work()
