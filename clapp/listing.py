@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from optuna import Study
 
 RULE = "knee"
-_TABLES = {"studies", "trials", "version_info"}
 
 
 class Overview(NamedTuple):
@@ -105,17 +103,9 @@ def _why(error: Exception) -> str:
 
 
 def _in_folder(database: Path) -> Iterator[Overview]:
-    """The study in the database of its folder.
-
-    It is looked at without being written to before it is opened as Optuna does, which would make
-    its tables in any database.
-    """
+    """The study in the database of its folder."""
     import optuna
 
-    with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-        rows = connection.execute("select name from sqlite_master where type = 'table'").fetchall()
-    if not {name for (name,) in rows} >= _TABLES:
-        raise UserError("it is no database of Optuna")
     folder = database.parent
     url = default_url(folder)
     with storage_errors(url):

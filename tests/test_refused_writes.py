@@ -70,8 +70,8 @@ def test_each_write_is_refused_once_and_nothing_is_lost(
     bench = Bench(tmp_path, f"budget: {{trials: {TRIALS}}}\nsampler: {sampler}", url=url)
     refusals = Refusals()
 
-    def fake(config: Any, report: Any) -> Any:
-        done = train(config, report)
+    def fake(*arguments: Any) -> Any:
+        done = train(*arguments)
         refusals.next_trial()  # from here on: the end of this trial, the beginning of the next
         return done
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
@@ -30,7 +31,7 @@ from clapp.study.recovery import Recovery
 from clapp.study.redaction import redact
 from clapp.study.running import RunningTrial
 from clapp.study.stop import Stop
-from clapp.study.storage import default_url, open_storage
+from clapp.study.storage import default_url, open_storage, sqlite_url
 from clapp.study.worker import run
 
 SPACE = """
@@ -424,6 +425,36 @@ def test_a_new_file_is_handed_out_with_its_write_ahead_log_on(tmp_path: Path) ->
     open_storage(f"sqlite:///{tmp_path / 'x.db'}")
     with closing(sqlite3.connect(tmp_path / "x.db")) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_reader_changes_nothing_in_a_database_of_somebody_else(tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.db"
+    with closing(sqlite3.connect(foreign)) as connection:
+        connection.execute("CREATE TABLE trials (mine TEXT)")
+        connection.commit()
+    before = foreign.read_bytes()
+    for url in (sqlite_url(foreign), sqlite_url(tmp_path / "missing.db")):
+        with pytest.raises(UserError, match=r"it is no database of Optuna|no study named"):
+            load_existing("mine", tmp_path, url)
+    assert foreign.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["foreign.db"]
+
+
+def test_a_reader_makes_no_tables_on_a_server(postgres_url: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="it is no database of Optuna"):
+        load_existing("mine", tmp_path, postgres_url)
+    engine = sqlalchemy.create_engine(postgres_url, poolclass=sqlalchemy.NullPool)
+    assert sqlalchemy.inspect(engine).get_table_names() == []
+
+
+@pytest.mark.parametrize("name", ["why?", "%41", "a#b", "a&b=c", "a b", "ü@:;", "x.db"])
+def test_a_database_lies_where_its_folder_is_called(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    open_storage(default_url(folder))
+    assert (folder / "study.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert open_storage(default_url(folder), create=False).get_all_studies() == []
 
 
 def test_loading_what_was_never_started(tmp_path: Path) -> None:

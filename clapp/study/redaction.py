@@ -43,24 +43,24 @@ def without_secrets(text: str, url: str) -> str:
 
 
 def _secrets(url: str) -> set[str]:
-    """The password and the values of options, as written and in every way that drivers quote."""
+    """The password and the options: as written, in every way that drivers quote, and in pieces.
+
+    A parser that takes a character of a password for the end of it tells of the rest in pieces.
+    """
     if url.startswith("sqlite:"):
         return set()
-    found = {url}
     parts = _URL.fullmatch(url)
-    if parts is not None:
-        login, _, options = url.partition("?")
-        found |= {login.partition("://")[2].rpartition("@")[0].partition(":")[2]}
-        found |= {(parts["who"] or "").partition(":")[2]}
-        found |= {pair.partition("=")[2] for pair in re.split("[&;]", options)}
-        if "@" in options:  # the parser takes the end of an option for the host
-            found |= set(re.split("[@/:&;=]", options))
-        found |= set(re.split(r"\s", (parts["who"] or "").partition(":")[2]))
+    who = (parts["who"] or "") if parts else url
+    hidden = [who.partition(":")[2] or who, url.partition("?")[2]]
+    if parts and parts["scheme"].endswith("//"):
+        hidden[0] = who.partition(":")[2]
+    found = {url, *hidden}
+    for text in hidden:
+        found |= {piece for piece in re.split(r"[^\w]", text) if len(piece) > 2}
+        found |= {piece for piece in re.split(r"[@/:?&;=\s]", text) if len(piece) > 2}
     try:
         parsed = make_url(url)
         found |= {str(parsed.password or ""), *map(str, parsed.query.values())}
-        # Of a password with an unquoted `@`, the parser takes the end for a part of the host.
-        found |= {(parsed.host or "").rpartition("@")[0]}
     except (ArgumentError, ValueError):
         pass
     ways = (str, unquote, unquote_plus, quote, quote_plus)

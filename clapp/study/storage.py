@@ -33,6 +33,7 @@ when a new version changes one of them. `Trial.set_constraint` writes a form of 
 dashboard cannot read, one transaction a limit, and needs a trial that Optuna itself began.
 """
 _GONE = "Record does not exist"  # what Optuna says of studies and trials that are not there
+_VERSION = "alembic_version"
 _CREATION = 0xC1A99  # any number that nobody else locks
 
 
@@ -75,11 +76,29 @@ def open_storage(url: str, *, create: bool = True, connections: int = 1) -> Base
 
 
 def _open(url: URL, create: bool, engine: dict[str, Any]) -> RDBStorage:
+    if not create:
+        _check_tables(url)
     return RDBStorage(
         url.render_as_string(hide_password=False),
         engine,
         skip_compatibility_check=not create,
         skip_table_creation=not create,
+    )
+
+
+def _check_tables(url: URL) -> None:
+    """See that Optuna has made its tables, for it would write its version into any database.
+
+    The table of that version is the last one it fills, so a creation that is under way is not
+    disturbed.
+    """
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        there = sqlalchemy.inspect(connection).has_table(_VERSION)
+        if there and connection.exec_driver_sql(f"SELECT * FROM {_VERSION}").first():  # noqa: S608
+            return
+    raise UserError(
+        f"storage {redact(str(url))}: it is no database of Optuna, or it has no study yet"
     )
 
 
