@@ -13,8 +13,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 import clapp
-from clapp.study.running import trial_id
-from clapp.study.storage import CONSTRAINTS, storage_of
+from clapp.study.storage import CONSTRAINTS, storage_of, trial_id
 
 PRIVATE = re.compile(r"optuna[\w.]*\._\w+|optuna_dashboard\._\w+|\b(?:trial|study|storage)\._\w+")
 KNOWN = {"study._storage"}

@@ -15,8 +15,7 @@ from clapp.hypervolume import history
 from clapp.study import graphs
 from clapp.study.definition import DEFINITION
 from clapp.study.record import NOTED, record_of
-from clapp.study.running import trial_id
-from clapp.study.storage import storage_of
+from clapp.study.storage import storage_of, trial_id
 from clapp.study.study_note import Standing, merged
 from clapp.study.trial_note import trial_note
 from clapp.study.trials import is_trained

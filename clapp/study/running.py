@@ -20,7 +20,7 @@ from clapp.study import storage as storages
 from clapp.study.draw import Draw
 from clapp.study.record import RECORD, TrialRecord, record_of
 from clapp.study.signs import ALIVE
-from clapp.study.storage import CONSTRAINTS, refusals, storage_of
+from clapp.study.storage import CONSTRAINTS, refusals, storage_of, trial_id
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -127,13 +127,6 @@ class RunningTrial:
         finally:
             over.set()
             thread.join()
-
-
-def trial_id(study: "Study", number: int) -> int:
-    """What the storage calls a trial."""
-    storage = storage_of(study)
-    owner = storage.get_study_id_from_name(study.study_name)
-    return storage.get_trial_id_from_study_id_trial_number(owner, number)
 
 
 def all_trials(study: "Study") -> list[FrozenTrial]:

@@ -175,6 +175,13 @@ def storage_of(study: "Study") -> BaseStorage:
     return study._storage
 
 
+def trial_id(study: "Study", number: int) -> int:
+    """What the storage calls a trial."""
+    storage = storage_of(study)
+    owner = storage.get_study_id_from_name(study.study_name)
+    return storage.get_trial_id_from_study_id_trial_number(owner, number)
+
+
 def refusals() -> tuple[type[Exception], ...]:
     """What a storage raises when it cannot do what it was asked for."""
     grpc = sys.modules.get("grpc")
