@@ -10,6 +10,12 @@ if TYPE_CHECKING:
     from clapp.errors import UserError as UserError
     from clapp.filters import apply_filter as apply_filter
     from clapp.model import build_model as build_model
+    from clapp.study.objectives import Objective as Objective
+    from clapp.study.objectives import register_objective as register_objective
+    from clapp.study.pruners import Pruner as Pruner
+    from clapp.study.pruners import Verdict as Verdict
+    from clapp.study.pruners import register_pruner as register_pruner
+    from clapp.study.sampler import register_sampler as register_sampler
     from clapp.training import TrainResult as TrainResult
     from clapp.training import train as train
     from clapp.trialfiles import load as load
@@ -18,6 +24,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ClappError": "clapp.errors",
+    "Objective": "clapp.study.objectives",
+    "Pruner": "clapp.study.pruners",
+    "Verdict": "clapp.study.pruners",
     "TrainResult": "clapp.training",
     "UserError": "clapp.errors",
     "apply_filter": "clapp.filters",
@@ -25,6 +34,9 @@ _HOMES = {
     "cost": "clapp.costs",
     "load": "clapp.trialfiles",
     "load_config": "clapp.config",
+    "register_objective": "clapp.study.objectives",
+    "register_pruner": "clapp.study.pruners",
+    "register_sampler": "clapp.study.sampler",
     "train": "clapp.training",
 }
 __all__ = ["__version__", *_HOMES]  # resolved on first use

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clapp.errors import ConfigError, UserError, one_line
+from clapp.errors import ClappError, ConfigError, UserError, one_line
 
 Picture = NDArray[np.uint8]
 FOLDERS = "CLAPP_FILTERS"
@@ -67,6 +67,22 @@ def load_function(spec: str) -> Callable[[Picture], Any]:
     if not callable(function):
         raise ConfigError(f"filter {spec!r} is not a function")
     return function  # type: ignore[no-any-return]
+
+
+def load_plugin(name: str) -> str:
+    """Import a module that registers something of its own; it is looked for like a filter's.
+
+    Raises:
+        ConfigError: it cannot be imported; the message says why.
+    """
+    try:
+        _module(name)
+    except ClappError:
+        raise
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise ConfigError(f"plugin {name!r} cannot be imported: {reason}") from error
+    return name
 
 
 def _module(name: str) -> ModuleType:

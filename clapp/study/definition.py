@@ -10,7 +10,7 @@ DEFINITION, RESOLVED, ELAPSED = "definition", "resolved", "elapsed"
 """User attributes of a study."""
 LOCKS = "locks"
 """Folder of locks in a study's results."""
-CHANGEABLE = ("description", "budget", "sampler", "pruner", "limits", "max_retry")
+CHANGEABLE = ("plugins", "description", "budget", "sampler", "pruner", "limits", "max_retry")
 """Keys of a study file that may change between runs of the same study."""
 BEFORE: dict[str, Any] = {"train.optimizer": "adam"}
 """What versions that did not have a key did, where that is not its default of today."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     PositiveFloat,
@@ -16,6 +17,7 @@ from pydantic import (
 from clapp.config import Count, Layer, Section, Seed, merge, one_of, validate
 from clapp.errors import UserError
 from clapp.files import data_dir, read_mapping, shown
+from clapp.filter_code import load_plugin, look_in
 from clapp.study.objectives import OBJECTIVES
 from clapp.study.pruners import Front, Pruner
 from clapp.study.pruners import parse as parse_pruner
@@ -68,6 +70,8 @@ class Budget(Section):
 class StudyFile(Section):
     """A study as written; every key has a default."""
 
+    plugins: list[Annotated[str, AfterValidator(load_plugin)]] = Field(default_factory=list)
+    """Modules that register samplers, objectives and the like; imported before the rest is read."""
     description: str = ""
     search_space: str | dict[str, Any] = "filternet"
     """Name of a packaged search space, path of a file, or the space itself."""
@@ -198,4 +202,6 @@ def load_study(name_or_path: str, *overrides: Layer) -> StudyFile:
     merged: dict[str, Any] = {}
     for layer in layers:
         merged = merge(merged, layer.values)
+    if merged.get("plugins"):
+        look_in(path.parent)
     return validate(StudyFile, merged, layers)

@@ -10,8 +10,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from clapp.study.record import INTERRUPTED, RECORD, attributes, record_of
-from clapp.study.running import all_trials, patiently, trial_id
-from clapp.study.storage import BUSY_SECONDS, storage_of
+from clapp.study.running import all_trials, patiently
+from clapp.study.storage import BUSY_SECONDS, storage_of, trial_id
 from clapp.study.trials import lost, next_attempt, parameters
 
 if TYPE_CHECKING:
