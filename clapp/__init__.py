@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from clapp.errors import ClappError as ClappError
     from clapp.errors import UserError as UserError
     from clapp.filters import apply_filter as apply_filter
+    from clapp.images import register_source as register_source
     from clapp.model import build_model as build_model
     from clapp.study.objectives import Objective as Objective
     from clapp.study.objectives import register_objective as register_objective
@@ -37,6 +38,7 @@ _HOMES = {
     "register_objective": "clapp.study.objectives",
     "register_pruner": "clapp.study.pruners",
     "register_sampler": "clapp.study.sampler",
+    "register_source": "clapp.images",
     "train": "clapp.training",
 }
 __all__ = ["__version__", *_HOMES]  # resolved on first use

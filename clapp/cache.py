@@ -8,14 +8,16 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from clapp.errors import UserError
 
 USERS = "users.lock"  # held shared by everyone who uses the folder it lies in
+FEEDER = "feeder.lock"  # held by the one process that fills that folder
+_REMOVED = ".removed-"
 
 
 def cache_dir() -> Path:
@@ -59,51 +61,96 @@ def use(folder: Path) -> int:
     """Make `folder` and hold it against removal, until the descriptor returned is closed."""
     path = folder / USERS
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # mkdir(exist_ok) would fail where it vanishes again
+            folder.mkdir()
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-            if os.path.samestat(path.stat(), os.fstat(descriptor)):
-                os.utime(path)
-                return descriptor
         except FileNotFoundError:
-            continue  # removed between two of these lines
+            continue  # removed between these lines
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        if _is_at(path, descriptor):
+            os.utime(descriptor)
+            return descriptor
         os.close(descriptor)
 
 
-def evict(root: Path, keep: Path, allowed: int) -> None:
-    """Remove folders of `root` that nobody uses, the longest unused first.
+def discard(folder: Path) -> None:
+    """Remove a folder that cannot be used.
+
+    Raises:
+        OSError: somebody uses it.
+    """
+    if folder.is_dir() and not _remove_unused(folder):
+        raise OSError(f"{folder.name} is in use by another version of CLAPP")
+
+
+def evict(root: Path, keep: Path, allowed: int, outdated: Callable[[Path], bool]) -> None:
+    """Remove folders of `root` that nobody uses: outdated ones, then the longest unused first.
+
+    Any number of processes may do so at once, and use folders meanwhile.
 
     Args:
         root: holds the folders.
         keep: one of them that stays.
         allowed: bytes on the disk that the others may take together.
+        outdated: whether a folder is removed however much room there is.
     """
-    others = [folder for folder in root.iterdir() if folder.is_dir() and folder != keep]
-    sizes = {folder: _bytes_on_disk(folder) for folder in others}
-    total = sum(sizes.values())
-    for folder in sorted(others, key=_last_use):
-        if total <= allowed:
-            return
-        if _remove_unused(folder):
-            total -= sizes[folder]
+    lock = os.open(root.with_name(f"{root.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two that remove at once would remove too much
+        for remains in root.glob(f"{_REMOVED}*"):  # of one that was killed
+            shutil.rmtree(remains, ignore_errors=True)
+        others = [folder for folder in root.iterdir() if folder.is_dir() and folder != keep]
+        others = [folder for folder in others if not (outdated(folder) and _remove_unused(folder))]
+        sizes = {folder: _bytes_on_disk(folder) for folder in others}
+        total = sum(sizes.values())
+        for folder in sorted(others, key=_last_use):
+            if total <= allowed:
+                return
+            if _remove_unused(folder):
+                total -= sizes[folder]
+    finally:
+        os.close(lock)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file is still what `path` leads to."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _last_use(folder: Path) -> float:
-    users = folder / USERS
-    return users.stat().st_mtime if users.exists() else 0.0
+    try:
+        return (folder / USERS).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _bytes_on_disk(folder: Path) -> int:
-    return sum(file.stat().st_blocks * 512 for file in folder.iterdir() if file.is_file())
+    total = 0
+    for file in folder.iterdir():
+        with suppress(FileNotFoundError):  # files are replaced meanwhile
+            total += file.lstat().st_blocks * 512
+    return total
 
 
 def _remove_unused(folder: Path) -> bool:
-    lock = try_lock(folder / USERS)
-    if lock is None:
-        return False
+    """Remove a folder unless somebody uses it or its feeder is at work."""
+    locks: list[int] = []
     try:
-        shutil.rmtree(folder, ignore_errors=True)
+        for name in (USERS, FEEDER):
+            lock = try_lock(folder / name)
+            if lock is None:
+                return False
+            locks.append(lock)
+        # Under another name first: who opens the folder from now on gets a new one.
+        removed = folder.with_name(f"{_REMOVED}{folder.name}")
+        folder.rename(removed)
+        shutil.rmtree(removed, ignore_errors=True)
     finally:
-        os.close(lock)
+        for lock in locks:
+            os.close(lock)
     return True

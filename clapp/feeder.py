@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import count, cycle
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,19 @@ def feed(data: DataConfig, slots: Slots, state: State) -> None:
     source = open_source(data)
     state.skipped = source.skipped.names
     pictures = source.epoch(0, start=slots.filled)
+    _repair(source, data, slots)
     if not _fill(pictures, data, slots, state) or data.buffer_delay is None:
         slots.finish()
         return
     _replace(source, pictures, data, slots, state)
+
+
+def _repair(source: Source, data: DataConfig, slots: Slots) -> None:
+    """Fill the slots in which an earlier feeder was killed, without a delay: somebody may wait."""
+    torn = slots.torn()
+    # The first pictures are the ones that can be had at once.
+    for number, picture in zip(torn, source.epoch(0) if torn else (), strict=False):
+        _put(slots, number, picture, data.seed, number)
 
 
 def _fill(pictures: Iterator[Picture], data: DataConfig, slots: Slots, state: State) -> bool:
@@ -147,6 +157,9 @@ def main() -> None:
     cv2.setNumThreads(1)
     os.environ["USE_TORCH"] = "0"  # `datasets` would import torch, and needs none to stream
     job = json.loads(sys.stdin.read())
+    sys.path += [folder for folder in job["path"] if folder not in sys.path]
+    for module in job["modules"]:  # they register sources from outside the package
+        import_module(module)
     threading.Thread(target=_leave_when_unused, args=(folder,), daemon=True).start()
     data = DataConfig.model_validate(job["data"])
     slots = Slots(folder, data.max_buffer, job["side"])

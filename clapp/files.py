@@ -29,8 +29,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     A reader, or a run that follows a kill, sees the old file or the whole new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: writers such as Pillow choose the format by it.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    # Not longer than a name may be. The suffix stays: Pillow chooses the format by it.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:

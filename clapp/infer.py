@@ -1,6 +1,8 @@
 """Apply a trained model to a picture file."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,8 +10,11 @@ from PIL import Image
 
 from clapp.errors import UserError, one_line
 from clapp.files import atomic_path
-from clapp.images.decode import to_rgb
+from clapp.images.decode import decode
+from clapp.images.paths import kind_of, read_file
 from clapp.runner import Runner, as_batch, open_runner
+
+_LOSSY = ("JPEG", "MPO", "AVIF")
 
 
 def infer(model: str | Path, picture: str | Path, out: str | Path) -> None:
@@ -21,7 +26,8 @@ def infer(model: str | Path, picture: str | Path, out: str | Path) -> None:
         out: its suffix says the format.
 
     Raises:
-        UserError: a path that cannot be read or written, or a suffix that is no picture format.
+        UserError: a path that cannot be read or written, or a suffix that is no picture format or
+            one that does not keep size and grey levels.
     """
     out = Path(out)
     _check_suffix(out)
@@ -29,9 +35,36 @@ def infer(model: str | Path, picture: str | Path, out: str | Path) -> None:
     result = filter_picture(runner, read_picture(Path(picture)))
     try:
         with atomic_path(out) as temporary:
-            Image.fromarray(result).save(temporary)
-    except (OSError, ValueError) as error:
+            _save(result, temporary)
+    except Exception as error:  # Pillow's encoders raise nearly anything
         raise UserError(f"{out}: cannot be written: {one_line(error)}") from error
+
+
+def _save(result: NDArray[np.uint8], path: Path) -> None:
+    """Write a grey picture, and see that a reader gets it back.
+
+    Raises:
+        ValueError: the format changes its size or loses more than JPEG and AVIF do.
+    """
+    image = Image.fromarray(result)
+    kind = Image.registered_extensions()[path.suffix.lower()]
+    options: dict[str, Any] = {"WEBP": {"lossless": True}, "ICO": {"sizes": [image.size]}}
+    image.save(path, kind, **options.get(kind, {}))
+    advice = "choose another format, such as .png"
+    try:
+        back = decode(read_file(path))
+    except Exception as error:
+        raise ValueError(f"{kind} files cannot be read back; {advice}") from error
+    if back.shape[:2] != result.shape:
+        raise ValueError(
+            f"{kind} makes {_size(back)} pixels of {_size(result)} (width x height); {advice}"
+        )
+    if kind not in _LOSSY and (back != result[..., None]).any():
+        raise ValueError(f"{kind} does not keep its grey levels; {advice}")
+
+
+def _size(picture: NDArray[np.uint8]) -> str:
+    return f"{picture.shape[1]}x{picture.shape[0]}"
 
 
 def filter_picture(runner: Runner, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -54,22 +87,37 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     Raises:
         UserError: it is missing, or no picture that can be read.
     """
-    if not path.is_file():
-        reason = "is a folder" if path.is_dir() else "there is no such file"
-        raise UserError(f"{path}: {reason}; a picture is expected")
+    kind = kind_of(path, "file")
+    if kind != "a file":
+        raise UserError(f"{path}: is {kind}; a picture is expected")
     try:
-        with Image.open(path) as image:
-            return to_rgb(image)
+        return decode(read_file(path))
     except Exception as error:  # Pillow's decoders raise nearly anything
         raise UserError(f"{path}: cannot be read as a picture: {one_line(error)}") from error
 
 
 def _check_suffix(path: Path) -> None:
     known = Image.registered_extensions()
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; a picture file to write is expected")
+    kind = _kind_there(path)
+    if kind not in (None, "a file"):
+        raise UserError(f"{path}: is {kind}; a picture file to write is expected")
     if known.get(path.suffix.lower()) not in Image.SAVE:
         raise UserError(
             f"{path}: its suffix must name a format that can be written, "
             f"such as .png, .jpg, .tif, .webp or .bmp, not {path.suffix!r}"
         )
+
+
+def _kind_there(path: Path) -> str | None:
+    """What lies at `path`; None: nothing.
+
+    Raises:
+        UserError: a link that leads nowhere, or a path that cannot be.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError):
+        pass
+    return kind_of(path)

@@ -15,19 +15,20 @@ from typing import Any, Self
 
 from loguru import logger
 
-from clapp.cache import cache_dir, digest, evict, try_lock, use, writing
+from clapp.cache import FEEDER, cache_dir, digest, discard, evict, try_lock, use, writing
 from clapp.config import DataConfig
 from clapp.errors import FeederError, UserError
 from clapp.files import PACKAGE
-from clapp.images import open_source
-from clapp.images.source import Picture
+from clapp.images import SOURCES, open_source
+from clapp.images.source import Picture, named
 from clapp.progress import tell
-from clapp.slots import FORMAT, STATE, Slots
+from clapp.slots import FORMAT, STATE, Slots, is_outdated
 from clapp.validation import validation_set as validation_set
 
 LIMIT = 8 * 2**30
 """Bytes on the disk that all pools may take; unused ones are removed to stay below."""
 _POLL = 0.02  # seconds between two looks while waiting
+_LOOK = 1.0  # seconds between two looks for a feeder that replaces pictures
 _TELL_EVERY = 0.5  # seconds of waiting
 _LOG_AFTER, _LOG_EVERY = 2.0, 15.0
 
@@ -46,7 +47,8 @@ class Pool:
         self._guard = threading.Lock()
         self.waited = 0.0
         self._watching = False  # whether a feeder was at work since this pool was opened
-        self._filled_at_start = self._slots.filled
+        self._writes_at_start = self._slots.writes
+        self._looked = 0.0
         self._deaths = 0  # of feeders, since the last progress
         self._reporting = False
         self._reported: set[str] = set()
@@ -75,6 +77,8 @@ class Pool:
         root = cache_dir() / "pool"
         folder = root / digest(values)
         with writing(root):
+            if is_outdated(folder):
+                discard(folder)
             users = use(folder)
             try:
                 pool = cls(folder, data, side, source.describe(), users)
@@ -86,7 +90,8 @@ class Pool:
 
     def _prepare(self, root: Path) -> None:
         if not self._slots.filled:
-            evict(root, self.folder, LIMIT - self.data.max_buffer * self._slots.slot)
+            allowed = LIMIT - self.data.max_buffer * self._slots.slot
+            evict(root, self.folder, allowed, is_outdated)
         if not self._slots.complete:
             self._tend()
 
@@ -129,27 +134,46 @@ class Pool:
         if self._slots.filled < wanted and not self._slots.complete:
             with self._guard:
                 self._wait(wanted)
+        elif self.data.buffer_delay is not None and time.monotonic() > self._looked + _LOOK:
+            with self._guard:
+                self._look()
         return min(wanted, self._slots.filled)
+
+    def _look(self) -> None:
+        """See to it that pictures go on being replaced."""
+        self._looked = time.monotonic()
+        if self._users is not None and not self._slots.complete:
+            self._tend()
 
     def cut(self, number: int, down: float, across: float, side: int) -> Picture:
         """A square of `side` pixels out of a picture, at a place given as fractions below one.
 
         Returns:
             uint8 (side, side, 3): a view, or a copy where a picture may be replaced meanwhile.
+
+        Raises:
+            UserError, FeederError: see `pictures`.
         """
         if self.data.buffer_delay is None:
-            return self._square(number, down, across, side)
+            return _square(self._slots[number], down, across, side)
+        start = time.monotonic()
         while True:
-            before = self._slots.stamp(number)
-            square = self._square(number, down, across, side).copy()
-            if before % 2 == 0 and self._slots.stamp(number) == before:
-                return square
+            found = self._slots.steady(number)
+            if found is not None:
+                picture, stamp = found
+                square = _square(picture, down, across, side).copy()
+                if self._slots.stamp(number) == stamp:
+                    return square
+            elif time.monotonic() > start + _POLL:  # writing takes less than a millisecond
+                with self._guard:
+                    self._await_repair()
 
-    def _square(self, number: int, down: float, across: float, side: int) -> Picture:
-        picture = self._slots[number]
-        top = int(down * (picture.shape[0] - side + 1))
-        left = int(across * (picture.shape[1] - side + 1))
-        return picture[top : top + side, left : left + side]
+    def _await_repair(self) -> None:
+        """Wait a moment for a feeder to replace a picture that a killed one left half written."""
+        if self._users is None:
+            raise FeederError(f"{self.name}: the pool was closed while a picture was awaited")
+        self._tend()
+        time.sleep(_POLL)
 
     def _wait(self, wanted: int) -> None:
         start, told = time.monotonic(), 0.0
@@ -171,7 +195,7 @@ class Pool:
 
     def _tend(self) -> None:
         """See to it that a feeder is at work, and judge one that went."""
-        lock = try_lock(self.folder / "feeder.lock")
+        lock = try_lock(self.folder / FEEDER)
         if lock is None:
             self._watching = True
             return
@@ -191,7 +215,7 @@ class Pool:
         if error:
             message = error["message"]
             raise UserError(message) if error["user"] else FeederError(f"{self.name}: {message}")
-        progress = self._slots.filled > self._filled_at_start
+        progress = self._slots.writes > self._writes_at_start
         self._deaths = 1 if progress else self._deaths + 1
         if self._deaths > 1:
             log = self.folder / "feeder.log"
@@ -203,7 +227,12 @@ class Pool:
         """Start a feeder that inherits the descriptor `lock`, and with it the lock."""
         (self.folder / STATE).unlink(missing_ok=True)  # an earlier feeder's error is not this one's
         data = self.data.model_copy(update={"target_filter": None})
-        job = {"data": data.model_dump(include=set(DataConfig.model_fields)), "side": self.side}
+        job = {
+            "data": data.model_dump(include=set(DataConfig.model_fields)),
+            "side": self.side,
+            "modules": _modules(data),
+            "path": [str(Path(folder).absolute()) for folder in sys.path],
+        }
         path = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         with (self.folder / "feeder.log").open("wb") as log:
             process = subprocess.Popen(
@@ -220,7 +249,7 @@ class Pool:
             target=process.communicate, args=(json.dumps(job).encode(),), daemon=True
         ).start()
         self._watching = self._reporting = True
-        self._filled_at_start = self._slots.filled
+        self._writes_at_start = self._slots.writes
 
     def _report_skipped(self) -> None:
         """Name pictures that could not be read; only the process that started the feeder does."""
@@ -230,6 +259,28 @@ class Pool:
         for name in skipped.keys() - self._reported:
             logger.warning(f"skipped a bad picture: {name}: {skipped[name]}")
         self._reported |= skipped.keys()
+
+
+def _square(picture: Picture, down: float, across: float, side: int) -> Picture:
+    top = int(down * (picture.shape[0] - side + 1))
+    left = int(across * (picture.shape[1] - side + 1))
+    return picture[top : top + side, left : left + side]
+
+
+def _modules(data: DataConfig) -> list[str]:
+    """The modules outside the package that the sources in `data.name` come from."""
+    modules = []
+    for source in named(data):
+        kind = SOURCES[source.kind]
+        module: str = getattr(kind, "__module__", type(kind).__module__)
+        if module == "__main__":
+            raise UserError(
+                f"{data.name}: the source {source.kind!r} is defined in the script that runs; "
+                "define and register it in a module that the script imports"
+            )
+        if module.partition(".")[0] != "clapp":
+            modules.append(module)
+    return modules
 
 
 def _tail(log: Path) -> str:

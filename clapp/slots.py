@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from clapp.images.decode import Picture, shorter_side_to
 
-FORMAT = 1  # raise it when the layout changes: older pools are then not used
+FORMAT = 2  # raise it when the layout or the decoding changes: older pools are then removed
 STATE = "state.json"  # what the feeder tells beyond the index
 MAX_ASPECT = 2  # of a stored picture; longer ones are cut
-_FILLED, _COMPLETE = (0, 0), (0, 1)  # places in the index; row i + 1 is (stamp, height, width)
+_INDEX = "index.i64"
+# Places in the index; row i + 1 is (stamp, height, width).
+_FILLED, _COMPLETE, _FORMAT = (0, 0), (0, 1), (0, 2)
 
 
 class Slots:
@@ -28,7 +30,7 @@ class Slots:
     def __init__(self, folder: Path, capacity: int, side: int) -> None:
         self.capacity, self.side = capacity, side
         self.slot = side * side * MAX_ASPECT * 3  # bytes
-        index, pixels = folder / "index.i64", folder / "pictures.u8"
+        index, pixels = folder / _INDEX, folder / "pictures.u8"
         index_bytes = (capacity + 1) * 3 * 8
         self._descriptor = os.open(pixels, os.O_RDWR | os.O_CREAT, 0o666)
         if os.fstat(self._descriptor).st_size != capacity * self.slot:
@@ -45,6 +47,7 @@ class Slots:
         self._pixels: Picture = np.asarray(
             np.memmap(pixels, np.uint8, "r", shape=(capacity, self.slot))
         )
+        self._index[_FORMAT] = FORMAT
 
     def close(self) -> None:
         """Close the file; arrays handed out stay valid."""
@@ -62,6 +65,11 @@ class Slots:
         """Whether no more pictures will come."""
         return bool(self._index[_COMPLETE])
 
+    @property
+    def writes(self) -> int:
+        """Grows with each picture written; tells a feeder at work from one that only starts."""
+        return int(self._index[1:, 0].sum() // 2)
+
     def finish(self) -> None:
         """Say that no more pictures will come."""
         self._index[_COMPLETE] = 1
@@ -69,7 +77,25 @@ class Slots:
     def __getitem__(self, number: int) -> Picture:
         """Picture `number` as a view, uint8 (H, W, 3)."""
         _, height, width = self._index[number + 1].tolist()
+        return self._view(number, height, width)
+
+    def _view(self, number: int, height: int, width: int) -> Picture:
         return self._pixels[number, : height * width * 3].reshape(height, width, 3)
+
+    def steady(self, number: int) -> tuple[Picture, int] | None:
+        """Picture `number` and its stamp: a copy is whole if `stamp` gives the same afterwards.
+
+        None while it is being replaced, and until somebody repairs what a killed writer left.
+        """
+        stamp, height, width = self._index[number + 1].tolist()
+        if stamp % 2 or self.stamp(number) != stamp:
+            return None
+        return self._view(number, height, width), stamp
+
+    def torn(self) -> list[int]:
+        """The slots whose picture a killed writer has left half replaced."""
+        found: list[int] = np.flatnonzero(self._index[1 : self.filled + 1, 0] % 2).tolist()
+        return found
 
     def put(self, number: int, picture: Picture) -> None:
         """Write a picture into a slot: the next free one, or one that is filled.
@@ -88,6 +114,16 @@ class Slots:
     def stamp(self, number: int) -> int:
         """Changes when the slot's picture does; odd while it is being written."""
         return int(self._index[number + 1, 0])
+
+
+def is_outdated(folder: Path) -> bool:
+    """Whether a folder holds pictures of another format than `FORMAT`."""
+    try:
+        with (folder / _INDEX).open("rb") as file:
+            header = np.frombuffer(file.read(24), np.int64)
+    except OSError:  # none yet, or just removed
+        return False
+    return len(header) == 3 and bool(header[0]) and int(header[2]) != FORMAT
 
 
 def fit(picture: Picture, side: int, rng: np.random.Generator) -> Picture:

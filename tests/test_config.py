@@ -133,9 +133,10 @@ def test_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:
 
 def test_a_mix_may_not_share_a_source_with_the_validation() -> None:
     mixed = ["train_data.name=photos+synthetic", "valid_data.name=synthetic"]
-    with pytest.raises(ConfigError, match="share pictures: synthetic"):
-        load_config(None, mixed)
-    assert load_config(None, [*mixed, "valid_data.seed=1"]).valid_data.seed == 1
+    with pytest.raises(ConfigError, match="share pictures: synthetic, split train"):
+        load_config(None, [*mixed, "valid_data.split=train"])
+    assert load_config(None, [*mixed, "valid_data.split=train", "valid_data.seed=1"])
+    assert load_config(None, mixed).valid_data.seed == 0
     folder = ["train_data.name=folder:a", "valid_data.name=folder:a", "train_data.split=all"]
     with pytest.raises(ConfigError, match="share pictures: folder:a"):
         load_config(None, folder)

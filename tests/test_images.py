@@ -16,7 +16,7 @@ from PIL import Image
 from clapp.config import DataConfig, load_config
 from clapp.errors import ConfigError, UserError
 from clapp.images import open_source, stream
-from clapp.images.decode import centre_crop, shorter_side_to, to_rgb
+from clapp.images.decode import centre_crop, decode, shorter_side_to
 from clapp.images.photos import PHOTOS, REGIONS
 
 RNG = np.random.default_rng(0)
@@ -205,8 +205,7 @@ def test_mistakes_in_the_configuration_are_named(changes, message):
 
 def saved(path: Path, image: Image.Image, **options) -> np.ndarray:
     image.save(path, **options)
-    with Image.open(path) as opened:
-        return to_rgb(opened)
+    return decode(path.read_bytes())
 
 
 def test_sixteen_bit_grey_is_scaled(tmp_path):

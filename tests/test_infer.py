@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import onnx
 import pytest
@@ -134,6 +136,62 @@ def test_unusable_output(grey, tmp_path, name):
     Image.new("RGB", (9, 9)).save(tmp_path / "in.png")
     with pytest.raises(UserError, match=rf"{name}: .*"):
         infer(grey, tmp_path / "in.png", tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp", "gif", "webp", "pgm", "tga", "jp2", "ico"])
+def test_what_is_written_is_what_is_read(grey, tmp_path, suffix):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 61, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "in.png")
+    infer(grey, tmp_path / "in.png", tmp_path / f"out.{suffix}")
+    with Image.open(tmp_path / f"out.{suffix}") as image:
+        found = np.asarray(image.convert("RGB"))
+    assert np.array_equal(found, np.repeat(np.rint(pixels.mean(2))[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "reason"),
+    [
+        ("ico", r"ICO makes 256x150 pixels of 512x300 \(width x height\); choose another format"),
+        ("icns", "ICNS makes 1024x1024 pixels of 512x300"),
+        ("pdf", "PDF files cannot be read back"),
+        ("eps", "EPS files cannot be read back"),
+        ("xbm", "cannot write mode L"),
+    ],
+)
+def test_formats_that_do_not_keep_the_picture(grey, tmp_path, suffix, reason):
+    Image.new("RGB", (512, 300), "red").save(tmp_path / "in.png")
+    out = tmp_path / f"out.{suffix}"
+    out.write_bytes(b"older")
+    with pytest.raises(UserError, match=reason):
+        infer(grey, tmp_path / "in.png", out)
+    assert out.read_bytes() == b"older"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_is_no_file(grey, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    (tmp_path / "empty.png").write_bytes(b"")
+    Image.new("RGB", (9, 9)).save(tmp_path / "in.png")
+    for name, reason in (
+        ("pipe.png", "is a named pipe"),
+        ("gone.png", "its link leads nowhere"),
+        ("empty.png", "the file is empty"),
+        ("x" * 300 + ".png", "File name too long"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            infer(grey, tmp_path / name, tmp_path / "out.png")
+        if name != "empty.png":
+            with pytest.raises(UserError, match=reason):
+                infer(grey, tmp_path / "in.png", tmp_path / name)
+
+
+def test_names_of_maximal_length(grey, tmp_path):
+    name = "ü" * 125 + "x.png"
+    Image.new("RGB", (9, 9)).save(tmp_path / name)
+    infer(grey, tmp_path / name, tmp_path / ("y" * 255) / name)
+    with Image.open(tmp_path / ("y" * 255) / name) as image:
+        assert image.size == (9, 9)
 
 
 def test_output_below_a_file(grey, tmp_path):

@@ -29,7 +29,8 @@ from clapp.bench.measure import Result, Row, figure, in_turn
 from clapp.config import DataConfig, load_config
 from clapp.filters import resolve
 from clapp.images import open_source
-from clapp.images.decode import Picture, shorter_side_to, to_rgb
+from clapp.images.decode import shorter_side_to
+from clapp.images.samples import Picture, as_rgb
 from clapp.pool import Pool
 from clapp.slots import Slots
 
@@ -66,7 +67,7 @@ class Samples:
     def __getitem__(self, index: int) -> tuple[Picture, Picture]:
         rng = np.random.default_rng([self.seed, index])
         with Image.open(self.files[rng.integers(len(self.files))]) as image:
-            picture = shorter_side_to(to_rgb(image), BASE)
+            picture = shorter_side_to(as_rgb(image), BASE)
         top, left = (rng.integers(side - CROP + 1) for side in picture.shape[:2])
         crop = np.ascontiguousarray(picture[top : top + CROP, left : left + CROP])
         return crop, self.target(crop)

@@ -161,6 +161,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        from clapp.images import shared_pictures  # it needs this module
+
         train, valid = self.train_data, self.valid_data
         if train.target_filter is None:
             raise ValueError("train_data.target_filter must name a filter")
@@ -169,28 +171,13 @@ class Config(Section):
                 f"valid_data.target_filter {valid.target_filter!r} differs from "
                 f"train_data.target_filter {train.target_filter!r}; null takes it from there"
             )
-        shared = _shared(train, valid)
+        shared = shared_pictures(train, valid)
         if shared is not None:
-            raise ValueError(
-                f"train_data and valid_data share pictures: {shared}, split {valid.split}"
-            )
+            splits = " and ".join(dict.fromkeys((train.split, valid.split)))
+            raise ValueError(f"train_data and valid_data share pictures: {shared}, split {splits}")
         if self.train.batch_size % 2 ** (self.num_resolutions - 1):
             raise ValueError(
                 f"train.batch_size {self.train.batch_size} cannot be halved for "
                 f"{self.num_resolutions} resolutions"
             )
         return self
-
-
-def _shared(train: DataConfig, valid: DataConfig) -> str | None:
-    """A source whose pictures two sections have in common, so that one would test the other."""
-    for name in set(train.name.split("+")) & set(valid.name.split("+")):
-        if name == "synthetic":  # drawn from a seed, without splits
-            same = train.seed == valid.seed
-        else:
-            same = (train.split, train.subset) == (valid.split, valid.subset)
-            # A folder's `all` holds its other splits.
-            same |= name.startswith("folder:") and "all" in (train.split, valid.split)
-        if same:
-            return name
-    return None

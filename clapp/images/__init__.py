@@ -1,9 +1,32 @@
 """Where pictures come from: seeded sources of RGB uint8 arrays behind one small interface.
 
-Add a source: a class with the methods of `Source`, and a line in one of the two tables below.
-"""
+Each source is one file, and a class that `SOURCES` knows by name. One from outside the package is
+worth the same. In a module that can be imported, say `frames.py`:
 
-from collections.abc import Callable
+    import clapp
+    from clapp.images import Skipped
+
+    class Frames:
+        \"\"\"Pictures of a camera; `name: frames:CAMERA`.\"\"\"
+
+        def __init__(self, data, argument):
+            self.camera, self.split, self.seed = argument, data.split, data.seed
+            self.skipped = Skipped()
+
+        @staticmethod
+        def shares(mine, other):  # compared before either is opened, see SourceKind
+            same = (mine.kind, mine.argument) == (other.kind, other.argument)
+            return same and mine.data.split == other.data.split
+
+        def describe(self): ...
+        def fingerprint(self): ...
+        def epoch(self, number, start=0): ...  # yields uint8 (H, W, 3), see Source
+
+    clapp.register_source("frames", Frames)
+
+After `import frames`, `train_data.name=frames:3` works. The process that fills the pool imports
+that module too, from the same search path.
+"""
 
 from clapp.config import DataConfig
 from clapp.errors import ConfigError
@@ -11,16 +34,33 @@ from clapp.images.folder import Folder
 from clapp.images.hub import Hub
 from clapp.images.mix import Mix
 from clapp.images.photos import Photos
-from clapp.images.source import Source, stream
+from clapp.images.source import SOURCES, Named, Skipped, Source, SourceKind, named, stream
 from clapp.images.synthetic import Synthetic
 
-__all__ = ["Source", "open_source", "stream"]
+__all__ = [
+    "SOURCES",
+    "Folder",
+    "Hub",
+    "Named",
+    "Photos",
+    "Skipped",
+    "Source",
+    "SourceKind",
+    "Synthetic",
+    "open_source",
+    "register_source",
+    "shared_pictures",
+    "stream",
+]
 
-_PLAIN: dict[str, Callable[[DataConfig], Source]] = {"photos": Photos, "synthetic": Synthetic}
-_WITH_ARGUMENT: dict[str, Callable[[DataConfig, str], Source]] = {
-    "folder": Folder,
-    "huggingface": Hub,
-}
+
+def register_source(name: str, kind: SourceKind) -> SourceKind:
+    """Make a source known as `name` or `name:ARGUMENT`; see above and `SourceKind`.
+
+    Raises:
+        UserError: the name is taken or not a name.
+    """
+    return SOURCES.add(name, kind)
 
 
 def open_source(data: DataConfig) -> Source:
@@ -30,16 +70,18 @@ def open_source(data: DataConfig) -> Source:
         ConfigError: an unknown prefix, part of a mix, or split.
         UserError: a folder that is missing, unreadable or without pictures.
     """
-    parts = data.name.split("+")
-    if all(part in _PLAIN for part in parts) and len(set(parts)) == len(parts):
-        sources = [_PLAIN[part](data) for part in parts]
-        return sources[0] if len(sources) == 1 else Mix(sources)
-    prefix, colon, argument = data.name.partition(":")
-    if not colon and len(parts) == 1:
-        return Hub(data, data.name)
-    if colon and prefix in _WITH_ARGUMENT:
-        return _WITH_ARGUMENT[prefix](data, argument)
-    raise ConfigError(
-        f"unknown source of pictures {data.name!r}; known: {', '.join(_PLAIN)}, "
-        f"{'+'.join(_PLAIN)}, folder:PATH, huggingface:NAME, or the name of a Hugging Face dataset"
-    )
+    sources = [SOURCES[part.kind](data, part.argument) for part in named(data)]
+    return sources[0] if len(sources) == 1 else Mix(sources)
+
+
+def shared_pictures(one: DataConfig, other: DataConfig) -> str | None:
+    """What two sections have in common, so that one would test the other; None: nothing."""
+    try:
+        ours, theirs = named(one), named(other)
+    except ConfigError:  # said when it is opened
+        return None
+    for mine in ours:
+        for their in theirs:
+            if SOURCES[mine.kind].shares(mine, their) or SOURCES[their.kind].shares(their, mine):
+                return str(mine) if str(mine) == str(their) else f"{mine} and {their}"
+    return None

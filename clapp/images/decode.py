@@ -1,46 +1,92 @@
 """Any picture Pillow can open, as RGB uint8; and the one way pictures are resized."""
 
+import warnings
+from contextlib import suppress
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-Picture = NDArray[np.uint8]
+from clapp.images.containers import Bare, bare, transparent_sample
+from clapp.images.samples import Picture as Picture
+from clapp.images.samples import as_rgb, over_white, upright
+from clapp.images.tiff import decode_tiff, is_tiff
 
 
-def to_rgb(image: Image.Image) -> Picture:
-    """An opened Pillow picture as uint8 (H, W, 3).
+def decode(content: bytes) -> Picture:
+    """The picture in a file's bytes, as uint8 (H, W, 3).
 
-    Its EXIF orientation is applied, transparency lies over white, the first of several frames is
-    taken, and grey levels of more than eight bits are scaled (see `_deep`).
+    Its orientation is applied, transparency lies over white, the first of several frames is taken,
+    and values of more than eight bits are scaled (see `clapp.images.samples`). Metadata that cannot
+    be read say nothing: the pixels are read without them.
 
     Raises:
         Exception: whatever Pillow raises for a file that is truncated or corrupt.
     """
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith(("I", "F")):
-        return np.repeat(_deep(image)[..., None], 3, axis=2)
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return np.array(image.convert("RGB"))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # about metadata
+        return decode_tiff(content) if is_tiff(content) else _decode(content)
 
 
-def _deep(image: Image.Image) -> NDArray[np.uint8]:
-    """Grey levels deeper than eight bits as uint8 (H, W).
+def _decode(content: bytes) -> Picture:
+    parts = bare(content)
+    try:
+        picture = _pixels(content)
+    except Exception:
+        if parts is None:
+            raise
+        try:
+            picture = _pixels(parts.content)
+        except Exception:
+            parts = None
+        if parts is None:
+            raise
+    return upright(picture, _orientation(content, parts))
 
-    Integers are read as 16-bit, 0 to 65535. Floats are read as 0 to 1 where none is larger, and
-    as 0 to 255 otherwise.
-    """
-    values: NDArray[Any] = np.asarray(image).astype(np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError("it holds values that are not finite")
-    deepest = 65535.0 if image.mode.startswith("I") else 255.0
-    white = 1.0 if image.mode == "F" and values.max() <= 1 else deepest
-    if values.min() < 0 or values.max() > white:
-        raise ValueError(f"its values leave the range 0 to {white:g}")
-    return np.rint(values * (255 / white)).astype(np.uint8)
+
+def _pixels(content: bytes) -> Picture:
+    """The pixels as they are stored, not turned."""
+    with Image.open(BytesIO(content)) as image:
+        image.load()
+        transparent = transparent_sample(content)
+        if transparent is not None:
+            return _without(image, content, transparent)
+        return as_rgb(image)
+
+
+def _without(image: Image.Image, content: bytes, transparent: tuple[int, ...]) -> Picture:
+    """A grey or RGB PNG in which pixels of one value are transparent, which Pillow gets wrong."""
+    image.info.pop("transparency", None)
+    rgb = as_rgb(image)  # (H, W, 3)
+    if len(transparent) == 3:
+        import cv2  # Pillow keeps the upper eight of sixteen bits
+
+        bgra = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        samples: NDArray[Any] = np.asarray(bgra)[..., 2::-1]
+        hidden = (samples == np.array(transparent)).all(axis=2)
+    else:
+        values = np.asarray(image).astype(np.int64)  # (H, W)
+        depth = content[24]
+        if image.mode == "L":
+            values = values * (2**depth - 1) // 255
+        hidden = values == transparent[0]
+    return over_white(rgb, np.where(hidden, 0.0, 1.0))
+
+
+def _orientation(content: bytes, parts: Bare | None) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none that can be read."""
+    value = None
+    with suppress(Exception):  # Pillow's parsers raise nearly anything
+        if parts is not None and parts.exif is not None:
+            exif = Image.Exif()
+            exif.load(parts.exif)
+            value = exif.get(0x0112)
+    if value is None:
+        with suppress(Exception), Image.open(BytesIO(content)) as image:
+            value = image.getexif().get(0x0112)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def shorter_side_to(image: Picture, side: int) -> Picture:

@@ -1,41 +1,52 @@
 """A folder of pictures, searched recursively."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from clapp.config import DataConfig
 from clapp.errors import ConfigError, UserError
-from clapp.images.decode import to_rgb
-from clapp.images.source import Picture, Skipped, check_split, listing_digest
+from clapp.images.decode import decode
+from clapp.images.paths import expanded, is_folder, kind_of, listing_digest, nested, read_file, real
+from clapp.images.search import search
+from clapp.images.source import SOURCES, Named, Picture, Skipped, check_split
 
 SPLITS = ("train", "validation", "test")
 _TRAIN, _VALIDATION = 0.8, 0.9  # where the shares of train and validation end
 
 
+@SOURCES.register("folder")
 class Folder:
-    """Every file below PATH whose extension Pillow can open.
+    """Every file below PATH whose extension Pillow can open; see `clapp.images.search`.
 
     Split `all` is everything. The other splits are the subfolders of these names where there are
     any, and otherwise shares of 80, 10 and 10 %, by a hash of the path below PATH: a picture keeps
     its split when others come or go.
     """
 
-    def __init__(self, data: DataConfig, path: str) -> None:
-        if not path:
+    def __init__(self, data: DataConfig, argument: str) -> None:
+        if not argument:
             raise ConfigError(f"{data.name}: folder:PATH is expected")
         split = check_split(data, ("all", *SPLITS))
-        self.root = Path(path).expanduser().absolute()
+        self.root = expanded(argument)
         self.split = split
         self.seed = data.seed
         self.skipped = Skipped()
-        self.files = _files_of(self.root, split)
+        self.files = sorted(_files_of(self.root, split).values())
+
+    @staticmethod
+    def shares(mine: Named, other: Named) -> bool:
+        """By what is opened: folders in one another, or one file that both find, also by links."""
+        here, there = _tree(mine), _tree(other)
+        if here is None or there is None:
+            return False
+        if here == there and _hashed(mine) and _hashed(other):
+            return mine.data.split == other.data.split
+        return nested(here, there) or not opened(mine).isdisjoint(opened(other))
 
     def describe(self) -> str:
         """Path and split."""
@@ -56,8 +67,7 @@ class Folder:
         for position in order:
             file = self.files[position]
             try:
-                with Image.open(file) as image:
-                    picture = to_rgb(image)
+                picture = decode(read_file(file))
             except Exception as error:  # Pillow's decoders raise nearly anything
                 self.skipped.add(str(file), error)
                 continue
@@ -71,41 +81,66 @@ class Folder:
             )
 
 
-def _files_of(root: Path, split: str) -> list[Path]:
-    if not root.exists():
-        raise UserError(f"{root}: there is no such folder")
-    if not root.is_dir():
-        raise UserError(f"{root}: this is a file; a folder of pictures is expected")
-    parts = [name for name in SPLITS if (root / name).is_dir()]
+def opened(source: Named) -> set[Path]:
+    """The files, without links, that a source opens as pictures in a folder of this machine."""
+    try:
+        if source.kind == "folder":
+            return set(_files_of(expanded(source.argument), source.data.split))
+        tree = _tree(source)
+        return set() if tree is None else set(search(tree))
+    except UserError:  # said when it is opened
+        return set()
+
+
+def _tree(source: Named) -> Path | None:
+    """The real folder that a source searches; None where it searches none."""
+    if source.kind not in ("folder", "huggingface") or not source.argument:
+        return None
+    try:
+        root = expanded(source.argument) if source.kind == "folder" else Path(source.argument)
+    except UserError:
+        return None
+    if source.kind == "huggingface" and not is_folder(root):
+        return None
+    below = root / source.data.split
+    divided = _divided(root) if source.kind == "folder" else is_folder(below)
+    return real(below if divided and source.data.split != "all" else root)
+
+
+def _hashed(source: Named) -> bool:
+    """Whether the splits of a folder are shares of one heap."""
+    if source.kind != "folder" or source.data.split == "all":
+        return False
+    return not _divided(expanded(source.argument))
+
+
+def _divided(root: Path) -> list[str]:
+    """The splits that are subfolders."""
+    return [name for name in SPLITS if is_folder(root / name)]
+
+
+def _files_of(root: Path, split: str) -> dict[Path, Path]:
+    """The pictures of a split: path without links -> path."""
+    kind = kind_of(root, "folder")
+    if kind != "a folder":
+        raise UserError(f"{root}: this is {kind}; a folder of pictures is expected")
+    parts = _divided(root)
     if split == "all":
-        files = _search(root)
+        files = search(root)
     elif parts and split not in parts:
         # A share of everything would overlap with the subfolders that do exist.
         raise UserError(f"{root}: there is no subfolder {split!r} beside {', '.join(parts)}")
     elif parts:
-        files = _search(root / split)
+        files = search(root / split)
     else:
-        files = [file for file in _search(root) if _share(file.relative_to(root)) == split]
+        files = {
+            target: file
+            for target, file in search(root).items()
+            if _share(file.relative_to(root)) == split
+        }
     if not files:
         raise UserError(f"{root}: there are no pictures in it for the split {split!r}")
     return files
-
-
-def _search(folder: Path) -> list[Path]:
-    Image.init()  # loads every format's plugin
-    known = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    found = []
-    for parent, folders, names in os.walk(folder, onerror=_unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            file = Path(parent) / name
-            if file.suffix.lower() in known and not name.startswith("."):
-                found.append(file)
-    return sorted(found)
-
-
-def _unreadable(error: OSError) -> NoReturn:
-    raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
 def _share(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Datasets of the Hugging Face hub, or local ones of the same layouts, through `datasets`."""
 
+import hashlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -9,22 +10,41 @@ import numpy as np
 
 from clapp.config import DataConfig
 from clapp.errors import ConfigError, UserError, one_line
-from clapp.images.decode import to_rgb
-from clapp.images.source import Picture, Skipped, listing_digest
+from clapp.images import splits
+from clapp.images.decode import decode
+from clapp.images.paths import is_folder, listing_digest, read_file, real
+from clapp.images.source import SOURCES, Named, Picture, Skipped
+
+_LISTS = ("list", "List", "LargeList", "Sequence")
+_ROW = "clapp_row"  # the column that holds the number of a row while streaming
 
 
+@SOURCES.register("huggingface")
 class Hub:
     """A dataset of pictures, streamed or downloaded.
 
     Rows are decoded here rather than by the library, so that a corrupt one can be left out.
     """
 
-    def __init__(self, data: DataConfig, name: str) -> None:
-        if not name:
+    def __init__(self, data: DataConfig, argument: str) -> None:
+        if not argument:
             raise ConfigError(f"{data.name}: huggingface:NAME is expected")
         self.data = data
-        self.name = name
+        self.name = argument
         self.skipped = Skipped()
+
+    @staticmethod
+    def shares(mine: Named, other: Named) -> bool:
+        """One dataset, by name or folder; subsets that may be one; splits with rows in common.
+
+        A subset that is null may be any. `Folder.shares` compares a local dataset to a folder.
+        """
+        if other.kind != mine.kind or _identity(mine.argument) != _identity(other.argument):
+            return False
+        subsets = {mine.data.subset, other.data.subset}
+        return (None in subsets or len(subsets) == 1) and splits.overlap(
+            mine.data.split, other.data.split
+        )
 
     def describe(self) -> str:
         """Name, configuration and split."""
@@ -36,7 +56,7 @@ class Hub:
         keys = {"subset", "split", "image_key", "streaming", "shuffle_buffer", "seed"}
         chosen = self.data.model_dump(include=keys)
         local = Path(self.name)
-        if local.is_dir():
+        if is_folder(local):
             files = sorted(file for file in local.rglob("*") if file.is_file())
             chosen |= {"root": str(local.absolute()), "listing": listing_digest(local, files)}
         return {"kind": "huggingface", "name": self.name, **chosen}
@@ -46,28 +66,54 @@ class Hub:
         return islice(self._epoch(number), start, None)
 
     def _epoch(self, number: int) -> Iterator[Picture]:
-        from datasets import Image  # type: ignore[import-untyped]
-
-        decoder = Image()
-        good = False
-        for position, row in enumerate(self._rows(number)):
-            value = row[self.data.image_key]
+        good = tried = False
+        for row, value in self._rows(number):
+            tried = True
             try:
-                picture = to_rgb(decoder.decode_example(value))
+                picture = decode(self._content(value))
             except Exception as error:  # Pillow's decoders raise nearly anything
-                name = value.get("path") if isinstance(value, dict) else None
-                self.skipped.add(f"{self.name}: {name or f'row {position}'}", error)
+                self.skipped.add(f"{self.name}: {self._label(row, value)}", error)
                 continue
             good = True
             yield picture
+        if not tried:
+            raise UserError(f"{self.describe()}: the split has no rows")
         if not good:
+            name, reason = next(iter(self.skipped.names.items()))
             raise UserError(
                 f"{self.describe()}: no row of column {self.data.image_key!r} holds a readable "
-                f"picture; {self.skipped.count} were tried"
+                f"picture; {self.skipped.count} were tried; the first: {name}: {reason}"
             )
 
-    def _rows(self, number: int) -> Iterator[dict[str, Any]]:
-        """The rows in the order of epoch `number`, undecoded."""
+    def _content(self, value: Any) -> bytes:
+        """The bytes of a picture's file, from a cell: {"bytes": ..., "path": ...}."""
+        content, path = _cell(value)
+        if content:
+            return content
+        if path is None:
+            raise ValueError("the cell is empty")
+        from datasets import DownloadConfig  # type: ignore[import-untyped]
+        from datasets.utils.file_utils import is_local_path, xopen  # type: ignore[import-untyped]
+
+        if is_local_path(path):
+            return read_file(Path(path))
+        with xopen(path, "rb", download_config=DownloadConfig(token=self.data.token)) as file:
+            found: bytes = file.read()
+        return found
+
+    def _label(self, row: int | None, value: Any) -> str:
+        """A row in a message: its path and its number, or a digest where that is not known."""
+        content, path = _cell(value)
+        if row is not None:
+            where = f"row {row} of {self.data.split}"
+        elif content:
+            where = f"the picture with SHA-256 {hashlib.sha256(content).hexdigest()[:12]}"
+        else:
+            where = "a row without a picture" if path is None else ""
+        return ", ".join(filter(None, [path, where]))
+
+    def _rows(self, number: int) -> Iterator[tuple[int | None, Any]]:
+        """Row number, where it is known, and undecoded cell, in the order of epoch `number`."""
         try:
             if self.data.streaming:
                 yield from self._streamed(number)
@@ -76,18 +122,26 @@ class Hub:
         except UserError:
             raise
         except Exception as error:  # the library raises its own, the hub's and the network's
-            raise UserError(f"{self.describe()}: {one_line(error)}{_advice(error)}") from error
+            raise UserError(f"{self.describe()}: {_reason(error)}") from error
 
-    def _streamed(self, number: int) -> Iterator[dict[str, Any]]:
+    def _streamed(self, number: int) -> Iterator[tuple[int | None, Any]]:
+        if not splits.is_plain(self.data.split):
+            raise UserError(
+                f"{self.describe()}: slices and sums of splits cannot be streamed (streaming): "
+                "set streaming: false, which downloads the dataset, or name one split"
+            )
         rows = self._load()
+        if rows.num_shards == 1:  # of several files the shuffled order hides where a row came from
+            rows = rows.map(lambda row, index: row | {_ROW: index}, with_indices=True)
         rows = rows.shuffle(seed=self.data.seed, buffer_size=self.data.shuffle_buffer)
         rows.set_epoch(number)
-        yield from rows
+        for row in rows:
+            yield row.get(_ROW), row[self.data.image_key]
 
-    def _downloaded(self, number: int) -> Iterator[dict[str, Any]]:
+    def _downloaded(self, number: int) -> Iterator[tuple[int | None, Any]]:
         rows = self._load()
         for index in np.random.default_rng([self.data.seed, number]).permutation(len(rows)):
-            yield rows[int(index)]
+            yield int(index), rows[int(index)][self.data.image_key]
 
     def _load(self) -> Any:
         """The split with its pictures undecoded: a Dataset, or an IterableDataset to stream."""
@@ -103,9 +157,37 @@ class Hub:
                 f"{self.describe()}: there is no column {data.image_key!r} (image_key); "
                 f"its columns: {', '.join(columns)}"
             )
+        feature = (rows.features or {}).get(data.image_key)
+        if type(feature).__name__ in _LISTS:
+            raise UserError(
+                f"{self.describe()}: each row of column {data.image_key!r} (image_key) holds a "
+                "list; one picture a row is expected"
+            )
         return rows.select_columns([data.image_key]).cast_column(
             data.image_key, Image(decode=False)
         )
+
+
+def _identity(name: str) -> Path | str:
+    """What tells datasets apart: the folder of a local one, or a name without regard to case."""
+    local = Path(name)
+    return real(local) if is_folder(local) else name.strip("/").casefold()
+
+
+def _cell(value: Any) -> tuple[bytes | None, str | None]:
+    """The bytes and the path in a cell of a column of pictures."""
+    if isinstance(value, dict):
+        return value.get("bytes"), value.get("path")
+    return None, value if isinstance(value, str) else None
+
+
+def _reason(error: BaseException) -> str:
+    """What `datasets` says, the error behind it, and what the user can do about them."""
+    first = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    behind = "" if first is error else f": {one_line(first)}"
+    return f"{one_line(error)}{behind}{_advice(error) or _advice(first)}"
 
 
 def _advice(error: BaseException) -> str:
@@ -115,6 +197,8 @@ def _advice(error: BaseException) -> str:
         return "; ask for access on its page, then run `hf auth login` or set `token`"
     if any(word in text for word in ("connection", "reach", "offline", "timeout", "resolve")):
         return "; check the network, or use pictures that need none: name: photos"
+    if "batchsize must be greater than 0" in text:
+        return "; a file of this split has no rows"
     if "cast" in text:
         return "; does the column image_key hold pictures?"
     if "notfound" in text or "doesn't exist" in text:

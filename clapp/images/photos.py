@@ -10,12 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from clapp.config import DataConfig
 from clapp.errors import UserError, one_line
-from clapp.images.decode import to_rgb
-from clapp.images.source import Picture, Skipped, check_split
+from clapp.images.decode import decode
+from clapp.images.folder import opened
+from clapp.images.paths import read_file, real
+from clapp.images.source import (
+    SOURCES,
+    Named,
+    Picture,
+    Skipped,
+    check_no_argument,
+    check_split,
+)
 
 PHOTOS = {
     "train": (
@@ -45,6 +53,7 @@ REGIONS = 16
 _SHARP = 128  # pixels: a smaller region would be enlarged, and blurred, for the default sizes
 
 
+@SOURCES.register("photos")
 class Photos:
     """An epoch yields every picture once and, for training, `REGIONS` regions of each after that.
 
@@ -52,10 +61,20 @@ class Photos:
     as good as another photograph, and there are few photographs.
     """
 
-    def __init__(self, data: DataConfig) -> None:
+    def __init__(self, data: DataConfig, argument: str = "") -> None:
+        check_no_argument(data, argument)
         self.split = check_split(data, PHOTOS)
         self.seed = data.seed
         self.skipped = Skipped()
+
+    @staticmethod
+    def shares(mine: Named, other: Named) -> bool:
+        """By split; also with a folder in which the packaged files lie."""
+        if other.kind == mine.kind:
+            return mine.data.split == other.data.split
+        if other.kind != "folder" or mine.data.split not in PHOTOS:
+            return False
+        return not opened(other).isdisjoint(real(_path(n)) for n in PHOTOS[mine.data.split])
 
     def describe(self) -> str:
         """Name and split."""
@@ -108,7 +127,6 @@ def _path(name: str) -> Path:
 def _read(name: str) -> Picture:
     path = _path(name)
     try:
-        with Image.open(path) as image:
-            return to_rgb(image)
-    except OSError as error:
+        return decode(read_file(path))
+    except (OSError, ValueError) as error:
         raise UserError(f"photos: {path} cannot be read: {one_line(error)}") from error

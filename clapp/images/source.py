@@ -1,10 +1,8 @@
-"""What every source of pictures offers, and the count of the pictures it had to leave out."""
+"""What every source of pictures offers, their registry, and the count of pictures left out."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import count
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from loguru import logger
@@ -12,6 +10,8 @@ from numpy.typing import NDArray
 
 from clapp.config import DataConfig
 from clapp.errors import ConfigError, one_line
+from clapp.registry import Registry
+from clapp.suggest import hint
 
 Picture = NDArray[np.uint8]
 
@@ -29,8 +29,9 @@ class Skipped:
 
     def add(self, name: str, error: Exception) -> None:
         """Note that `name` is left out because of `error`."""
+        name = printable(name)
         if name not in self.names:
-            self.names[name] = one_line(error)
+            self.names[name] = printable(one_line(error))
             logger.warning(f"skipped a bad picture: {name}: {self.names[name]}")
 
 
@@ -56,6 +57,72 @@ class Source(Protocol):
         ...
 
 
+class Named(NamedTuple):
+    """One source as a configuration names it, not opened: `kind:argument`, or `kind` alone."""
+
+    kind: str
+    argument: str
+    data: DataConfig
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.argument}" if self.argument else self.kind
+
+
+class SourceKind(Protocol):
+    """What the registry holds: usually a class that is a `Source` and has a static `shares`."""
+
+    def __call__(self, data: DataConfig, argument: str, /) -> Source:
+        """Open the source.
+
+        Args:
+            data: the section of the configuration, with split and seed.
+            argument: what follows the colon in its name; empty where there is none.
+
+        Raises:
+            ConfigError: a wrong argument or split.
+            UserError: it cannot be read.
+        """
+        ...
+
+    def shares(self, mine: Named, other: Named, /) -> bool:
+        """Whether `mine`, which is of this kind, opens a picture that `other` opens too.
+
+        The training and the validation pictures are compared so, before either is opened; what does
+        not exist shares nothing. `other` may be of any kind.
+        """
+        ...
+
+
+SOURCES: Registry[SourceKind] = Registry("source of pictures")
+
+
+def named(data: DataConfig) -> list[Named]:
+    """The sources that `data.name` names: one, or the parts of a mix.
+
+    A name without a colon that is not registered is a dataset of the Hugging Face hub.
+
+    Raises:
+        ConfigError: an unknown prefix or part of a mix.
+    """
+    prefix, colon, argument = data.name.partition(":")
+    if colon and prefix in SOURCES:
+        return [Named(prefix, argument, data)]
+    parts = data.name.split("+")
+    if not colon:
+        if all(part in SOURCES for part in parts) and len(set(parts)) == len(parts):
+            return [Named(part, "", data) for part in parts]
+        if len(parts) == 1:
+            return [Named("huggingface", data.name, data)]
+    more = [
+        kind for kind in SOURCES if kind not in ("photos", "synthetic", "folder", "huggingface")
+    ]
+    raise ConfigError(
+        f"unknown source of pictures {data.name!r}; {hint(prefix, SOURCES) if colon else ''}"
+        "known: photos, synthetic, photos+synthetic, folder:PATH, huggingface:NAME, "
+        f"{''.join(f'{kind}, ' for kind in more)}or the name of a Hugging Face dataset"
+    )
+
+
 def stream(source: Source) -> Iterator[Picture]:
     """Epoch after epoch, without end."""
     for number in count():
@@ -76,11 +143,17 @@ def check_split(data: DataConfig, allowed: Iterable[str]) -> str:
     return data.split
 
 
-def listing_digest(root: Path, files: Iterable[Path]) -> str:
-    """A digest of the names, sizes and times of change of files below `root`."""
-    digest = hashlib.sha256()
-    for file in files:
-        state = file.stat()
-        entry = (file.relative_to(root).as_posix(), state.st_size, state.st_mtime_ns)
-        digest.update(repr(entry).encode())
-    return digest.hexdigest()
+def check_no_argument(data: DataConfig, argument: str) -> None:
+    """Refuse `photos:x`.
+
+    Raises:
+        ConfigError: there is an argument.
+    """
+    if argument:
+        kind = data.name.partition(":")[0]
+        raise ConfigError(f"{data.name}: {kind} takes nothing after a colon; write {kind}")
+
+
+def printable(text: str) -> str:
+    """`text` on one line: control characters and bytes that are not UTF-8 become escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clapp.config import DataConfig
-from clapp.images.source import Picture, Skipped, check_split
+from clapp.images.source import (
+    SOURCES,
+    Named,
+    Picture,
+    Skipped,
+    check_no_argument,
+    check_split,
+)
 
 SPLITS = ("train", "validation", "test")
 VERSION = 1  # raise it when the pictures change: pools made before are then not used
@@ -30,13 +37,24 @@ _SHIFT = 4  # fractional bits of a vertex
 Field = NDArray[np.float32]
 
 
+@SOURCES.register("synthetic")
 class Synthetic:
     """Endless dead leaves; picture i depends on the seed, the split and i alone."""
 
-    def __init__(self, data: DataConfig) -> None:
+    def __init__(self, data: DataConfig, argument: str = "") -> None:
+        check_no_argument(data, argument)
         self.split = check_split(data, SPLITS)
         self.seed = data.seed
         self.skipped = Skipped()
+
+    @staticmethod
+    def shares(mine: Named, other: Named) -> bool:
+        """The seed and the split say which pictures are drawn."""
+        return (
+            other.kind == mine.kind
+            and mine.data.seed == other.data.seed
+            and mine.data.split == other.data.split
+        )
 
     def describe(self) -> str:
         """Name and split."""

@@ -1,0 +1,70 @@
+"""The pictures below a folder: each file once, however many links lead to it."""
+
+import os
+from collections import deque
+from pathlib import Path
+
+from PIL import Image
+
+from clapp.errors import UserError
+from clapp.images.paths import is_folder, real
+
+
+def search(root: Path) -> dict[Path, Path]:
+    """Every file below `root` whose extension Pillow can open: its path without links -> its path.
+
+    Links to files and folders are followed. A folder is entered once, so that a link back ends the
+    search; a link to a folder above `root` is left out. Of several paths to one file the one
+    without a link counts, and otherwise the first. What is hidden is left out.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    found: dict[Path, Path] = {}
+    entered: set[Path] = set()
+    links = _enter(root, found, entered)
+    while links:
+        path = links.popleft()
+        target = real(path)
+        if not is_folder(target):
+            if _is_picture(path.name):
+                found.setdefault(target, path)
+        elif target not in entered and target not in real(root).parents:
+            links += _enter(path, found, entered)
+    return found
+
+
+def _enter(top: Path, found: dict[Path, Path], entered: set[Path]) -> deque[Path]:
+    """Add the files below `top` that no link leads to, and return the links."""
+    links: deque[Path] = deque()
+    waiting = [(top, real(top))]
+    while waiting:
+        folder, target = waiting.pop()
+        if target in entered:
+            continue
+        entered.add(target)
+        for entry in _entries(folder):
+            if entry.name.startswith("."):
+                continue
+            path = folder / entry.name
+            if entry.is_symlink():
+                links.append(path)
+            elif entry.is_dir():
+                waiting.append((path, target / entry.name))
+            elif _is_picture(entry.name):
+                found.setdefault(target / entry.name, path)
+    return deque(sorted(links))
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read: {error.strerror}") from error
+
+
+def _is_picture(name: str) -> bool:
+    Image.init()  # loads every format's plugin; returns at once after the first time
+    kind = Image.registered_extensions().get(Path(name).suffix.lower())
+    return kind in Image.OPEN
