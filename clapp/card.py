@@ -10,6 +10,7 @@ from clapp.filters import filter_name
 from clapp.front import Candidate
 from clapp.metrics import Metrics
 from clapp.strict_yaml import dump_yaml
+from clapp.study.objectives import loss_text
 
 _CARD = Template("""\
 # $filter in $params parameters
@@ -141,7 +142,7 @@ def _numbers(config: Config, origin: Origin, figures: Figures) -> dict[str, str]
     numbers = {
         "parameters": f"{chosen.params:,}",
         "FLOPs at 224x224": f"{chosen.flops:,} (2 per multiply-add)",
-        "mean L2": f"{figures.metrics.l2:.6f}",
+        "loss (mean L2)": loss_text(figures.metrics.l2),
         "mean L1": f"{figures.metrics.l1:.5f}",
         "mean PSNR": f"{figures.metrics.psnr:.2f} dB",
         "mean SSIM": f"{figures.metrics.ssim:.4f}",

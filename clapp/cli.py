@@ -137,6 +137,7 @@ def evaluate(
     with status("loading the model"):
         from clapp.evaluate import evaluate as evaluate_model
         from clapp.strict_yaml import parse_yaml
+        from clapp.study.objectives import loss_text
 
         prepare_process()
         spec = None if filter is None else parse_yaml(filter, "--filter")
@@ -145,7 +146,7 @@ def evaluate(
         print_json(result.document())
         return
     typer.echo(
-        f"L2 {result.l2:.6f}  L1 {result.l1:.5f}  PSNR {result.psnr:.2f} dB  "
+        f"loss {loss_text(result.l2)}  L1 {result.l1:.5f}  mean PSNR {result.psnr:.2f} dB  "
         f"SSIM {result.ssim:.4f}  over {result.images} pictures"
     )
 
@@ -230,7 +231,9 @@ def shrink(
 
 
 def _say_step(step: "Step") -> None:
-    typer.echo(f"{step.params:>6,} parameters  loss {step.loss:.3e}  {step.change}")
+    from clapp.study.objectives import loss_text
+
+    typer.echo(f"{step.params:>6,} parameters  loss {loss_text(step.loss)}  {step.change}")
 
 
 def _repeat(

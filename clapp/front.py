@@ -52,7 +52,7 @@ class Candidate:
 
     def cells(self) -> dict[str, str]:
         """The same, written."""
-        return {name: objective(name).format(value) for name, value in self.shown().items()}
+        return {name: objective(name).cell(value) for name, value in self.shown().items()}
 
     def figures(self) -> str:
         """The same in a sentence: "loss 0.004 (24.0 dB), 300 parameters, 8M FLOPs"."""

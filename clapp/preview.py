@@ -16,17 +16,17 @@ from clapp.tensors import input_tensor
 from clapp.validation import validation_set
 
 ROWS = 3
-GAIN = 4
-_TITLES = ("input", "classical filter", "model", f"difference x{GAIN}")
+_TITLES = ("input", "classical filter", "model", "difference")
 _SIDE, _GAP, _CAPTION = 176, 6, 22
 _PAPER, _INK = 255, 40  # levels of grey
+_BRIGHTER, _DARKER = (178, 24, 43), (33, 102, 172)  # red and blue, ColorBrewer's RdBu
 
 
 def write_preview(path: Path, model: nn.Module, config: Config) -> None:
     """Write a PNG with a row for each of the first validation pictures.
 
-    Its columns are the input, the classical filter, the model (clamped to [0, 1]) and the absolute
-    difference of the two, four times amplified.
+    Its columns are the input, the classical filter, the model (clamped to [0, 1]) and their
+    difference, see `signed`.
     """
     images, targets = validation_set(config.valid_data, config.target_filter)
     images, targets = images[:ROWS], targets[:ROWS]
@@ -53,19 +53,43 @@ def draw(
     Outputs that are not a number are drawn as 1.
     """
     outputs = np.nan_to_num(outputs, nan=1.0).clip(0, 1)  # (N, H, W)
-    differences = np.abs(outputs - targets / np.float32(255)) * GAIN
+    differences = outputs - targets / np.float32(255)  # (N, H, W)
     heading, step = _heading(), _SIDE + _GAP
     width, height = heading.width, _CAPTION + len(images) * step
     sheet = np.full((height, width, 3), _PAPER, np.uint8)
     sheet[:_CAPTION] = np.asarray(heading)
     for row in range(len(images)):
-        greys = (targets[row], _grey(outputs[row]), _grey(differences[row]))
-        cells = (images[row], *(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB) for grey in greys))
+        greys = (targets[row], _grey(outputs[row]))
+        coloured, factor = signed(differences[row])
+        cells = (
+            images[row],
+            *(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB) for grey in greys),
+            coloured,
+        )
         for column, cell in enumerate(cells):
             top, left = _CAPTION + row * step, _GAP + column * step
             small = cv2.resize(cell, (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR)
             sheet[top : top + _SIDE, left : left + _SIDE] = small
+        corner = (left + 4, top + _SIDE - 6)  # of the last column
+        cv2.putText(
+            sheet, factor, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (_INK,) * 3, 1, cv2.LINE_AA
+        )
     return Image.fromarray(sheet)
+
+
+def signed(difference: NDArray[np.float32]) -> tuple[NDArray[np.uint8], str]:
+    """A difference (H, W) as a colour picture (H, W, 3), and the factor that scales it: "x12".
+
+    White is no difference, red a model that is brighter than the filter, blue one that is darker.
+    The largest difference of the picture has the full colour.
+    """
+    largest = float(np.abs(difference).max())
+    if largest == 0:
+        return np.full((*difference.shape, 3), _PAPER, np.uint8), "x1"
+    share = (np.abs(difference) / largest)[..., None]  # (H, W, 1)
+    full = np.where(difference[..., None] > 0, _BRIGHTER, _DARKER)  # (H, W, 3)
+    colours = np.round(_PAPER + share * (full - float(_PAPER))).astype(np.uint8)
+    return colours, f"x{1 / largest:,.3g}"
 
 
 @cache

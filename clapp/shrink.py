@@ -20,6 +20,7 @@ from clapp.costs import cost
 from clapp.errors import ConfigError, UserError
 from clapp.inherit import inherited
 from clapp.model import FilterNet
+from clapp.study.objectives import loss_text, short
 from clapp.training import TrainResult, train
 from clapp.trialfiles import load_trained, save_trained
 
@@ -78,7 +79,7 @@ def shrink(
     limit = result.loss * WORSE if loss_at_most is None else loss_at_most
     if not result.loss <= limit:
         raise ConfigError(
-            f"--loss-at-most {limit:.2e}: the model itself has a loss of {result.loss:.2e}; "
+            f"--loss-at-most {short(limit)}: the model itself has a loss of {loss_text(result.loss)}; "
             "nothing smaller can be expected to be better"
         )
     size = cost(config.model)

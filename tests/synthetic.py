@@ -9,16 +9,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from clapp.costs import cost
+from clapp.study.draw import Draw
 from clapp.study.plan import Plan, make_plan
 from clapp.study.prepare import create_study
 
 START = datetime(2026, 5, 1, 9)
 REFERENCE_LOSS = 0.02
+KERNELS: dict[Any, float] = {3: 1.0, 5: 0.2, 7: 5.0}
+"""By how much the size of the first kernel changes the loss."""
 _STATES = {
     "complete": TrialState.COMPLETE,
     "stopped": TrialState.PRUNED,
@@ -95,9 +99,10 @@ def _facts(
     plan: Plan, changes: dict[str, Any], number: int, kind: str, draw: random.Random
 ) -> dict[str, Any]:
     """What a trial of that kind carries; the kernel's size is what decides the loss most."""
+    kernel = changes.get("model.kernel_size[0]", 3)
+    changes = plan.space.suggest(Draw(np.random.default_rng(number), changes), plan.base)
     params, flops = cost(plan.config(changes, seed=0, device=None).model)
-    kernel = changes.get("model.kernel_size", 3)
-    loss = 0.1 / params**0.5 * {3: 1.0, 5: 0.2, 7: 5.0}[kernel] * math.exp(draw.gauss(-1, 0.3))
+    loss = 0.1 / params**0.5 * KERNELS.get(kernel, 1.0) * math.exp(draw.gauss(-1, 0.3))
     facts: dict[str, Any] = {
         "config": {**changes, "train.seed": number},
         "key": f"{number:016x}",

@@ -65,7 +65,9 @@ class StudyData:
         folder: its results; may lack any file, and may not be there at all.
         definition: the resolved study file.
         space: parameter -> its distribution, the latest where it changed.
-        worst: the reference point of the hypervolume, by objective.
+        worst: the reference point of the hypervolume, by objective; the study's own, so that a
+            study has the same hypervolume alone and beside others.
+        shared: the history from a reference point that studies side by side have in common.
         elapsed: seconds in which the study was worked on.
         ledger: the content of `ledger.json`.
         provenance: of the latest trained trial that says it.
@@ -85,6 +87,7 @@ class StudyData:
     space: dict[str, BaseDistribution]
     worst: dict[str, float]
     history: list[Moment]
+    shared: list[Moment]
     importances: Importances
     repeats: list[Repeats]
     elapsed: float
@@ -119,13 +122,13 @@ def gather(
     Args:
         folder: its results folder; what is missing there is left out.
         label: what to call it; None: its name.
-        worst: the reference point of its hypervolume; None: its own.
+        worst: the reference point of its `shared` history; None: its own.
 
     Raises:
         UserError: the study was not made by CLAPP.
     """
     names, found = objectives(study), candidates(study)
-    worst = worst_point(study) if worst is None else worst
+    own = worst_point(study)
     best, reference = front(found, names), reference_of(study)
     frozen = study.get_trials(deepcopy=False)
     within, on_front = {c.trial for c in found}, {c.trial for c in best}
@@ -149,8 +152,9 @@ def gather(
         reference=reference,
         picks=_picks(Finished(best, found), reference),
         space={name: d for trial in frozen for name, d in trial.distributions.items()},
-        worst=worst,
-        history=history(study, worst),
+        worst=own,
+        history=history(study, own),
+        shared=history(study, own if worst is None else worst),
         importances=importances(study),
         repeats=_repeats(frozen),
         elapsed=float(study.user_attrs.get(ELAPSED, 0.0)) or _span(trials),

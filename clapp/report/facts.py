@@ -12,9 +12,26 @@ from clapp.strict_yaml import dump_yaml
 from clapp.study.keep import trial_folder
 from clapp.trialfiles import read_result
 
+_SEEDS = ("seed", "batch_seed")
+_LABELS = {
+    "workers": "workers",
+    "total": "time of all workers",
+    "stopped": "trials stopped early",
+    "saved_seconds": "training saved by stopping early",
+    "outcomes.to the end": "time in trials trained to the end",
+    "outcomes.stopped early": "time in trials stopped early",
+    "outcomes.audited": "time in trials that ran on to check early stopping",
+    "outcomes.skipped": "time in skipped trials",
+    "outcomes.failed": "time in failed trials",
+}
+
 
 def text(value: Any) -> str:
     """A value as in the files that users write."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {text(part)}" for key, part in flatten(dict(value)).items())
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(text, value))}]"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return words.short(value) if isinstance(value, float) else str(value)
@@ -33,7 +50,7 @@ def ledger(document: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _label(key: str) -> str:
-    return key.replace("_", " ").replace(".", ": ")
+    return _LABELS.get(key) or key.replace("_", " ").replace(".", ": ").replace("audit:", "check:")
 
 
 def _value(key: str, value: Any) -> str:
@@ -56,7 +73,9 @@ def provenance(data: StudyData) -> list[tuple[str, str]]:
     machines = sorted({trial.worker.rsplit("-", 3)[0] for trial in data.trials if trial.worker})
     if machines:
         facts["machines"] = ", ".join(machines)
-    facts |= flatten(data.provenance or _of_result(data))
+    # The seeds of a training are derived from the study's seed; they would not repeat the study.
+    training = flatten(data.provenance or _of_result(data))
+    facts |= {key: value for key, value in training.items() if key not in _SEEDS}
     return [(key, text(value)) for key, value in facts.items()]
 
 

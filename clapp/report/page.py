@@ -15,13 +15,14 @@ from clapp.errors import UserError
 from clapp.files import dump_json, write_text
 from clapp.front import objectives
 from clapp.hypervolume import worst_point
-from clapp.report import words
+from clapp.report import facts, words
 from clapp.report.data import StudyData, gather
 from clapp.report.figures.compare import compare
 from clapp.report.figures.style import Figure
 from clapp.report.pictures import BUDGET, gather_pictures
 from clapp.report.sections import Section, section
 from clapp.study.existing import load_existing
+from clapp.study.objectives import loss_text
 from clapp.study.storage import default_url, open_storage
 
 if TYPE_CHECKING:
@@ -117,7 +118,9 @@ def render(sources: Sequence[Source]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(short=words.short, flops=words.flops, duration=words.duration)
+    environment.filters.update(
+        loss=loss_text, flops=words.flops, duration=words.duration, text=facts.text
+    )
     return environment.get_template("page.html").render(
         sections=sections,
         together=together,

@@ -14,7 +14,7 @@ from clapp.report.figures.style import Figure
 from clapp.report.pictures import Picture, Pictures
 from clapp.report.trials import Trial
 from clapp.strict_yaml import dump_yaml
-from clapp.study.objectives import objective
+from clapp.study.objectives import amount, decibels, objective
 from clapp.words import in_words
 
 
@@ -137,7 +137,7 @@ def _card(trial: Trial, picks: Sequence[str], repeats: str) -> dict[str, Any]:
     for name in ("loss", "params", "flops"):
         value = getattr(trial, name)
         if value is not None:
-            known.append((objective(name).title, objective(name).format(value)))
+            known.append((objective(name).title, objective(name).cell(value)))
     if repeats:
         known.append(("loss repeated", repeats))
     if trial.start and trial.end:
@@ -173,10 +173,14 @@ def _tiles(data: StudyData) -> list[Tile]:
     beating = _beating(data)
     return [
         Tile("on the front", f"{len(data.front)}", beating or "no other beats them"),
-        Tile("lowest loss", words.short(best.loss), words.plural(best.params, "parameter")),
+        Tile("lowest loss", words.short(best.loss), _lowest(best)),
         *tiles,
         Tile("hypervolume", f"{data.history[-1].hypervolume:.2f}", "on log scales"),
     ]
+
+
+def _lowest(best: Candidate) -> str:
+    return f"{decibels(best.loss)}, {words.plural(best.params, 'parameter')}"
 
 
 def _rate(data: StudyData) -> str:
@@ -238,7 +242,7 @@ def _in_words(model: Candidate) -> str:
 
 
 def _shown(model: Candidate, pictures: Pictures) -> Shown:
-    figures = f"{words.plural(model.params, 'parameter')}, L2 {words.short(model.loss)}"
+    figures = f"{words.plural(model.params, 'parameter')}, {amount('loss', model.loss)}"
     return Shown(
         model.trial,
         pictures.previews[model.trial],

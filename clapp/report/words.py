@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from clapp.front import Candidate
 from clapp.report.data import StudyData
-from clapp.study.objectives import amount
+from clapp.study.objectives import amount, loss_text
 from clapp.study.objectives import short as short
 
 
@@ -39,7 +39,7 @@ def headline(data: StudyData) -> str:
         return "No trial has finished yet"
     smallest, reference = data.picks[0].model, data.reference
     if reference is None:
-        return f"{plural(smallest.params, 'parameter')} at a loss of {short(smallest.loss)}"
+        return f"{plural(smallest.params, 'parameter')} at a loss of {loss_text(smallest.loss)}"
     if smallest.params < reference.params:
         return f"{smallest.params:,} parameters do what {reference.params:,} did"
     return f"Nothing smaller does what the reference does with {reference.params:,} parameters yet"
@@ -53,14 +53,14 @@ def lead(data: StudyData) -> str:
     text = (
         f"Trial {chosen.trial} stands in for {data.filter} with "
         f"{plural(chosen.params, 'parameter')} and {flops(chosen.flops)} a picture; "
-        f"its validation loss is {short(chosen.loss)}."
+        f"its validation loss is {loss_text(chosen.loss)}."
     )
     if reference is None or reference.trial == chosen.trial:
         return text
     return (
         f"{text} The hand-tuned reference, trained in the same study, takes "
         f"{plural(reference.params, 'parameter')} and {flops(reference.flops)} for a loss of "
-        f"{short(reference.loss)}: trial {chosen.trial} has {compared(chosen, reference)}."
+        f"{loss_text(reference.loss)}: trial {chosen.trial} has {compared(chosen, reference)}."
     )
 
 

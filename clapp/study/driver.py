@@ -5,6 +5,7 @@ It never imports torch, so that it answers at once; the trials are trained by it
 
 import multiprocessing
 import os
+import shlex
 import signal
 import socket
 import time
@@ -47,6 +48,8 @@ from clapp.trackers import check_trackers
 if TYPE_CHECKING:
     from optuna import Study
 
+RESULTS = Path("results")
+"""Where commands look for studies unless told otherwise."""
 SHOW_SECONDS = 1.0
 POLL_SECONDS = 5.0
 """Between two looks at the storage when our workers say nothing new: it may have others."""
@@ -71,6 +74,13 @@ class Options:
     accept_filter_change: bool = False
     log: tuple[str, ...] = ()
     """Trackers, see `clapp.trackers`."""
+
+    def where(self) -> str:
+        """The options by which other commands find the study; a password is left out."""
+        found = "" if self.results == RESULTS else f" --results {shlex.quote(str(self.results))}"
+        if self.storage is not None:
+            found += f" --storage {shlex.quote(redact(self.storage))}"
+        return found
 
 
 def run_study(plan: Plan, options: Options, view: View | None = None) -> int:
@@ -133,6 +143,7 @@ class Run:
         url: str,
     ) -> None:
         self._plan, self._study, self._folder, self.url = plan, study, folder, url
+        self._options = options
         self._workers = options.workers or cores()
         self._database = DatabaseFile(url)
         local, locks = is_sqlite(url), folder / definition.LOCKS
@@ -317,9 +328,10 @@ class Run:
     def _say_what_next(self, view: View) -> None:
         name = self._plan.name
         view.message(f"{self._folder / 'front.json'}, {self._folder / 'front.csv'}")
+        where = self._options.where()
         view.message(
-            f"next: clapp report {name}\n      clapp export {name} --pick knee\n"
-            f"      clapp dashboard {name}"
+            f"next: clapp report {name}{where}\n      clapp export {name} --pick knee{where}\n"
+            f"      clapp dashboard {name}{where}"
         )
 
     def _nothing_to_do(self, view: View, by_trials: bool) -> int:

@@ -44,6 +44,11 @@ def decibels(loss: float) -> str:
     return f"{-10 * math.log10(positive(loss)):.1f} dB"
 
 
+def loss_text(loss: float) -> str:
+    """A loss as people read it everywhere: "0.004731 (23.3 dB)"."""
+    return f"{short(loss)} ({decibels(loss)})"
+
+
 def whole(value: float) -> str:
     """A whole number with commas: 2,505."""
     return f"{value:,.0f}"
@@ -97,6 +102,11 @@ class Objective:
     def heading(self) -> str:
         """The heading of a column: "latency (ms)"."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    def cell(self, value: float) -> str:
+        """A value in a table, without its unit: "2,505", "0.004731 (23.3 dB)"."""
+        beside = f" ({self.beside(value)})" if self.beside is not None else ""
+        return f"{self.format(value)}{beside}"
 
     @property
     def title(self) -> str:

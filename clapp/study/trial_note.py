@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from clapp.config import load_config, nest
 from clapp.strict_yaml import dump_yaml
-from clapp.study.objectives import objective
+from clapp.study.objectives import loss_text, objective
 from clapp.study.record import TrialRecord
 from clapp.words import in_words
 
@@ -36,9 +36,9 @@ def trial_note(record: TrialRecord, files: dict[str, str]) -> str:
 
 def _cells(record: TrialRecord) -> Iterable[tuple[str, str]]:
     if record.loss is not None:
-        yield "loss", f"{record.loss:.6g}"
+        yield "loss", loss_text(record.loss)
     elif record.stopped is not None:
-        yield "loss when stopped", f"{record.stopped['l2']:.6g}"
+        yield "loss when stopped", loss_text(record.stopped["l2"])
     if record.params is not None:
         yield "parameters", f"{record.params:,}"
     if record.flops is not None:

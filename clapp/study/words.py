@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from clapp.study.objectives import amount
-from clapp.study.record import record_of
+from clapp.study.record import INTERRUPTED, record_of
 from clapp.study.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ def describe(trial: "FrozenTrial") -> str:
         of = "" if record.duplicate_of is None else f" of trial {record.duplicate_of}"
         return f"{start}: skipped: {record.skipped}{of}"
     if trial.state == TrialState.FAIL:
+        # Such as "interrupted: stopped by the user": the trial itself did not fail.
+        if (record.failed or "").startswith(INTERRUPTED):
+            return f"{start}: {record.failed}"
         return f"{start}: failed: {record.failed or 'its worker was lost'}"
     stopped = " (stopped early)" if trial.state == TrialState.PRUNED else ""
     known = {name: record.value(name) for name in ("loss", "params", "flops")}

@@ -25,7 +25,7 @@ def compare(studies: Sequence[StudyData]) -> list[Figure]:
     found: list[Figure] = []
     if any(data.front for data in studies):
         found += [_fronts(studies, "params"), _fronts(studies, "flops")]
-    if any(data.history for data in studies):
+    if any(data.shared for data in studies):
         found += [_volumes(studies, by_time=False), _volumes(studies, by_time=True)]
     return found
 
@@ -92,15 +92,15 @@ def _reference(data: StudyData, number: int, x: str, colour: str) -> dict[str, A
 
 
 def _volumes(studies: Sequence[StudyData], by_time: bool) -> Figure:
-    longest = max(data.history[-1].seconds for data in studies if data.history)
+    longest = max(data.shared[-1].seconds for data in studies if data.shared)
     unit, size = time_unit(longest)
     traces = [
         {
             "name": text(data.label),
             "type": "scatter",
             "mode": "lines",
-            "x": [significant(m.seconds / size) if by_time else m.trials for m in data.history],
-            "y": [significant(m.hypervolume) for m in data.history],
+            "x": [significant(m.seconds / size) if by_time else m.trials for m in data.shared],
+            "y": [significant(m.hypervolume) for m in data.shared],
             "line": {"shape": "hv", "width": 2.5, "color": PALETTE[number % len(PALETTE)]},
             "hovertemplate": "%{y:.3f}<extra>" + text(data.label) + "</extra>",
         }
@@ -110,7 +110,8 @@ def _volumes(studies: Sequence[StudyData], by_time: bool) -> Figure:
     return Figure(
         key=f"all-volume-{'time' if by_time else 'trials'}",
         title=f"Hypervolume over {'time' if by_time else 'trials'}",
-        caption="All from the same worst point, on log10 scales; higher is better."
+        caption="All from one worst point that the studies share, so a number differs from that of the "
+        "study alone; on log10 scales, higher is better."
         + (" Pauses between runs count as time." if by_time else ""),
         alt=f"Rising lines of {len(studies)} studies.",
         data=traces,

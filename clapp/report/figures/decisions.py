@@ -17,8 +17,10 @@ from clapp.report.figures.style import (
     significant,
     text,
 )
+from clapp.report.importances import Importances
 from clapp.report.trials import Trial
-from clapp.study.objectives import Objective, objective
+from clapp.report.words import joined
+from clapp.study.objectives import Objective, exact_names, objective
 
 _DIMENSIONS = 8  # parameters among the parallel coordinates
 
@@ -68,9 +70,7 @@ def importance(data: StudyData) -> list[Figure]:
         Figure(
             key="importances",
             title="Importances",
-            caption=f"How much each parameter sets the best {100 * found.best:.0f} % of the trials "
-            "apart from all others, objective by objective (PED-ANOVA); the bars of one objective "
-            "add up to 100 %.",
+            caption=_importance_caption(found),
             alt=f"Bars of {len(names)} parameters; the most important for {first} is {names[0]}.",
             data=traces,
             layout={
@@ -84,6 +84,23 @@ def importance(data: StudyData) -> list[Figure]:
             wide=True,
         )
     ]
+
+
+def _importance_caption(found: Importances) -> str:
+    exact = exact_names(found.shares)
+    parts = ["The bars of one objective add up to 100 %."]
+    if exact:
+        labels = joined([objective(name).label for name in exact])
+        parts.append(
+            f"For {labels}: how far the value moves when one parameter alone is drawn again, by "
+            "the exact formula."
+        )
+    if len(exact) < len(found.shares):
+        parts.append(
+            f"For the rest: what sets the best {100 * found.best:.0f} % of {found.random} trials "
+            "that were drawn at random apart from the others (PED-ANOVA)."
+        )
+    return " ".join(parts)
 
 
 def trained(data: StudyData) -> list[Trial]:

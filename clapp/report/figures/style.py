@@ -11,8 +11,8 @@ from clapp.study.objectives import objective, scaled
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#6B6B6B")
 """Told apart with any colour vision (Okabe and Ito, 2008), and two more."""
-SCALE = "Cividis"
-"""A sequential scale that is read alike with any colour vision (Nuñez et al., 2018)."""
+SCALE = ((0, "#2b7bd0"), (0.5, "#7f8a8f"), (1, "#9a8500"))
+"""From blue to olive, of medium lightness throughout: seen on white and on the dark page."""
 
 
 @dataclass(frozen=True)
