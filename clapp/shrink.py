@@ -79,8 +79,8 @@ def shrink(
     limit = result.loss * WORSE if loss_at_most is None else loss_at_most
     if not result.loss <= limit:
         raise ConfigError(
-            f"--loss-at-most {short(limit)}: the model itself has a loss of {loss_text(result.loss)}; "
-            "nothing smaller can be expected to be better"
+            f"--loss-at-most {short(limit)}: the model itself has a loss of "
+            f"{loss_text(result.loss)}; nothing smaller can be expected to be better"
         )
     size = cost(config.model)
     steps = [Step("as it is", result.loss, size.params, size.flops, 1)]
