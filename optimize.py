@@ -1,6 +1,6 @@
 """Run a study: `python optimize.py --study sobel3`."""
 
-from clapp.optimize import main
+from clapp.commands.optimize import main
 
 if __name__ == "__main__":
     main()

@@ -5,41 +5,41 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clapp.config import load_config as load_config
-    from clapp.costs import cost as cost
     from clapp.errors import ClappError as ClappError
     from clapp.errors import UserError as UserError
-    from clapp.filters import apply_filter as apply_filter
+    from clapp.filters.base import apply_filter as apply_filter
+    from clapp.front.objectives import Objective as Objective
+    from clapp.front.objectives import register_objective as register_objective
     from clapp.images import register_source as register_source
-    from clapp.model import build_model as build_model
-    from clapp.study.objectives import Objective as Objective
-    from clapp.study.objectives import register_objective as register_objective
-    from clapp.study.pruners import Pruner as Pruner
-    from clapp.study.pruners import Verdict as Verdict
-    from clapp.study.pruners import register_pruner as register_pruner
-    from clapp.study.sampler import register_sampler as register_sampler
-    from clapp.training import TrainResult as TrainResult
-    from clapp.training import train as train
-    from clapp.trialfiles import load as load
+    from clapp.models.costs import cost as cost
+    from clapp.models.filternet import build_model as build_model
+    from clapp.study.pruning.pruners import Pruner as Pruner
+    from clapp.study.pruning.pruners import Verdict as Verdict
+    from clapp.study.pruning.pruners import register_pruner as register_pruner
+    from clapp.study.sampling.samplers import register_sampler as register_sampler
+    from clapp.training.folder import load as load
+    from clapp.training.trainer import TrainResult as TrainResult
+    from clapp.training.trainer import train as train
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ClappError": "clapp.errors",
-    "Objective": "clapp.study.objectives",
-    "Pruner": "clapp.study.pruners",
-    "Verdict": "clapp.study.pruners",
-    "TrainResult": "clapp.training",
+    "Objective": "clapp.front.objectives",
+    "Pruner": "clapp.study.pruning.pruners",
+    "Verdict": "clapp.study.pruning.pruners",
+    "TrainResult": "clapp.training.trainer",
     "UserError": "clapp.errors",
-    "apply_filter": "clapp.filters",
-    "build_model": "clapp.model",
-    "cost": "clapp.costs",
-    "load": "clapp.trialfiles",
+    "apply_filter": "clapp.filters.base",
+    "build_model": "clapp.models.filternet",
+    "cost": "clapp.models.costs",
+    "load": "clapp.training.folder",
     "load_config": "clapp.config",
-    "register_objective": "clapp.study.objectives",
-    "register_pruner": "clapp.study.pruners",
-    "register_sampler": "clapp.study.sampler",
+    "register_objective": "clapp.front.objectives",
+    "register_pruner": "clapp.study.pruning.pruners",
+    "register_sampler": "clapp.study.sampling.samplers",
     "register_source": "clapp.images",
-    "train": "clapp.training",
+    "train": "clapp.training.trainer",
 }
 __all__ = ["__version__", *_HOMES]  # resolved on first use
 

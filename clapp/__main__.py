@@ -1,5 +1,5 @@
 """`python -m clapp`: the `clapp` command."""
 
-from clapp.cli import main
+from clapp.commands.app import main
 
 main()

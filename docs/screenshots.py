@@ -12,13 +12,13 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 
-from clapp.front import front_of, front_table, reference_of
-from clapp.study.driver import Options, run_study
-from clapp.study.existing import load_existing
-from clapp.study.live import PlainView
-from clapp.study.plan import make_plan
-from clapp.study.screen import Screen
-from clapp.study.snapshot import Snapshot
+from clapp.front.outcomes import front_of, front_table, reference_of
+from clapp.study.display.live import PlainView
+from clapp.study.display.screen import Screen
+from clapp.study.display.snapshot import Snapshot
+from clapp.study.plan.existing import load_existing
+from clapp.study.plan.plan import make_plan
+from clapp.study.running.driver import Options, run_study
 
 IMAGES = Path(__file__).parent / "images"
 

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from optuna.trial import FrozenTrial, TrialState
 
-from clapp.study.decide import (
+from clapp.front.record import RECORD, TrialRecord, record_of
+from clapp.front.trials import is_enqueued, is_trained
+from clapp.study.pruning.decide import (
     Judgement,
     Records,
     Rules,
@@ -17,9 +19,7 @@ from clapp.study.decide import (
     judge,
     over_limit,
 )
-from clapp.study.pruners import Record
-from clapp.study.record import RECORD, TrialRecord, record_of
-from clapp.study.trials import is_enqueued, is_trained
+from clapp.study.pruning.pruners import Record
 
 
 class Decision(NamedTuple):

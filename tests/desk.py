@@ -8,9 +8,9 @@ from resource import RLIMIT_FSIZE, setrlimit
 
 from optuna.trial import FrozenTrial
 
-from clapp.study.existing import load_existing
-from clapp.study.plan import make_plan
-from clapp.training import train
+from clapp.study.plan.existing import load_existing
+from clapp.study.plan.plan import make_plan
+from clapp.training.trainer import train
 
 ROOT = Path(__file__).parents[1]
 

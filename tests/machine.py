@@ -19,9 +19,10 @@ from typing import Any
 
 import torch
 
-from clapp.study import objective, storage, worker
-from clapp.study.job import Job
-from clapp.study.stop import Stop
+from clapp.study.running import objective, worker
+from clapp.study.running.job import Job
+from clapp.study.running.stop import Stop
+from clapp.study.storage import storage
 
 
 def train(config: Any, report: Any, _weights: Any = None) -> Any:

@@ -14,10 +14,10 @@ import optuna
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from clapp.costs import cost
-from clapp.study.draw import Draw
-from clapp.study.plan import Plan, make_plan
-from clapp.study.prepare import create_study
+from clapp.models.costs import cost
+from clapp.study.plan.plan import Plan, make_plan
+from clapp.study.preparing.prepare import create_study
+from clapp.study.sampling.draw import Draw
 
 START = datetime(2026, 5, 1, 9)
 REFERENCE_LOSS = 0.02

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from clapp.adam import Adam
+from clapp.training.optimisers.adam import Adam
 
 
 def network() -> nn.Module:

@@ -14,7 +14,7 @@ import pytest
 from optuna.artifacts.exceptions import ArtifactNotFound
 
 from clapp.errors import UserError
-from clapp.study.artifacts import check_artifacts, open_artifacts
+from clapp.study.dashboard.artifacts import check_artifacts, open_artifacts
 
 ROOT = Path(__file__).parents[1]
 BUCKET = "pictures"

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clapp.bench import driver, infer, pool
-from clapp.bench.measure import Result, figure, in_process, in_turn, machine
+from benchmarks import driver, infer, pool
+from benchmarks.measure import Result, figure, in_process, in_turn, machine
 from clapp.config import load_config
 from clapp.errors import ClappError, ConfigError, UserError
 
@@ -149,8 +149,10 @@ def test_pool_compares_the_decoding_of_few_and_many() -> None:
 
 
 def test_infer_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from clapp.model import build_model  # not above: every fresh process would import torch
-    from clapp.trialfiles import save_config, save_weights
+    from clapp.models.filternet import (
+        build_model,  # not above: every fresh process would import torch
+    )
+    from clapp.training.folder import save_config, save_weights
 
     monkeypatch.setattr(infer, "WARM_UP_SECONDS", 0.0)
     config = load_config(overrides=["model.capacity=1", "model.num_layers=1"])
@@ -222,7 +224,7 @@ def test_parts_exclude_the_parts_within() -> None:
 def test_help_imports_no_heavy_library() -> None:
     code = (
         "import sys\n"
-        "from clapp.cli import app\n"
+        "from clapp.commands.app import app\n"
         "try:\n"
         "    app(['bench', 'pool', '--help'])\n"
         "except SystemExit:\n"

@@ -10,13 +10,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from clapp.bench import reference, study, trainer
-from clapp.bench.loops import Record, draw, plain_loop
-from clapp.cli import app
+from benchmarks import reference, study, trainer
+from benchmarks.loops import Record, draw, plain_loop
+from clapp.commands.app import app
 from clapp.config import load_config
 from clapp.errors import ClappError, UserError
-from clapp.filters import apply_filter
-from clapp.model import build_model
+from clapp.filters.base import apply_filter
+from clapp.models.filternet import build_model
 
 # Buffers that are full at once.
 TINY = reference.Settings(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from clapp.files import PACKAGE
+from clapp.system.files import PACKAGE
 
 OPTIMIZE = str(PACKAGE.parent / "optimize.py")
 QUICK = (
@@ -58,7 +58,7 @@ def searched(run: Run) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("module", ["clapp", "clapp.cli", "clapp.optimize"])
+@pytest.mark.parametrize("module", ["clapp", "clapp.commands.app", "clapp.commands.optimize"])
 def test_imports_are_light_and_silent(module: str) -> None:
     code = (
         f"import sys, {module}; "
@@ -71,7 +71,7 @@ def test_imports_are_light_and_silent(module: str) -> None:
 
 def test_public_names_are_callable_whatever_was_imported_before() -> None:
     code = (
-        "import clapp.study.worker, clapp.cli, clapp\n"
+        "import clapp.study.running.worker, clapp.commands.app, clapp\n"
         "assert all(callable(getattr(clapp, name)) for name in clapp.__all__ if name[0] != '_')\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -23,19 +23,20 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from postgres import PASSWORD, QUOTED
 
-from clapp.bench import scale
+from benchmarks import scale
 from clapp.errors import ClappError, UserError
-from clapp.study import definition, prepare
-from clapp.study import storage as storages
-from clapp.study.existing import load_existing
-from clapp.study.job import Job
-from clapp.study.plan import Plan, make_plan
-from clapp.study.proxy import serve
-from clapp.study.record import RECORD, record_of
-from clapp.study.recovery import Recovery
-from clapp.study.running import ask
-from clapp.study.storage import open_storage
-from clapp.study.trials import trained
+from clapp.front.record import RECORD, record_of
+from clapp.front.trials import trained
+from clapp.study.plan import definition
+from clapp.study.plan.existing import load_existing
+from clapp.study.plan.plan import Plan, make_plan
+from clapp.study.preparing import prepare
+from clapp.study.running.job import Job
+from clapp.study.running.recovery import Recovery
+from clapp.study.running.running_trial import ask
+from clapp.study.storage import storage as storages
+from clapp.study.storage.proxy import serve
+from clapp.study.storage.storage import open_storage
 
 MACHINE = Path(__file__).with_name("machine.py")
 TOTAL, KILLS = 50, 6
@@ -303,7 +304,7 @@ def test_the_password_is_in_no_error(postgres_url: str, tmp_path: Path) -> None:
 
 SERVE = """
 import sys
-from clapp.study import proxy
+from clapp.study.storage import proxy
 proxy.serve(sys.stdin.readline(), "127.0.0.1", int(sys.argv[1]), 10)
 """
 
@@ -365,7 +366,7 @@ def test_killed_workers_behind_a_proxy(proxy_url: str, postgres_url: str, tmp_pa
 
 
 def test_nobody_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clapp.study.proxy.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("clapp.study.storage.proxy.CONNECT_SECONDS", 0.2)
     with pytest.raises(
         UserError, match=r"storage grpc://127.0.0.1:1: cannot be used: nobody answers"
     ):

@@ -38,7 +38,7 @@ def test_packaged_model_is_the_reference_model() -> None:
 
 
 def test_every_default_is_documented() -> None:
-    from clapp.files import PACKAGE
+    from clapp.system.files import PACKAGE
 
     text = (PACKAGE / "config" / "default.yaml").read_text()
     for line in text.splitlines():

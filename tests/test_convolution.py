@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import clapp
-from clapp.convolution import PADDING, SIZES, Conv2d
+from clapp.models.fast_conv.layer import PADDING, SIZES, Conv2d
 
 CHANNELS = [(1, 1, 1), (3, 4, 1), (2, 7, 1), (8, 8, 1), (5, 5, 5), (4, 8, 2)]  # in, out, groups
 
@@ -113,12 +113,12 @@ def run(code: str, **environment: str) -> subprocess.Popen[str]:
 
 CONVOLVE = """
 import torch
-from clapp.convolution import Conv2d
+from clapp.models.fast_conv.layer import Conv2d
 for size in {sizes}:
     torch.manual_seed(0)
     y = Conv2d(2, 3, size)(torch.rand(1, 2, 9, 9))
     print(round(y.sum().item(), 3), end=" ")
-from clapp.convolution_numba import forward
+from clapp.models.fast_conv.compiled import forward
 print(*(len(f.stats.cache_hits) for f in forward.values()))
 """
 

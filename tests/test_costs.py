@@ -9,9 +9,9 @@ from test_model import random_architecture
 from torch.utils.flop_counter import FlopCounterMode
 
 from clapp.config import model_config
-from clapp.costs import _cost, cost
 from clapp.errors import ConfigError
-from clapp.model import FilterNet
+from clapp.models.costs import _cost, cost
+from clapp.models.filternet import FilterNet
 
 
 def test_the_reference_network() -> None:
@@ -46,6 +46,8 @@ def test_shape_of_a_bad_architecture_is_refused() -> None:
 
 
 def test_no_torch_is_loaded_to_count() -> None:
-    code = "import sys, clapp.costs; assert clapp.costs.cost({}) == (2505, 230311936); "
+    code = (
+        "import sys, clapp.models.costs; assert clapp.models.costs.cost({}) == (2505, 230311936); "
+    )
     code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from clapp.curve import curve_svg
+from clapp.training.curve import curve_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -20,20 +20,21 @@ import torch
 from browser import Browser
 
 from clapp.config import Config
-from clapp.costs import cost
-from clapp.dashboard import serve
 from clapp.errors import UserError
-from clapp.model import build_model
-from clapp.study import definition, prepare
-from clapp.study.artifacts import open_artifacts
-from clapp.study.job import Job
-from clapp.study.overview import Overview
-from clapp.study.plan import make_plan
-from clapp.study.stop import Stop
-from clapp.study.storage import default_url, open_storage
-from clapp.study.trial_files import TrialFiles
-from clapp.study.worker import run
-from clapp.training import Point, Progress, TrainResult
+from clapp.models.costs import cost
+from clapp.models.filternet import build_model
+from clapp.study.dashboard.artifacts import open_artifacts
+from clapp.study.dashboard.overview import Overview
+from clapp.study.dashboard.server import serve
+from clapp.study.dashboard.trial_files import TrialFiles
+from clapp.study.plan import definition
+from clapp.study.plan.plan import make_plan
+from clapp.study.preparing import prepare
+from clapp.study.running.job import Job
+from clapp.study.running.stop import Stop
+from clapp.study.running.worker import run
+from clapp.study.storage.storage import default_url, open_storage
+from clapp.training.trainer import Point, Progress, TrainResult
 
 # set_metric_names is experimental in Optuna.
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

@@ -11,7 +11,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from test_study_trials import Bench, result
 
 from clapp.config import Config
-from clapp.study.decide import (
+from clapp.front.feasible import violations
+from clapp.front.objectives import CONSTANT_LOSS
+from clapp.front.record import TrialRecord, attributes, record_of
+from clapp.study.pruning.decide import (
     Records,
     Rules,
     Skip,
@@ -19,10 +22,7 @@ from clapp.study.decide import (
     find_duplicate,
     over_limit,
 )
-from clapp.study.feasible import violations
-from clapp.study.objectives import CONSTANT_LOSS
-from clapp.study.pruners import QUANTISATION, Front
-from clapp.study.record import TrialRecord, attributes, record_of
+from clapp.study.pruning.pruners import QUANTISATION, Front
 
 NAMES = ["loss", "params", "flops"]
 
@@ -75,7 +75,7 @@ def test_of_two_that_were_started_at_once_the_first_goes_on() -> None:
 
 
 def test_a_loss_of_zero_is_no_division_by_zero() -> None:
-    from clapp.study.pruners import Record, falls_from
+    from clapp.study.pruning.pruners import Record, falls_from
 
     records = [Record((1.0,), {100: 0.0}, 0.0), Record((1.0,), {100: 1e-3}, 0.0)]
     assert falls_from(100, records) == [1.0, pytest.approx(1e-6)]
@@ -96,7 +96,7 @@ def falling(config: Config, report: Callable[[Any], bool], _: Any = None) -> Any
 def test_a_real_study_is_decided_again_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clapp.study.objective.keep", lambda *_: None)
+    monkeypatch.setattr("clapp.study.running.objective.keep", lambda *_: None)
     pruner = "{name: front, min_finished: 3, audit: 0.3, margin: 0.05}"
     text = f"pruner: {pruner}\nsampler: random\nlimits: {{params: 4000, loss: 0.02}}"
     bench = Bench(tmp_path, f"{text}\nbudget: {{trials: 40}}")

@@ -81,7 +81,7 @@ def test_the_workers_options_exist() -> None:
     (container,) = job["spec"]["template"]["spec"]["containers"]
     known = {option.split("=")[0] for option in container["command"][1:]}
     help_text = subprocess.run(
-        [sys.executable, "-m", "clapp.optimize", "--help"],
+        [sys.executable, "-m", "clapp.commands.optimize", "--help"],
         capture_output=True,
         text=True,
         check=True,

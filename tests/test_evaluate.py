@@ -8,13 +8,13 @@ from PIL import Image
 
 from clapp.config import load_config
 from clapp.errors import ConfigError, UserError
-from clapp.evaluate import evaluate
-from clapp.filters import apply_filter
-from clapp.metrics import measure
-from clapp.model import build_model
-from clapp.onnx_export import write_onnx
-from clapp.training import train
-from clapp.trialfiles import save_config, save_trained, save_weights
+from clapp.export.onnx import write_onnx
+from clapp.filters.base import apply_filter
+from clapp.inference.evaluate import evaluate
+from clapp.inference.metrics import measure
+from clapp.models.filternet import build_model
+from clapp.training.folder import save_config, save_trained, save_weights
+from clapp.training.trainer import train
 
 
 @pytest.fixture(scope="module")

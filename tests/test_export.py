@@ -13,16 +13,16 @@ from optuna.trial import create_trial
 from PIL import Image
 
 import clapp
-import clapp.export
+import clapp.export.folder
 from clapp.config import load_config
-from clapp.costs import cost
 from clapp.errors import ParityError, UserError
-from clapp.export import FILES, ExportResult, export_pick
-from clapp.model import build_model
-from clapp.onnx_export import parity, write_onnx
-from clapp.study.storage import default_url, open_storage
-from clapp.training import TrainResult
-from clapp.trialfiles import save_trained
+from clapp.export.folder import FILES, ExportResult, export_pick
+from clapp.export.onnx import parity, write_onnx
+from clapp.models.costs import cost
+from clapp.models.filternet import build_model
+from clapp.study.storage.storage import default_url, open_storage
+from clapp.training.folder import save_trained
+from clapp.training.trainer import TrainResult
 
 # set_metric_names is experimental in Optuna.
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -125,7 +125,7 @@ def test_card_has_the_numbers(exported):
 
 
 def test_card_figures_are_those_of_evaluate(exported):
-    from clapp.evaluate import evaluate
+    from clapp.inference.evaluate import evaluate
 
     card = (exported.path / "card.md").read_text()
     found = evaluate(exported.path, "photos:validation")
@@ -174,7 +174,7 @@ def test_a_failed_parity_check_leaves_nothing(exported, results, tmp_path, monke
     def write_another(_model, path, _metadata):
         shutil.copy(exported.path / "model.onnx", path)
 
-    monkeypatch.setattr(clapp.export, "write_onnx", write_another)
+    monkeypatch.setattr(clapp.export.folder, "write_onnx", write_another)
     with pytest.raises(ParityError, match=r"differ by .* on a picture of 224x224"):
         export_pick("edges", "trial=2", results, out=tmp_path / "new")
     assert list(tmp_path.iterdir()) == []

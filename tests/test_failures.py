@@ -16,9 +16,9 @@ from test_study_trials import Bench, result
 from test_study_trials import train as fine
 
 from clapp.errors import ClappError, FeederError, UserError
-from clapp.study.failures import is_out_of_memory, writing_results
-from clapp.study.record import record_of
-from clapp.study.trials import trained
+from clapp.front.record import record_of
+from clapp.front.trials import trained
+from clapp.study.running.failures import is_out_of_memory, writing_results
 
 HANGS = '''
 import ctypes
@@ -28,14 +28,14 @@ from pathlib import Path
 def once(image):
     """Hangs in C, where no signal handler runs, the first time that it sees a training crop."""
     here = Path(__file__).parent / "hung"
-    if "clapp.study.worker" in sys.orig_argv and image.shape[0] == 16 and not here.exists():
+    if "clapp.study.running.worker" in sys.orig_argv and image.shape[0] == 16 and not here.exists():
         here.touch()
         ctypes.CDLL(None).sleep(3600)
     return image[..., 0]
 '''
 IMPATIENT = """
-from clapp import optimize
-from clapp.study import crew
+from clapp.commands import optimize
+from clapp.study.running import crew
 
 crew.HANG_SECONDS = 15.0
 optimize.main()
@@ -53,7 +53,7 @@ budget: {trials: 1}
 
 @pytest.fixture(autouse=True)
 def _keep_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clapp.study.objective.keep", lambda *_: None)
+    monkeypatch.setattr("clapp.study.running.objective.keep", lambda *_: None)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_too_large_ones_in_a_row_do_not_end_the_study(tmp_path: Path) -> None:
 def test_a_machine_without_any_memory_ends_the_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clapp.study.worker.TOO_LARGE_IN_A_ROW", 7)
+    monkeypatch.setattr("clapp.study.running.worker.TOO_LARGE_IN_A_ROW", 7)
 
     def large(config: Any, report: Any) -> Any:
         raise MemoryError
@@ -116,11 +116,11 @@ def test_a_full_disk_is_not_the_trials_fault(
         Path("/dev/full").write_text("x")
 
     if where == "keeping":
-        monkeypatch.setattr("clapp.study.objective.keep", full)
+        monkeypatch.setattr("clapp.study.running.objective.keep", full)
     bench = Bench(tmp_path, "budget: {trials: 1}")
     with pytest.raises(UserError, match=r"No space left on device.*the same command goes on"):
         bench.work(full if where == "training" else lambda *_: result())
-    monkeypatch.setattr("clapp.study.objective.keep", lambda *_: None)
+    monkeypatch.setattr("clapp.study.running.objective.keep", lambda *_: None)
     bench.recovery.recover()
     bench.work()
     assert [trial.state for trial in bench.trials()] == [TrialState.FAIL, TrialState.COMPLETE]

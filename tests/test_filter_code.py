@@ -9,8 +9,8 @@ import pytest
 from desk import Desk
 
 from clapp.errors import ConfigError, UserError
-from clapp.filter_code import code_hash, functions_in, load_function, look_in, try_filter
-from clapp.filters import apply_filter
+from clapp.filters.base import apply_filter
+from clapp.filters.code import code_hash, functions_in, load_function, look_in, try_filter
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
 CHANNEL = "import numpy as np\ndef f(image):\n    return image[..., {}].copy()\n"

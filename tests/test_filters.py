@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from clapp.errors import ConfigError, UserError
-from clapp.filters import apply_filter, known_filters, luma, resolve
+from clapp.filters.base import apply_filter, known_filters, luma, resolve
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "filters_golden.npz")
 RNG = np.random.default_rng(0)

@@ -9,11 +9,11 @@ import torch
 
 from clapp.config import load_config
 from clapp.errors import ConfigError
-from clapp.filters import known_filters, resolve
-from clapp.filters_torch import batched
+from clapp.filters.base import known_filters, resolve
+from clapp.filters.kernels import MODES
+from clapp.filters.on_device import batched
 from clapp.images import open_source
 from clapp.images.decode import centre_crop
-from clapp.kernels import MODES
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "filters_golden.npz")
 NAMES = ["sobel_3", "random_41", "random2_51_15"]

@@ -6,7 +6,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from clapp.errors import UserError
-from clapp.front import (
+from clapp.front.outcomes import (
     Candidate,
     beats,
     candidates,

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from clapp.config import compose, defaults, flatten, identity, load_config, nest
 from clapp.errors import UserError
-from clapp.filters import apply_filter, known_filters
-from clapp.strict_yaml import dump_yaml, parse_yaml
-from clapp.study.files import StudyFile, find_space, find_study, load_study
-from clapp.study.plan import make_plan, plan_from
-from clapp.study.space import load_space
+from clapp.filters.base import apply_filter, known_filters
+from clapp.study.plan.files import StudyFile, find_space, find_study, load_study
+from clapp.study.plan.plan import make_plan, plan_from
+from clapp.study.plan.space import load_space
+from clapp.system.strict_yaml import dump_yaml, parse_yaml
 
 EXAMPLES = int(os.environ.get("CLAPP_FUZZ", "150"))
 FUZZED = settings(

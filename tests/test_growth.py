@@ -10,12 +10,12 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from clapp.errors import UserError
-from clapp.study import growth as growing
-from clapp.study.definition import DEFINITION, LOCKS
-from clapp.study.growth import growth
-from clapp.study.plan import Plan, make_plan
-from clapp.study.prepare import create_study
-from clapp.study.storage import open_storage
+from clapp.study.plan.definition import DEFINITION, LOCKS
+from clapp.study.plan.plan import Plan, make_plan
+from clapp.study.preparing import growth as growing
+from clapp.study.preparing.growth import growth
+from clapp.study.preparing.prepare import create_study
+from clapp.study.storage.storage import open_storage
 
 INT = {"type": "int", "low": 1, "high": 4}
 CHOICE = {"type": "categorical", "choices": ["abs", "gelu"]}

@@ -5,8 +5,8 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from clapp.hypervolume import history, log_hypervolume, worst_point
-from clapp.study.objectives import CONSTANT_LOSS, ZERO
+from clapp.front.hypervolume import history, log_hypervolume, worst_point
+from clapp.front.objectives import CONSTANT_LOSS, ZERO
 
 # set_metric_names is experimental in Optuna.
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

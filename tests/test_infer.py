@@ -9,11 +9,11 @@ from PIL import Image
 
 from clapp.config import Layer, compose
 from clapp.errors import UserError
-from clapp.infer import infer
-from clapp.model import build_model
-from clapp.onnx_export import write_onnx
-from clapp.runner import open_runner
-from clapp.trialfiles import save_config, save_weights
+from clapp.export.onnx import write_onnx
+from clapp.inference.picture import infer
+from clapp.inference.runner import open_runner
+from clapp.models.filternet import build_model
+from clapp.training.folder import save_config, save_weights
 
 
 def save_model(folder, weights=None, **model):

@@ -6,10 +6,18 @@ import torch
 
 import clapp
 from clapp.config import Config, load_config
-from clapp.model import build_model
-from clapp.study.keep import keep, trial_folder
-from clapp.training import Point, TrainResult
-from clapp.trialfiles import CONFIG, CURVE, CURVE_PICTURE, PREVIEW, RESULT, WEIGHTS, draw_pictures
+from clapp.models.filternet import build_model
+from clapp.study.storage.keep import keep, trial_folder
+from clapp.training.folder import (
+    CONFIG,
+    CURVE,
+    CURVE_PICTURE,
+    PREVIEW,
+    RESULT,
+    WEIGHTS,
+    draw_pictures,
+)
+from clapp.training.trainer import Point, TrainResult
 
 SMALL = load_config(
     {

@@ -11,9 +11,9 @@ from optuna.trial import TrialState
 from test_study_trials import Bench, result
 
 from clapp.config import Config
-from clapp.study.ledger import audit, ledger, write_ledger
-from clapp.study.record import record_of
-from clapp.study.trials import trained
+from clapp.front.ledger import audit, ledger, write_ledger
+from clapp.front.record import record_of
+from clapp.front.trials import trained
 
 STOPPING = """
 baselines: {reference: {}}
@@ -28,7 +28,7 @@ STEPS = (100, 200, 300, 400)
 
 @pytest.fixture(autouse=True)
 def _keep_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clapp.study.objective.keep", lambda *_: None)
+    monkeypatch.setattr("clapp.study.running.objective.keep", lambda *_: None)
 
 
 def curve(config: Config) -> list[float]:
@@ -53,7 +53,9 @@ def test_trials_that_cannot_join_the_front_are_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[int] = []
-    monkeypatch.setattr("clapp.study.objective.keep", lambda _, number, *__: kept.append(number))
+    monkeypatch.setattr(
+        "clapp.study.running.objective.keep", lambda _, number, *__: kept.append(number)
+    )
     bench = Bench(tmp_path, STOPPING % 0)
     assert bench.work(train) == "the budget is spent"
     trials = bench.trials()

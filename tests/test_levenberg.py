@@ -7,11 +7,11 @@ from scipy.optimize import least_squares
 from test_model import FORMS, SMALL
 from torch import Tensor, nn
 
-from clapp import levenberg
 from clapp.errors import ConfigError
-from clapp.levenberg import LevenbergMarquardt
-from clapp.losses import loss
-from clapp.model import FilterNet, build_model
+from clapp.models.filternet import FilterNet, build_model
+from clapp.training.losses import loss
+from clapp.training.optimisers import levenberg
+from clapp.training.optimisers.levenberg import LevenbergMarquardt
 
 
 def problem(seed: int = 0) -> tuple[FilterNet, Tensor, Tensor]:

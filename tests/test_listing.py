@@ -11,13 +11,13 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from typer.testing import CliRunner
 
-from clapp.cli import app
+from clapp.commands.app import app
 from clapp.errors import UserError
-from clapp.listing import ago, overviews
-from clapp.study import liveness
-from clapp.study.definition import DEFINITION, ELAPSED, LOCKS
-from clapp.study.objectives import CONSTANT_LOSS
-from clapp.study.storage import default_url, open_storage
+from clapp.front.objectives import CONSTANT_LOSS
+from clapp.study.listing import ago, overviews
+from clapp.study.plan.definition import DEFINITION, ELAPSED, LOCKS
+from clapp.study.storage import liveness
+from clapp.study.storage.storage import default_url, open_storage
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from clapp.errors import ConfigError
-from clapp.losses import loss
+from clapp.training.losses import loss
 
 ERROR = torch.tensor([0.0, 0.5, -2.0, 1.0]).view(1, 1, 2, 2)
 TARGET = torch.full((1, 1, 2, 2), 0.25)

@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from clapp.costs import cost
-from clapp.measure import measure
+from clapp.models.costs import cost
+from clapp.models.measure import measure
 
 PLAIN: dict[str, Any] = {
     "capacity": 4,

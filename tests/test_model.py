@@ -10,11 +10,11 @@ import skimage.data
 import torch
 
 import clapp.config
-from clapp.activations import ACTIVATIONS
 from clapp.config import ModelConfig, model_config
-from clapp.costs import cost
 from clapp.errors import ConfigError
-from clapp.model import FilterNet, build_model, is_local, receptive_field
+from clapp.models.activations import ACTIVATIONS
+from clapp.models.costs import cost
+from clapp.models.filternet import FilterNet, build_model, is_local, receptive_field
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "model_golden.npz")
 NETS: dict[str, dict[str, Any]] = {

@@ -18,12 +18,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from clapp.config import identity
 from clapp.errors import UserError
-from clapp.front import front_document
-from clapp.study.existing import load_existing
-from clapp.study.keep import trial_folder
-from clapp.study.record import record_of
-from clapp.study.trials import is_lost, is_trained, trained
-from clapp.trialfiles import CONFIG, CURVE, RESULT, WEIGHTS, load_trained, read_result
+from clapp.front.outcomes import front_document
+from clapp.front.record import record_of
+from clapp.front.trials import is_lost, is_trained, trained
+from clapp.study.plan.existing import load_existing
+from clapp.study.storage.keep import trial_folder
+from clapp.training.folder import CONFIG, CURVE, RESULT, WEIGHTS, load_trained, read_result
 
 STUDY = """
 search_space:
@@ -101,9 +101,9 @@ def _under_way(desk: Desk) -> bool:
 
 def _processes(what: str, driver: int) -> list[int]:
     if what == "worker":
-        return [pid for pid in children(driver) if "clapp.study.worker" in command(pid)]
+        return [pid for pid in children(driver) if "clapp.study.running.worker" in command(pid)]
     # A feeder outlives the worker that started it; its folder tells that it is this session's.
-    ours = f"-m clapp.feeder {os.environ['CLAPP_CACHE']}/"
+    ours = f"-m clapp.pool.feeder {os.environ['CLAPP_CACHE']}/"
     pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
     return [pid for pid in pids if ours in command(pid)]
 

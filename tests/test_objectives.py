@@ -7,7 +7,7 @@ import pytest
 
 from clapp.config import load_config
 from clapp.errors import UserError
-from clapp.study.objectives import (
+from clapp.front.objectives import (
     CONSTANT_LOSS,
     OBJECTIVES,
     ZERO,

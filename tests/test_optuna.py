@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 import clapp
-from clapp.study.storage import CONSTRAINTS, storage_of, trial_id
+from clapp.study.storage.storage import CONSTRAINTS, storage_of, trial_id
 
 PRIVATE = re.compile(r"optuna[\w.]*\._\w+|optuna_dashboard\._\w+|\b(?:trial|study|storage)\._\w+")
 KNOWN = {"study._storage"}
@@ -33,7 +33,7 @@ def test_a_study_still_gives_its_storage(tmp_path: Path) -> None:
     trial = study.ask()
     storage = storage_of(study)
     assert isinstance(storage, optuna.storages.BaseStorage), (
-        "Optuna's Study has no _storage any more: change clapp.study.storage.storage_of"
+        "Optuna's Study has no _storage any more: change clapp.study.storage.storage.storage_of"
     )
     assert storage.get_trial(trial_id(study, 0)).number == trial.number
 

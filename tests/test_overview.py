@@ -11,13 +11,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from optuna_dashboard import get_note, save_note
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 
-from clapp.study import overview
-from clapp.study.artifacts import open_artifacts
-from clapp.study.graphs import CURVE_POINTS, CURVES
-from clapp.study.overview import Overview
-from clapp.study.record import NOTED
-from clapp.study.study_note import MARK
-from clapp.study.trial_files import TrialFiles
+from clapp.front.record import NOTED
+from clapp.study.dashboard import overview
+from clapp.study.dashboard.artifacts import open_artifacts
+from clapp.study.dashboard.graphs import CURVE_POINTS, CURVES
+from clapp.study.dashboard.overview import Overview
+from clapp.study.dashboard.study_note import MARK
+from clapp.study.dashboard.trial_files import TrialFiles
 
 # set_metric_names is experimental in Optuna.
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

@@ -1,8 +1,8 @@
 import pytest
 
 from clapp.errors import UserError
-from clapp.front import Candidate, front
-from clapp.pick import Finished, describe_rules, folder_name, pick
+from clapp.front.outcomes import Candidate, front
+from clapp.front.pick import Finished, describe_rules, folder_name, pick
 
 NAMES = ["loss", "params", "flops"]
 

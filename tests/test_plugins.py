@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from clapp.errors import ConfigError
-from clapp.study.existing import load_existing
-from clapp.study.plan import make_plan
+from clapp.study.plan.existing import load_existing
+from clapp.study.plan.plan import make_plan
 
 ROOT = Path(__file__).parents[1]
 MODULE = """

@@ -13,18 +13,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clapp import cache, pool
 from clapp.config import DataConfig, FilterSpec, ValidConfig, load_config
 from clapp.errors import FeederError, UserError
-from clapp.filters import apply_filter
+from clapp.filters.base import apply_filter
 from clapp.images import open_source
-from clapp.pool import Pool, validation_set
-from clapp.slots import Slots, fit
+from clapp.pool import eviction as cache
+from clapp.pool import pool
+from clapp.pool.pool import Pool, validation_set
+from clapp.pool.store import Slots, fit
 
 CONSUMER = """
 import json, sys, time
 from clapp.config import DataConfig
-from clapp.pool import Pool
+from clapp.pool.pool import Pool
 job = json.loads(sys.argv[1])
 with Pool.open(DataConfig.model_validate(job["data"]), 1) as pool:
     print(pool.pictures(job["wanted"]), flush=True)
@@ -58,7 +59,7 @@ def feeders(folder: Path) -> list[int]:
             words = entry.read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"clapp.feeder" in words and str(folder).encode() in words:
+        if b"clapp.pool.feeder" in words and str(folder).encode() in words:
             found.append(int(entry.parent.name))
     return found
 
@@ -216,7 +217,7 @@ def test_a_feeder_that_cannot_start_is_reported_within_seconds(monkeypatch):
 def test_a_crash_of_the_source_is_reported_with_its_reason(tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
-        "if 'clapp.feeder' in sys.orig_argv:\n"
+        "if 'clapp.pool.feeder' in sys.orig_argv:\n"
         "    import clapp.images.synthetic as module\n"
         "    def broken(rng): raise ZeroDivisionError('of all things')\n"
         "    module.dead_leaves = broken\n"
@@ -263,7 +264,7 @@ def test_a_cache_that_cannot_be_written_is_the_users_to_know(tmp_path, monkeypat
 def test_a_full_disk_is_reported(monkeypatch, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "import os, sys\n"
-        "if 'clapp.feeder' in sys.orig_argv:\n"
+        "if 'clapp.pool.feeder' in sys.orig_argv:\n"
         "    def full(*_): raise OSError(28, 'No space left on device')\n"
         "    os.pwrite = full\n"
     )

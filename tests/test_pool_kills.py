@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clapp import cache, pool
 from clapp.config import DataConfig, load_config
-from clapp.pool import Pool
-from clapp.slots import FORMAT, Slots, is_outdated
+from clapp.pool import eviction as cache
+from clapp.pool import pool
+from clapp.pool.pool import Pool
+from clapp.pool.store import FORMAT, Slots, is_outdated
 
 CROWD = """
 import json, sys
-from clapp import pool
+from clapp.pool import pool
 from clapp.config import DataConfig
 pool.LIMIT = 1  # every pool but those in use is too much
 job = json.loads(sys.argv[1])
@@ -32,7 +33,7 @@ for seed in job["seeds"]:
 # The feeder kills itself in the middle of the first picture that it replaces.
 TORN = """
 import os, signal, sys
-if "clapp.feeder" in sys.orig_argv:
+if "clapp.pool.feeder" in sys.orig_argv:
     write, seen = os.pwrite, set()
     def pwrite(descriptor, content, place):
         if place in seen and not os.path.exists({marker!r}):
@@ -62,7 +63,7 @@ def feeder_of(folder: Path) -> int | None:
             words = entry.read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"clapp.feeder" in words and str(folder).encode() in words:
+        if b"clapp.pool.feeder" in words and str(folder).encode() in words:
             return int(entry.parent.name)
     return None
 
@@ -101,7 +102,7 @@ def test_folders_come_and_go_under_their_users(tmp_path):
     code = """
 import os, random, sys
 from pathlib import Path
-from clapp.cache import evict, use
+from clapp.pool.eviction import evict, use
 root, rng = Path(sys.argv[1]), random.Random(sys.argv[2])
 for turn in range(400):
     folder = root / str(rng.randrange(3))

@@ -5,7 +5,7 @@ import pytest
 
 PROGRAM = """
 import resource, sys
-from clapp.process import keep_memory
+from clapp.system.process import keep_memory
 import numpy as np
 
 if sys.argv[1] == "kept":

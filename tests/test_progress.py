@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from clapp.console import status
-from clapp.progress import tell, tell_if_slow, told_to
+from clapp.system.console import status
+from clapp.system.progress import tell, tell_if_slow, told_to
 
 ROOT = Path(__file__).parents[1]
 COMMAND = """
 import sys, time
 from loguru import logger
-from clapp.console import log_to_stderr, status, run_app
-from clapp.progress import tell
+from clapp.system.console import log_to_stderr, status, run_app
+from clapp.system.progress import tell
 import typer
 app = typer.Typer()
 @app.command()

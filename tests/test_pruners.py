@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clapp.study.pruners import (
+from clapp.study.pruning.pruners import (
     MOASHA,
     PRUNERS,
     QUANTISATION,

@@ -11,10 +11,10 @@ import optuna
 import pytest
 
 from clapp.errors import UserError
-from clapp.study.draw import Draw
-from clapp.study.plan import Plan, make_plan
-from clapp.study.reach import check_reach, within_reach
-from clapp.study.sampler import SAMPLERS, make_sampler
+from clapp.study.plan.plan import Plan, make_plan
+from clapp.study.sampling.draw import Draw
+from clapp.study.sampling.reach import check_reach, within_reach
+from clapp.study.sampling.samplers import SAMPLERS, make_sampler
 
 ROOT = Path(__file__).parents[1]
 SPACE = """
@@ -36,7 +36,7 @@ def plan(folder: Path, text: str, space: str = SPACE) -> Plan:
 
 def smallest(problem: Plan) -> dict[str, float]:
     """Found by trying every architecture of `SPACE`."""
-    from clapp.study.objectives import exact_costs
+    from clapp.front.objectives import exact_costs
 
     costs = [
         exact_costs(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clapp.costs import cost
+from clapp.models.costs import cost
 from clapp.replay.record import _plan, draw, good_row, rows
 
 STUDY = """

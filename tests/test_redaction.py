@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clapp.errors import UserError
-from clapp.study.redaction import redact, without_secrets
-from clapp.study.storage import open_storage
+from clapp.study.storage.redaction import redact, without_secrets
+from clapp.study.storage.storage import open_storage
 
 WORDS = st.text(st.sampled_from("aZ9:@/?#&=;%+ .'\"[]\\ü"), min_size=0, max_size=6)
 """What surrounds the secret in a password: everything that means something in a URL."""

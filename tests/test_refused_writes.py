@@ -13,11 +13,11 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 from test_study_trials import Bench, train
 
-from clapp.front import front_of
-from clapp.study import running
-from clapp.study.record import record_of
-from clapp.study.running import RunningTrial, ask
-from clapp.study.trials import is_lost, trained
+from clapp.front.outcomes import front_of
+from clapp.front.record import record_of
+from clapp.front.trials import is_lost, trained
+from clapp.study.running import running_trial as running
+from clapp.study.running.running_trial import RunningTrial, ask
 
 WRITES = ("INSERT", "UPDATE", "DELETE")
 TRIALS = 40
@@ -56,7 +56,7 @@ class Refusals:
 
 @pytest.fixture(autouse=True)
 def _keep_nothing_and_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clapp.study.objective.keep", lambda *_: None)
+    monkeypatch.setattr("clapp.study.running.objective.keep", lambda *_: None)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -143,12 +143,12 @@ def test_a_storage_that_refuses_for_good_is_named(tmp_path: Path) -> None:
 def test_a_trial_without_a_record_crashes_no_reader(
     attributes: dict[str, Any], tmp_path: Path
 ) -> None:
-    from clapp.front import print_front, write_front
-    from clapp.listing import overview
+    from clapp.front.ledger import write_ledger
+    from clapp.front.outcomes import print_front, write_front
     from clapp.report.data import gather
-    from clapp.study.ledger import write_ledger
-    from clapp.study.snapshot import Watcher
-    from clapp.study.words import describe
+    from clapp.study.display.snapshot import Watcher
+    from clapp.study.display.words import describe
+    from clapp.study.listing import overview
 
     bench = Bench(tmp_path, "budget: {trials: 2}\nsampler: ours")
     for state, values in (

@@ -3,7 +3,7 @@
 import pytest
 
 from clapp.errors import ConfigError, UserError
-from clapp.registry import Registry
+from clapp.system.registry import Registry
 
 
 @pytest.fixture

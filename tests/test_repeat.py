@@ -9,9 +9,9 @@ from typing import Any
 from desk import Desk
 from optuna.trial import FrozenTrial
 
-from clapp.provenance import commit, versions
-from clapp.study.record import record_of
-from clapp.trialfiles import read_result
+from clapp.front.record import record_of
+from clapp.training.folder import read_result
+from clapp.training.provenance import commit, versions
 
 STUDY = """
 search_space:

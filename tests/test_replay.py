@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from decisions import decided, decided_again
 
-from clapp.costs import cost
 from clapp.errors import UserError
-from clapp.progress import told_to
+from clapp.models.costs import cost
 from clapp.replay.compare import Median, Task, compare, simulate, summary
 from clapp.replay.plot import figure
 from clapp.replay.record import _plan, draw
 from clapp.replay.simulate import Outcome, Search
 from clapp.replay.surrogate import Surrogate
 from clapp.replay.table import DEFAULT, Table, read, write
-from clapp.study.plan import plan_from
-from clapp.study.pruners import MOASHA, Front, Nothing, Record
-from clapp.study.sampler import make_sampler
+from clapp.study.plan.plan import plan_from
+from clapp.study.pruning.pruners import MOASHA, Front, Nothing, Record
+from clapp.study.sampling.samplers import make_sampler
+from clapp.system.progress import told_to
 
 STEPS = [50 * i for i in range(1, 21)]
 

@@ -27,8 +27,8 @@ from clapp.report.figures.search import worker_rows
 from clapp.report.page import Source, render, write_report
 from clapp.report.pictures import BUDGET, Pictures, gather_pictures
 from clapp.report.sections import Section, section
-from clapp.study.existing import load_existing
-from clapp.study.storage import default_url, open_storage
+from clapp.study.plan.existing import load_existing
+from clapp.study.storage.storage import default_url, open_storage
 
 # set_metric_names is experimental in Optuna.
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

@@ -11,7 +11,7 @@ from browser import Browser
 from optuna.trial import create_trial
 
 from clapp.report.page import Source, render, write_report
-from clapp.study.existing import load_existing
+from clapp.study.plan.existing import load_existing
 
 # set_metric_names is experimental in Optuna.
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

@@ -14,10 +14,10 @@ from optuna.trial import TrialState
 
 from clapp.config import identity
 from clapp.errors import UserError
-from clapp.study.objectives import exact_costs
-from clapp.study.plan import Plan, make_plan
-from clapp.study.record import record_of
-from clapp.study.sampler import SAMPLERS, make_sampler
+from clapp.front.objectives import exact_costs
+from clapp.front.record import record_of
+from clapp.study.plan.plan import Plan, make_plan
+from clapp.study.sampling.samplers import SAMPLERS, make_sampler
 
 # Every kind of parameter, a condition, a null among the choices, and what the model refuses.
 STUDY = """
@@ -113,7 +113,7 @@ def test_the_same_seed_gives_the_same_trials_in_a_fresh_process(name: str, plan:
     assert here == [t.params for t in search(plan, name, 28)]
     path = Path(plan.space.origin.split(":")[0])
     code = (
-        "import sys, json; from pathlib import Path; from clapp.study.plan import make_plan;"
+        "import sys, json; from pathlib import Path; from clapp.study.plan.plan import make_plan;"
         "from test_samplers import search, optuna; optuna.logging.set_verbosity(40);"
         "plan = make_plan(sys.argv[1]); print(json.dumps([t.params for t in search(plan,"
         " sys.argv[2], 28)]))"

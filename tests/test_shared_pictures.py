@@ -157,7 +157,7 @@ def test_a_source_from_outside_fills_a_pool(tmp_path):
 import frames
 from clapp.config import load_config
 from clapp.errors import ConfigError
-from clapp.pool import Pool
+from clapp.pool.pool import Pool
 small = {"min_buffer": 2, "max_buffer": 9, "resize_base": 32, "crop_size": 16, "split": "any"}
 train, valid = {"name": "frames:7", **small}, {"name": "frames:8"}
 config = load_config({"train_data": train, "valid_data": valid})

@@ -7,15 +7,15 @@ from test_model import SMALL
 from typer.testing import CliRunner
 
 import clapp
-from clapp.changes import smaller
-from clapp.cli import app
+from clapp.commands.app import app
+from clapp.commands.shrink import shrink
 from clapp.config import load_config, model_config
-from clapp.costs import cost
 from clapp.errors import ConfigError
-from clapp.model import FilterNet
-from clapp.shrink import shrink
-from clapp.training import train
-from clapp.trialfiles import save_trained
+from clapp.models.changes import smaller
+from clapp.models.costs import cost
+from clapp.models.filternet import FilterNet
+from clapp.training.folder import save_trained
+from clapp.training.trainer import train
 
 SOBEL: dict[str, Any] = {
     "model": SMALL

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from clapp.commands.train import train_to_folder
 from clapp.config import Config, load_config, refuse_repetitions
 from clapp.errors import ConfigError, UserError
-from clapp.single import train_to_folder
-from clapp.trialfiles import load_trained
+from clapp.training.folder import load_trained
 
 TINY = [
     "train_data={resize_base: 32, crop_size: 16, min_buffer: 2}",

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from clapp.errors import ConfigError, UserError
-from clapp.files import read_mapping
-from clapp.strict_yaml import dump_yaml, parse_yaml
+from clapp.system.files import read_mapping
+from clapp.system.strict_yaml import dump_yaml, parse_yaml
 
 LAUGHS = "\n".join(
     ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]

@@ -12,12 +12,12 @@ import pytest
 
 from clapp.config import Layer, defaults, layers
 from clapp.errors import UserError
-from clapp.files import data_dir
-from clapp.filters import resolve
-from clapp.study.definition import Change, first_change
-from clapp.study.existing import load_existing
-from clapp.study.files import find_study, how_to_start, load_study, seconds
-from clapp.study.plan import Plan, make_plan, plan_from
+from clapp.filters.base import resolve
+from clapp.study.plan.definition import Change, first_change
+from clapp.study.plan.existing import load_existing
+from clapp.study.plan.files import find_study, how_to_start, load_study, seconds
+from clapp.study.plan.plan import Plan, make_plan, plan_from
+from clapp.system.files import data_dir
 
 PACKAGED = ["random2", "random41", "smoke", "sobel3", "sobel_canny5"]
 
@@ -204,7 +204,7 @@ def test_other_code_of_a_filter_makes_another_study(write: Any, tmp_path: Path) 
 CODE = """
 import sys
 from pathlib import Path
-from clapp.filter_code import code_hash, look_in
+from clapp.filters.code import code_hash, look_in
 place = Path(sys.argv[1])
 (place / "first_channel.py").write_text(sys.argv[2])
 look_in(place)

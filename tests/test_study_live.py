@@ -9,13 +9,13 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from clapp.front import Candidate
-from clapp.study import live
-from clapp.study.live import PlainView
-from clapp.study.objectives import CONSTANT_LOSS
-from clapp.study.screen import Screen
-from clapp.study.snapshot import Snapshot, Watcher
-from clapp.study.words import clock, describe
+from clapp.front.objectives import CONSTANT_LOSS
+from clapp.front.outcomes import Candidate
+from clapp.study.display import live
+from clapp.study.display.live import PlainView
+from clapp.study.display.screen import Screen
+from clapp.study.display.snapshot import Snapshot, Watcher
+from clapp.study.display.words import clock, describe
 
 
 def candidate(trial: int, loss: float, params: int, baseline: str | None = None) -> Candidate:

@@ -15,8 +15,8 @@ from desk import Desk as AnyDesk
 from desk import children, command
 from optuna.trial import FrozenTrial, TrialState
 
-from clapp.study.record import record_of
-from clapp.study.trials import trained
+from clapp.front.record import record_of
+from clapp.front.trials import trained
 
 STUDY = """
 search_space:
@@ -148,22 +148,24 @@ def test_workers_end_with_their_driver_and_keep_the_url_to_themselves(desk: Desk
     desk.write(iterations=4000, trials=5)
     process = desk.start("--workers", "1")
     desk.wait_for(0, process)
-    workers = [pid for pid in children(process.pid) if "clapp.study.worker" in command(pid)]
+    workers = [pid for pid in children(process.pid) if "clapp.study.running.worker" in command(pid)]
     assert len(workers) == 1
     assert "study.db" not in command(workers[0])
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and "clapp.study.worker" in command(workers[0]):
+    while time.monotonic() < deadline and "clapp.study.running.worker" in command(workers[0]):
         time.sleep(0.05)
-    assert "clapp.study.worker" not in command(workers[0])
+    assert "clapp.study.running.worker" not in command(workers[0])
 
 
 def test_a_killed_worker_is_replaced(desk: Desk) -> None:
     desk.write(iterations=250, trials=2)
     process = desk.start("--workers", "1")
     desk.wait_for(0, process)
-    (worker,) = [pid for pid in children(process.pid) if "clapp.study.worker" in command(pid)]
+    (worker,) = [
+        pid for pid in children(process.pid) if "clapp.study.running.worker" in command(pid)
+    ]
     os.kill(worker, signal.SIGKILL)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
@@ -191,5 +193,5 @@ def test_results_that_cannot_be_written(desk: Desk) -> None:
 
 
 def test_help_is_instant() -> None:
-    code = "import sys, clapp.optimize; sys.exit('torch' in sys.modules or 'optuna' in sys.modules)"
+    code = "import sys, clapp.commands.optimize; sys.exit('torch' in sys.modules or 'optuna' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,9 +7,9 @@ import pytest
 
 from clapp.config import Config, Layer, compose, flatten, identity, nest
 from clapp.errors import ConfigError
-from clapp.files import data_dir
-from clapp.study.plan import ENGINE
-from clapp.study.space import Space, load_space, refusal
+from clapp.study.plan.plan import ENGINE
+from clapp.study.plan.space import Space, load_space, refusal
+from clapp.system.files import data_dir
 
 BASE = flatten(compose([ENGINE]).model_dump())
 CAPACITY = {"type": "int", "low": 1, "high": 8}

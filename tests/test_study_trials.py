@@ -20,19 +20,21 @@ from optuna.trial import FrozenTrial, TrialState
 
 from clapp.config import Config, defaults, identity
 from clapp.errors import ClappError, ConfigError, UserError
-from clapp.seeding import derived_seed
-from clapp.study import definition, prepare, trials
-from clapp.study.existing import load_existing
-from clapp.study.job import Job
-from clapp.study.objective import Objective
-from clapp.study.plan import Plan, make_plan
-from clapp.study.record import RECORD, TrialRecord, record_of
-from clapp.study.recovery import Recovery
-from clapp.study.redaction import redact
-from clapp.study.running import RunningTrial
-from clapp.study.stop import Stop
-from clapp.study.storage import default_url, open_storage, sqlite_url
-from clapp.study.worker import run
+from clapp.front import trials
+from clapp.front.record import RECORD, TrialRecord, record_of
+from clapp.study.plan import definition
+from clapp.study.plan.existing import load_existing
+from clapp.study.plan.plan import Plan, make_plan
+from clapp.study.preparing import prepare
+from clapp.study.running.job import Job
+from clapp.study.running.objective import Objective
+from clapp.study.running.recovery import Recovery
+from clapp.study.running.running_trial import RunningTrial
+from clapp.study.running.stop import Stop
+from clapp.study.running.worker import run
+from clapp.study.storage.redaction import redact
+from clapp.study.storage.storage import default_url, open_storage, sqlite_url
+from clapp.system.seeding import derived_seed
 
 SPACE = """
 search_space:
@@ -105,7 +107,7 @@ class Bench:
 
 @pytest.fixture(autouse=True)
 def _keep_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clapp.study.objective.keep", lambda *_: None)
+    monkeypatch.setattr("clapp.study.running.objective.keep", lambda *_: None)
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +166,7 @@ def test_a_configuration_is_trained_once(tmp_path: Path) -> None:
 
 
 def test_an_exhausted_space_ends_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clapp.study.worker.SKIPS_IN_A_ROW", 20)
+    monkeypatch.setattr("clapp.study.running.worker.SKIPS_IN_A_ROW", 20)
     two = "search_space: {model.capacity: {type: int, low: 1, high: 2}}"
     bench = Bench(tmp_path, "baselines: {}\nsampler: random\nbudget: {trials: 5}", space=two)
     assert "20 trials in a row were skipped" in bench.work()

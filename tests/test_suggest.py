@@ -2,7 +2,7 @@
 
 import pytest
 
-from clapp.suggest import hint, meant
+from clapp.system.suggest import hint, meant
 
 MODEL = ["capacity", "num_layers", "norm", "stem", "shared_weights"]
 ALL = [*(f"model.{key}" for key in MODEL), "train.learning_rate", "train.seed", "train_data.seed"]

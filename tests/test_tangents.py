@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacfwd
 
 from clapp.config import ModelConfig
-from clapp.model import FilterNet
-from clapp.tangents import jacobian
+from clapp.models.filternet import FilterNet
+from clapp.training.optimisers.tangents import jacobian
 
 # torch.func imports what torch itself has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")

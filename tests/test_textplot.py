@@ -2,7 +2,7 @@
 
 import pytest
 
-from clapp.textplot import Axis, Series, plot, sparkline
+from clapp.study.display.textplot import Axis, Series, plot, sparkline
 
 CURVE = [(1.0, 0.0), (3.0, 1.0)]
 

@@ -16,15 +16,16 @@ from wandb.proto import wandb_internal_pb2 as records
 
 from clapp.config import Config, load_config
 from clapp.errors import UserError
-from clapp.model import build_model
-from clapp.study import definition, prepare
-from clapp.study.job import Job
-from clapp.study.plan import make_plan
-from clapp.study.stop import Stop
-from clapp.study.storage import default_url, open_storage
-from clapp.study.worker import run
-from clapp.trackers import Trackers, check_trackers
-from clapp.training import Point, Progress, TrainResult
+from clapp.models.filternet import build_model
+from clapp.study.plan import definition
+from clapp.study.plan.plan import make_plan
+from clapp.study.preparing import prepare
+from clapp.study.running.job import Job
+from clapp.study.running.stop import Stop
+from clapp.study.running.worker import run
+from clapp.study.storage.storage import default_url, open_storage
+from clapp.training.trackers import Trackers, check_trackers
+from clapp.training.trainer import Point, Progress, TrainResult
 
 # set_metric_names is experimental in Optuna.
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -179,7 +180,7 @@ def test_without_being_asked_nothing_is_followed(tmp_path: Path) -> None:
 
 
 def test_a_single_training_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from clapp import single
+    from clapp.commands import train as single
 
     monkeypatch.setattr(single, "train", untrained)
     small = {"valid_data": {"resize_base": 64, "crop_size": 48, "num_images": 3}}
@@ -193,6 +194,6 @@ def test_a_single_training_is_followed(tmp_path: Path, monkeypatch: pytest.Monke
 def test_what_cannot_be_followed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"--log mlflow: not known; allowed: wandb, tensorboard"):
         check_trackers(["mlflow"])
-    monkeypatch.setattr("clapp.trackers.find_spec", lambda _: None)
+    monkeypatch.setattr("clapp.training.trackers.find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"--log wandb: needs wandb: pip install 'clapp\[wandb\]'"):
         check_trackers(["wandb"])

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from clapp.config import Config, TrainConfig, defaults, load_config
-from clapp.device import resolve_device
 from clapp.errors import ConfigError, UserError
-from clapp.filters_torch import batched
-from clapp.losses import loss
-from clapp.model import build_model
-from clapp.pool import Pool, validation_set
-from clapp.schedule import learning_rate
-from clapp.stopping import StoppingRule
-from clapp.tensors import chunks, input_tensor, target_tensor
-from clapp.training import Progress, Trainer, TrainResult, train
+from clapp.filters.on_device import batched
+from clapp.models.filternet import build_model
+from clapp.pool.pool import Pool, validation_set
+from clapp.training.device import resolve_device
+from clapp.training.losses import loss
+from clapp.training.schedule import learning_rate
+from clapp.training.stopping import StoppingRule
+from clapp.training.tensors import chunks, input_tensor, target_tensor
+from clapp.training.trainer import Progress, Trainer, TrainResult, train
 
 TINY: dict[str, Any] = {
     "model": {"capacity": 2, "num_layers": 1, "kernel_size": 3, "padding": "reflect"},
@@ -122,7 +122,7 @@ def one_step(config: Config, monkeypatch: pytest.MonkeyPatch, pieces: int) -> li
     images = rng.integers(0, 256, (12, 24, 24, 3), np.uint8)
     targets = rng.integers(0, 256, (12, 24, 24), np.uint8)
     budget = 4 * 24 * 24 * config.model.capacity * math.ceil(12 / pieces)
-    monkeypatch.setattr("clapp.tensors._CHUNK_BYTES", {"cpu": budget})
+    monkeypatch.setattr("clapp.training.tensors._CHUNK_BYTES", {"cpu": budget})
     with Pool.open(config.train_data, 1) as pool:
         torch.manual_seed(0)
         trainer = Trainer(config, pool, torch.device("cpu"), None)
@@ -298,7 +298,7 @@ def test_targets_made_on_the_device_are_those_of_the_batches(
 
     expected = losses(train(tiny()))
     monkeypatch.setattr(Trainer, "__init__", with_batched_filter)
-    monkeypatch.setattr("clapp.training.resolve", None)  # no filter runs on the processor
+    monkeypatch.setattr("clapp.training.trainer.resolve", None)  # no filter runs on the processor
     assert losses(train(tiny())) == expected
 
 
@@ -320,7 +320,7 @@ def test_bf16_computes_the_network_and_nothing_else_in_bfloat16(
         kinds.add((prediction.dtype, target.dtype))
         return loss("all")(prediction, target)
 
-    monkeypatch.setattr("clapp.training.loss", lambda _: spy)
+    monkeypatch.setattr("clapp.training.trainer.loss", lambda _: spy)
     full, half = train(tiny()), train(tiny("train.precision=bf16"))
     assert losses(half) != losses(full)  # it does round
     assert half.curve[0].train_loss == pytest.approx(full.curve[0].train_loss, rel=0.05)

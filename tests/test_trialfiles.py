@@ -9,12 +9,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import clapp
-from clapp import preview
 from clapp.config import Config, load_config
 from clapp.errors import UserError
-from clapp.model import FilterNet, build_model
-from clapp.training import Point, TrainResult
-from clapp.trialfiles import is_model_folder, load_trained, read_result, save_trained
+from clapp.models.filternet import FilterNet, build_model
+from clapp.training import preview
+from clapp.training.folder import is_model_folder, load_trained, read_result, save_trained
+from clapp.training.trainer import Point, TrainResult
 
 MODEL = {"capacity": 2, "num_layers": 1, "padding": "reflect"}
 

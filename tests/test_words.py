@@ -2,7 +2,7 @@ import pytest
 
 from clapp.config import ModelConfig, load_config
 from clapp.errors import ConfigError
-from clapp.words import in_words, model_in_words
+from clapp.models.words import in_words, model_in_words
 
 MAGNITUDE = {
     "model.stem": 1,

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import AfterValidator
 
-from clapp.suggest import hint
+from clapp.system.suggest import hint
 
 
 def one_of(names: Callable[[], Iterable[str]]) -> AfterValidator:

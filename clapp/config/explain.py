@@ -6,8 +6,8 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from clapp.files import shown
-from clapp.suggest import hint
+from clapp.system.files import shown
+from clapp.system.suggest import hint
 
 _BOUNDS = {
     "greater_than": ("gt", "greater than"),

@@ -16,8 +16,8 @@ from clapp.config.explain import explain
 from clapp.config.model import ModelConfig
 from clapp.config.schema import STORED, Config
 from clapp.errors import ConfigError
-from clapp.files import read_mapping, shown
-from clapp.strict_yaml import ends_in_comment, parse_yaml
+from clapp.system.files import read_mapping, shown
+from clapp.system.strict_yaml import ends_in_comment, parse_yaml
 
 M = TypeVar("M", bound=BaseModel)
 DEEPEST = 8

@@ -55,7 +55,7 @@ class DataConfig(Section):
     @classmethod
     def _known_filter(cls, value: FilterSpec | None, info: ValidationInfo) -> FilterSpec | None:
         if value is not None and not (info.context or {}).get(STORED):
-            from clapp.filters import resolve  # cv2 is not needed to print --help
+            from clapp.filters.base import resolve  # cv2 is not needed to print --help
 
             try:
                 resolve(value)
@@ -97,13 +97,15 @@ class TrainConfig(Section):
     validation_images: Count | None
     min_lr: NonNegative
     lr_cycle: Count
-    loss_type: Annotated[str, one_of(registered("clapp.losses", "known_losses"))]
+    loss_type: Annotated[str, one_of(registered("clapp.training.losses", "known_losses"))]
     patience: Count | None
     max_seconds: PositiveFloat | None
     seed: Seed
     batch_seed: Seed | None
     precision: Literal["float32", "bf16"]
-    optimizer: Annotated[str, one_of(registered("clapp.optimisers", "known_optimisers"))]
+    optimizer: Annotated[
+        str, one_of(registered("clapp.training.optimisers.registry", "known_optimisers"))
+    ]
     starts: Annotated[int, Field(ge=1, le=64)]
 
     @field_validator("device")

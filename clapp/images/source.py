@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from clapp.config import DataConfig
 from clapp.errors import ConfigError, one_line
-from clapp.registry import Registry
-from clapp.suggest import hint
+from clapp.system.registry import Registry
+from clapp.system.suggest import hint
 
 Picture = NDArray[np.uint8]
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clapp.console import print_json, status
+from clapp.system.console import print_json, status
 
 SECONDS = 600.0
 
@@ -39,9 +39,9 @@ def replay(
     json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")] = False,
 ) -> None:
     """Compare samplers and pruners on recorded learning curves of sobel_3."""
-    from clapp.process import cores
     from clapp.replay.compare import PLAIN, compare, pruner_names, sampler_names, summary
     from clapp.replay.table import DEFAULT
+    from clapp.system.process import cores
 
     names = sampler or sampler_names(), pruner or pruner_names()
     tried = range(first_seed, first_seed + seeds)

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from clapp.errors import UserError
-from clapp.process import prepare_process
-from clapp.progress import tell
 from clapp.replay.simulate import Outcome, Search
 from clapp.replay.surrogate import Surrogate
 from clapp.replay.table import read
-from clapp.seeding import derived_seed
-from clapp.study.plan import Plan, plan_from
-from clapp.study.pruners import PRUNERS, Pruner, Record, Rungs, Verdict, parse
-from clapp.study.sampler import SAMPLERS, make_sampler
+from clapp.study.plan.plan import Plan, plan_from
+from clapp.study.pruning.pruners import PRUNERS, Pruner, Record, Rungs, Verdict, parse
+from clapp.study.sampling.samplers import SAMPLERS, make_sampler
+from clapp.system.process import prepare_process
+from clapp.system.progress import tell
+from clapp.system.seeding import derived_seed
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler

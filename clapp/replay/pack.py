@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from clapp.console import log_to_stderr, run_app
+from clapp.pool.validation import constant_l2
 from clapp.replay.record import rows
 from clapp.replay.table import write
-from clapp.validation import constant_l2
+from clapp.system.console import log_to_stderr, run_app
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -23,7 +23,7 @@ def pack(
     study: Annotated[str, typer.Option(help="Study whose space was recorded.")] = "sobel3",
 ) -> None:
     """Write all complete rows of a folder of recordings to one Parquet file."""
-    from clapp.study.plan import make_plan
+    from clapp.study.plan.plan import make_plan
 
     log_to_stderr()
     plan = make_plan(study)

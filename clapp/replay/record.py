@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clapp.config import Config, Layer
-from clapp.console import log_to_stderr, run_app
 from clapp.errors import UserError
+from clapp.system.console import log_to_stderr, run_app
 
 if TYPE_CHECKING:
-    from clapp.study.plan import Plan
+    from clapp.study.plan.plan import Plan
 
 # Nothing stops a training before its last iteration, and twenty validations draw its curve.
 SETTINGS = {
@@ -58,7 +58,7 @@ def record(
     """Train configuration after configuration and append each to OUT/part-I-of-N.jsonl."""
     from loguru import logger
 
-    from clapp.process import prepare_process
+    from clapp.system.process import prepare_process
 
     prepare_process(threads=1)
     log_to_stderr()
@@ -112,8 +112,8 @@ def curve(study: str, number: int, recorded: list[dict[str, Any]]) -> dict[str, 
         so far, `seconds`, the mean `train_loss` since the last and the validation `l2`; the final
         `loss`, NaN where it diverged; `stop_reason`; `cpu_seconds` of the process in all.
     """
-    from clapp.costs import cost
-    from clapp.training import train
+    from clapp.models.costs import cost
+    from clapp.training.trainer import train
 
     parent = good_row(recorded, number) if recorded else None
     drawn, config = draw(_plan(study), number, parent and parent["config"])
@@ -159,7 +159,7 @@ def draw(
     import numpy as np
     import optuna
 
-    from clapp.study.draw import within_limits
+    from clapp.study.sampling.draw import within_limits
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number))
@@ -175,7 +175,7 @@ def draw(
 
 
 def _plan(study: str) -> "Plan":
-    from clapp.study.plan import make_plan
+    from clapp.study.plan.plan import make_plan
 
     return make_plan(study, overrides=[Layer("record", {"config": {"train": SETTINGS}})])
 

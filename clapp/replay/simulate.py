@@ -17,10 +17,12 @@ from optuna.trial import TrialState
 
 from clapp.config import identity
 from clapp.errors import ClappError, ConfigError
-from clapp.hypervolume import log_hypervolume
+from clapp.front.feasible import violations
+from clapp.front.hypervolume import log_hypervolume
+from clapp.front.objectives import CONSTANT_LOSS, exact_costs, exact_names, worst_values
+from clapp.front.record import RECORD, TrialRecord
 from clapp.replay.surrogate import Run, Surrogate
-from clapp.stopping import StoppingRule
-from clapp.study.decide import (
+from clapp.study.pruning.decide import (
     Records,
     Rules,
     before_training,
@@ -28,17 +30,15 @@ from clapp.study.decide import (
     judge,
     over_limit,
 )
-from clapp.study.feasible import violations
-from clapp.study.objectives import CONSTANT_LOSS, exact_costs, exact_names, worst_values
-from clapp.study.pruners import Pruner, Record
-from clapp.study.record import RECORD, TrialRecord
+from clapp.study.pruning.pruners import Pruner, Record
+from clapp.training.stopping import StoppingRule
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial, Trial
 
     from clapp.config import Config
-    from clapp.study.plan import Plan
+    from clapp.study.plan.plan import Plan
 
 SKIPS_IN_A_ROW = 2000
 

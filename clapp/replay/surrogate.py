@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from clapp.front.objectives import ZERO
 from clapp.replay.table import Table
-from clapp.study.features import Encoder
-from clapp.study.objectives import ZERO
+from clapp.study.sampling.features import Encoder
 
 TREES = 60
 

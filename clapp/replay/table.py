@@ -12,7 +12,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from clapp.errors import UserError
-from clapp.files import PACKAGE, atomic_path
+from clapp.system.files import PACKAGE, atomic_path
 
 DEFAULT = PACKAGE / "replay" / "sobel3.parquet"
 _ABOUT = b"clapp"

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from clapp.costs import SIDE
-from clapp.filters import FilterSpec
-from clapp.kernels import inline_kernel
+from clapp.filters.base import FilterSpec
+from clapp.filters.kernels import inline_kernel
+from clapp.models.costs import SIDE
 
 _GREY, _BLUR = 3, 9
-# What the functions of clapp.filters convolve with, in weights; Canny is no convolution.
+# What the functions of clapp.filters.base convolve with, in weights; Canny is no convolution.
 _WEIGHTS = {
     "sobel_3": (_GREY + _BLUR + 2 * 3 * 3, "3 to make grey, 9 to blur, 9 for each derivative"),
     "random_41": (3 * 3 * 3, "27 of its kernel"),

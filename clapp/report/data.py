@@ -11,7 +11,8 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from clapp.config import defaults, flatten
-from clapp.front import (
+from clapp.front.hypervolume import Moment, history, worst_point
+from clapp.front.outcomes import (
     Candidate,
     candidates,
     counts,
@@ -19,13 +20,12 @@ from clapp.front import (
     objectives,
     reference_of,
 )
-from clapp.hypervolume import Moment, history, worst_point
-from clapp.pick import Finished, meaning, pick
+from clapp.front.pick import Finished, meaning, pick
+from clapp.front.record import record_of
+from clapp.front.trials import is_trained
 from clapp.report.importances import Importances, importances
 from clapp.report.trials import Trial, outcome, read_json, read_trial
-from clapp.study.definition import DEFINITION, ELAPSED
-from clapp.study.record import record_of
-from clapp.study.trials import is_trained
+from clapp.study.plan.definition import DEFINITION, ELAPSED
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -8,9 +8,9 @@ from clapp.config import flatten, nest
 from clapp.errors import UserError
 from clapp.report import words
 from clapp.report.data import StudyData
-from clapp.strict_yaml import dump_yaml
-from clapp.study.keep import trial_folder
-from clapp.trialfiles import read_result
+from clapp.study.storage.keep import trial_folder
+from clapp.system.strict_yaml import dump_yaml
+from clapp.training.folder import read_result
 
 _SEEDS = ("seed", "batch_seed")
 _LABELS = {

@@ -13,13 +13,13 @@ import numpy as np
 
 from clapp.config import Layer, compose, defaults, flatten, nest
 from clapp.errors import ClappError
-from clapp.front import candidates, objectives
-from clapp.study.definition import DEFINITION
-from clapp.study.draw import Draw
-from clapp.study.objectives import exact_costs, exact_names, objective, positive
-from clapp.study.record import record_of
-from clapp.study.sampler import STARTUP
-from clapp.study.space import Space, load_space
+from clapp.front.objectives import exact_costs, exact_names, objective, positive
+from clapp.front.outcomes import candidates, objectives
+from clapp.front.record import record_of
+from clapp.study.plan.definition import DEFINITION
+from clapp.study.plan.space import Space, load_space
+from clapp.study.sampling.draw import Draw
+from clapp.study.sampling.samplers import STARTUP
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -12,18 +12,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from clapp import __version__
 from clapp.errors import UserError
-from clapp.files import dump_json, write_text
-from clapp.front import objectives
-from clapp.hypervolume import worst_point
+from clapp.front.hypervolume import worst_point
+from clapp.front.objectives import loss_text
+from clapp.front.outcomes import objectives
 from clapp.report import facts, words
 from clapp.report.data import StudyData, gather
 from clapp.report.figures.compare import compare
 from clapp.report.figures.style import Figure
 from clapp.report.pictures import BUDGET, gather_pictures
 from clapp.report.sections import Section, section
-from clapp.study.existing import load_existing
-from clapp.study.objectives import loss_text
-from clapp.study.storage import default_url, open_storage
+from clapp.study.plan.existing import load_existing
+from clapp.study.storage.storage import default_url, open_storage
+from clapp.system.files import dump_json, write_text
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -12,12 +12,12 @@ import numpy as np
 from PIL import Image
 
 from clapp.errors import ClappError, one_line
-from clapp.front import Candidate
-from clapp.preview import draw, predict
+from clapp.front.outcomes import Candidate
+from clapp.pool.validation import validation_set
 from clapp.report.data import Pick
-from clapp.study.keep import trial_folder
-from clapp.trialfiles import PREVIEW, draw_pictures, is_model_folder, load_trained
-from clapp.validation import validation_set
+from clapp.study.storage.keep import trial_folder
+from clapp.training.folder import PREVIEW, draw_pictures, is_model_folder, load_trained
+from clapp.training.preview import draw, predict
 
 BUDGET = 2_000_000
 """Bytes of all previews of a report, however many there are."""

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from clapp.errors import ConfigError
-from clapp.front import Candidate, beats
+from clapp.front.objectives import amount, decibels, objective
+from clapp.front.outcomes import Candidate, beats
+from clapp.models.words import in_words
 from clapp.report import facts, words
 from clapp.report.classical import classical
 from clapp.report.data import Pick, StudyData
@@ -13,9 +15,7 @@ from clapp.report.figures import decisions, fronts, search, space
 from clapp.report.figures.style import Figure
 from clapp.report.pictures import Picture, Pictures
 from clapp.report.trials import Trial
-from clapp.strict_yaml import dump_yaml
-from clapp.study.objectives import amount, decibels, objective
-from clapp.words import in_words
+from clapp.system.strict_yaml import dump_yaml
 
 
 class Tile(NamedTuple):

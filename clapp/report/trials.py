@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from optuna.trial import FrozenTrial, TrialState
 
-from clapp.study.keep import trial_folder
-from clapp.study.record import TrialRecord, ended, record_of, started
-from clapp.study.space import RESERVED
-from clapp.study.trials import is_lost, is_trained
+from clapp.front.record import TrialRecord, ended, record_of, started
+from clapp.front.trials import is_lost, is_trained
+from clapp.study.plan.space import RESERVED
+from clapp.study.storage.keep import trial_folder
 
 OUTCOMES = (
     "on the front",

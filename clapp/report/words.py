@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from clapp.front import Candidate
+from clapp.front.objectives import amount, loss_text
+from clapp.front.objectives import short as short
+from clapp.front.outcomes import Candidate
 from clapp.report.data import StudyData
-from clapp.study.objectives import amount, loss_text
-from clapp.study.objectives import short as short
 
 
 def flops(value: float) -> str:

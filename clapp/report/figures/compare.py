@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from clapp.front.objectives import objective
 from clapp.report.data import StudyData
 from clapp.report.figures.search import time_unit
 from clapp.report.figures.style import (
@@ -14,7 +15,6 @@ from clapp.report.figures.style import (
     text,
     title,
 )
-from clapp.study.objectives import objective
 
 _LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 _SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "pentagon", "hexagon")

@@ -7,6 +7,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
+from clapp.front.objectives import Objective, exact_names, objective
 from clapp.report.data import StudyData
 from clapp.report.figures.style import (
     PALETTE,
@@ -20,7 +21,6 @@ from clapp.report.figures.style import (
 from clapp.report.importances import Importances
 from clapp.report.trials import Trial
 from clapp.report.words import joined
-from clapp.study.objectives import Objective, exact_names, objective
 
 _DIMENSIONS = 8  # parameters among the parallel coordinates
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from clapp.front import Candidate
+from clapp.front.objectives import objective
+from clapp.front.outcomes import Candidate
 from clapp.report.classical import Classical
 from clapp.report.data import StudyData
 from clapp.report.figures.style import (
@@ -16,7 +17,6 @@ from clapp.report.figures.style import (
     title,
 )
 from clapp.report.words import joined
-from clapp.study.objectives import objective
 
 _BAND = 0.07  # of the figure: the margin where zeros are drawn
 _GAP = 0.03

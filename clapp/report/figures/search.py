@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from clapp.hypervolume import log_hypervolume
+from clapp.front.hypervolume import log_hypervolume
+from clapp.front.objectives import amount, positive
 from clapp.report.data import StudyData
 from clapp.report.figures.style import (
     PALETTE,
@@ -15,7 +16,6 @@ from clapp.report.figures.style import (
 )
 from clapp.report.trials import OUTCOMES, Trial
 from clapp.report.words import duration, joined, outcomes
-from clapp.study.objectives import amount, positive
 
 _OUTCOME_COLOURS = {
     "on the front": PALETTE[0],

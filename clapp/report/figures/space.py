@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from clapp.front import Candidate
+from clapp.front.outcomes import Candidate
 from clapp.report.data import StudyData
 from clapp.report.figures.fronts import OTHERS, REFERENCE
 from clapp.report.figures.style import Figure, colour_by, log_axis, positive, title

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from clapp.study import objectives
-from clapp.study.objectives import objective, scaled
+from clapp.front import objectives
+from clapp.front.objectives import objective, scaled
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#6B6B6B")
 """Told apart with any colour vision (Okabe and Ito, 2008), and two more."""

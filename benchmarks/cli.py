@@ -1,0 +1,192 @@
+"""`clapp bench`: what CLAPP does, measured beside other ways of doing it.
+
+Heavy imports stand inside the verbs, so that `clapp --help` answers without torch.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clapp.system.console import print_json
+
+if TYPE_CHECKING:
+    from benchmarks.measure import Result
+
+bench = typer.Typer(
+    help="Measure CLAPP beside other ways of doing the same, on this machine.",
+    no_args_is_help=True,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
+Repeats = Annotated[int, typer.Option(min=1, help="Rounds; the medians are shown.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key.")
+]
+
+
+Buffer = Annotated[
+    int,
+    typer.Option(
+        "--reference-buffer",
+        min=1,
+        help="Pairs in each buffer of the training of 2022; with 8000, its own, some 10 GB.",
+    ),
+]
+
+
+def _show(result: "Result", json: bool) -> None:
+    if json:
+        print_json(result.document())
+    else:
+        result.print()
+
+
+@bench.command()
+def trainer(
+    reference_steps: Annotated[
+        int, typer.Option(min=0, help="Steps of the training of 2022 to time; 0: to the threshold.")
+    ] = 20,
+    reference_needs: Annotated[
+        int, typer.Option(min=1, help="Steps to which its seconds are extrapolated.")
+    ] = 415,
+    reference_repeats: Annotated[int, typer.Option(min=1, help="Its rounds.")] = 1,
+    reference_buffer: Buffer = 8000,
+    plateau: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="No threshold: N steps of ours, and how close."),
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="Validation L2 to reach.")] = 0.005,
+    set_: Sets = None,
+    repeats: Repeats = 3,
+    json: AsJson = False,
+) -> None:
+    """Seconds and memory of one training to a loss, beside the way of 2022."""
+    from benchmarks.reference import with_buffer
+    from benchmarks.trainer import run
+
+    _show(
+        run(
+            repeats=repeats,
+            reference_steps=reference_steps,
+            reference_needs=reference_needs,
+            reference_repeats=reference_repeats,
+            threshold=threshold,
+            plateau=plateau,
+            sets=set_ or (),
+            settings=with_buffer(reference_buffer),
+        ),
+        json,
+    )
+
+
+@bench.command()
+def study(
+    name: Annotated[
+        str, typer.Option("--study", metavar="NAME|PATH", help="The study.")
+    ] = "sobel3",
+    trials: Annotated[int, typer.Option(min=1, help="Trials of each variant.")] = 30,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="Time limit of each variant.")
+    ] = None,
+    reference_trials: Annotated[
+        int, typer.Option(min=0, help="Configurations to time in the training of 2022.")
+    ] = 2,
+    reference_steps: Annotated[int, typer.Option(min=1, help="Steps of each of them.")] = 5,
+    reference_buffer: Buffer = 8000,
+    search: Annotated[
+        bool, typer.Option("--search", help="Each variant draws its own configurations.")
+    ] = False,
+    target: Annotated[
+        float | None, typer.Option(help="Hypervolume to reach; default: 90 % of the least.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first round.")] = 0,
+    set_: Sets = None,
+    repeats: Repeats = 1,
+    json: AsJson = False,
+) -> None:
+    """Trials an hour and seconds to a hypervolume, beside plain loops around Optuna."""
+    from benchmarks.reference import with_buffer
+    from benchmarks.study import run
+
+    _show(
+        run(
+            study=name,
+            trials=trials,
+            seconds=seconds,
+            reference_trials=reference_trials,
+            reference_steps=reference_steps,
+            search=search,
+            target=target,
+            seed=seed,
+            sets=set_ or (),
+            settings=with_buffer(reference_buffer),
+            repeats=repeats,
+        ),
+        json,
+    )
+
+
+@bench.command()
+def pool(
+    pictures: Annotated[int, typer.Option(min=1, help="JPEG files to read from.")] = 200,
+    batches: Annotated[int, typer.Option(min=1, help="Batches for each consumer.")] = 1000,
+    consumers: Annotated[
+        list[int] | None, typer.Option(min=1, help="Processes that read; default: 1 and 4.")
+    ] = None,
+    repeats: Repeats = 3,
+    json: AsJson = False,
+) -> None:
+    """Filtered crops a second from JPEG files, beside decoding them anew for every crop."""
+    from benchmarks.pool import run
+
+    _show(run(pictures, batches, consumers or [1, 4], repeats), json)
+
+
+@bench.command()
+def infer(
+    sizes: Annotated[
+        list[int] | None, typer.Option(min=16, help="Side in pixels; default: 224, 1024, 4096.")
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Export or trial folder; default: sobel3's `magnitude`, untrained."),
+    ] = None,
+    repeats: Repeats = 3,
+    json: AsJson = False,
+) -> None:
+    """Milliseconds a picture on one thread: PyTorch, ONNX Runtime and the classical filter."""
+    from benchmarks.infer import run
+
+    _show(run(sizes=sizes or [224, 1024, 4096], model=model, repeats=repeats), json)
+
+
+@bench.command()
+def driver(
+    trials: Annotated[
+        list[int] | None, typer.Option(min=1, help="Trials of a study; default: 100 and 1000.")
+    ] = None,
+    repeats: Repeats = 1,
+    json: AsJson = False,
+) -> None:
+    """Milliseconds a trial costs beside its training: asking, storing, keeping."""
+    from benchmarks.driver import run
+
+    _show(run(trials=trials or [100, 1000], repeats=repeats), json)
+
+
+@bench.command()
+def scale(
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Storage without this study; default: SQLite."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 32,
+    trials: Annotated[int, typer.Option(min=10, help="Trials of the study.")] = 10000,
+    sampler: Annotated[str, typer.Option(help="Sampler of the study.")] = "tpe",
+    json: AsJson = False,
+) -> None:
+    """Many workers on one storage: processor time and database work a trial, by tenths."""
+    from benchmarks.scale import run
+
+    _show(run(storage, workers, trials, sampler), json)

@@ -1,0 +1,324 @@
+"""The `clapp` command: one thin function a verb; the work is in the package.
+
+Heavy imports stand inside the verbs, so that `clapp --help` answers without torch.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from benchmarks.cli import bench
+from clapp.errors import UserError
+from clapp.front.pick import describe_rules
+from clapp.replay.cli import replay
+from clapp.system.console import log_to_stderr, print_json, run_app, status
+from clapp.system.process import prepare_process
+
+if TYPE_CHECKING:
+    from clapp.commands.shrink import Step
+
+app = typer.Typer(
+    help="Find, look at, export and run small networks that stand in for classical filters.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(bench, name="bench")
+app.command()(replay)
+
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
+Results = Annotated[Path, typer.Option(help="Folder of results.")]
+Storage = Annotated[
+    str | None, typer.Option(help="Storage URL; default: RESULTS/STUDY/study.db.", metavar="URL")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
+Model = Annotated[Path, typer.Argument(help="Export folder, trial folder or .onnx file.")]
+RESULTS = Path("results")
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    log_to_stderr()
+    if version:
+        from clapp import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def front(
+    study: StudyName, results: Results = RESULTS, storage: Storage = None, json: AsJson = False
+) -> None:
+    """The Pareto front of a study, deduplicated."""
+    with status("reading the study"):
+        from clapp.front.outcomes import front_document, print_front
+        from clapp.study.plan.existing import load_existing
+
+        loaded = load_existing(study, results, storage)
+    if json:
+        print_json(front_document(loaded))
+    else:
+        print_front(loaded)
+
+
+@app.command()
+def studies(results: Results = RESULTS, storage: Storage = None, json: AsJson = False) -> None:
+    """Every study: its trials, state, hypervolume, best pick and last activity."""
+    with status("reading the studies"):
+        from clapp.study.listing import overviews, print_overviews
+
+        found = overviews(results, storage)
+    for place, reason in found.left_out:
+        typer.echo(f"left out: {place}: {reason}", err=True)
+    if json:
+        print_json(found.document())
+    else:
+        print_overviews(found)
+
+
+@app.command()
+def export(
+    study: StudyName,
+    pick: Annotated[str, typer.Option(metavar="RULE", help=describe_rules())] = "knee",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; default: RESULTS/STUDY/export/RULE.")
+    ] = None,
+    results: Results = RESULTS,
+    storage: Storage = None,
+    json: AsJson = False,
+) -> None:
+    """Export a model of the front: weights, configuration, ONNX, preview and card."""
+    with status("loading PyTorch"):
+        from clapp.export.folder import export_pick
+
+        prepare_process()
+        result = export_pick(study, pick, results, storage, out)
+    if json:
+        print_json(result.document())
+        return
+    typer.echo(
+        f"trial {result.trial}: {result.figures()}\n{result.path}: {', '.join(result.files)}"
+    )
+
+
+@app.command()
+def infer(
+    model: Model,
+    picture: Annotated[Path, typer.Argument(metavar="IN", help="Picture to filter.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Picture to write.")],
+) -> None:
+    """Apply a model to a picture."""
+    with status("loading the model"):
+        from clapp.inference.picture import infer as infer_picture
+
+        infer_picture(model, picture, out)
+    typer.echo(str(out))
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    images: Annotated[
+        str, typer.Argument(help="Picture, folder, or a packaged split such as photos:validation.")
+    ],
+    filter: Annotated[  # noqa: A002 - the option's name
+        str | None, typer.Option(help="Classical filter; default: the one the model learned.")
+    ] = None,
+    resize: Annotated[int, typer.Option(min=1, help="Shorter side in pixels.")] = 256,
+    crop: Annotated[int, typer.Option(min=1, help="Side of the central crop in pixels.")] = 224,
+    json: AsJson = False,
+) -> None:
+    """Compare a model with the classical filter: mean L2, L1, PSNR and SSIM over pictures."""
+    with status("loading the model"):
+        from clapp.front.objectives import loss_text
+        from clapp.inference.evaluate import evaluate as evaluate_model
+        from clapp.system.strict_yaml import parse_yaml
+
+        prepare_process()
+        spec = None if filter is None else parse_yaml(filter, "--filter")
+        result = evaluate_model(model, images, spec, resize, crop)
+    if json:
+        print_json(result.document())
+        return
+    typer.echo(
+        f"loss {loss_text(result.l2)}  L1 {result.l1:.5f}  mean PSNR {result.psnr:.2f} dB  "
+        f"SSIM {result.ssim:.4f}  over {result.images} pictures"
+    )
+
+
+@app.command()
+def train(
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file; default: the packaged one.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; default: train.output_dir.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key.")
+    ] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(metavar="wandb|tensorboard", help="Follow it there; repeatable."),
+    ] = None,
+    trial: Annotated[
+        tuple[str, int] | None,
+        typer.Option(metavar="STUDY N", help="Repeat trial N of a study and compare the losses."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the model that is in the folder.")
+    ] = False,
+    results: Results = RESULTS,
+    storage: Storage = None,
+    json: AsJson = False,
+) -> None:
+    """Train one configuration and write weights, configuration, curve and preview."""
+    if trial is not None:
+        _repeat(trial, bool(config or set_), results, storage, out, overwrite, json)
+        return
+    with status("loading PyTorch"):
+        from clapp.commands.train import train_to_folder
+        from clapp.config import load_config, refuse_repetitions
+        from clapp.filters.code import look_in
+        from clapp.front.objectives import amount
+
+        if config is not None:
+            look_in(config.parent)
+        loaded = load_config(config, set_ or ())
+        refuse_repetitions(loaded)
+        prepare_process()
+        folder = out or Path(loaded.train.output_dir)
+        document = train_to_folder(loaded, folder, log or (), overwrite=overwrite)
+    if json:
+        print_json(document)
+    else:
+        typer.echo(
+            f"{document['path']}: {amount('loss', document['loss'])} after "
+            f"{document['iterations']} iterations and {document['seconds']:.1f} s "
+            f"({document['stop_reason']})"
+        )
+
+
+@app.command()
+def shrink(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Export or trial folder.")],
+    loss_at_most: Annotated[
+        float | None,
+        typer.Option(
+            metavar="L2", min=0, help="Validation L2 allowed; default: 5 % above the model's own."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; default: MODEL with -shrunk added.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Make one model as small as it can be at a given loss, and show the steps taken."""
+    with status("loading PyTorch"):
+        from clapp.commands.shrink import shrink_folder
+
+        prepare_process()
+    document = shrink_folder(model, loss_at_most, out, None if json else _say_step)
+    if json:
+        print_json(document)
+    else:
+        typer.echo(f"{document['path']}: {len(document['steps']) - 1} changes")
+
+
+def _say_step(step: "Step") -> None:
+    from clapp.front.objectives import loss_text
+
+    typer.echo(f"{step.params:>6,} parameters  loss {loss_text(step.loss)}  {step.change}")
+
+
+def _repeat(
+    trial: tuple[str, int],
+    configured: bool,
+    results: Path,
+    storage: str | None,
+    out: Path | None,
+    overwrite: bool,
+    json: bool,
+) -> None:
+    from clapp.commands.repeat import repeat
+
+    if configured:
+        raise UserError("--trial repeats a trial as it was: without --config and --set")
+    with status("training the trial again"):
+        repetition = repeat(*trial, results, storage, out, overwrite)
+    if json:
+        print_json(repetition.document())
+    else:
+        typer.echo(repetition.describe())
+
+
+@app.command()
+def report(
+    studies: Annotated[
+        list[str],
+        typer.Argument(metavar="STUDY...", help="Names of studies, or their results folders."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File to write; default: report.html in the study's results."),
+    ] = None,
+    results: Results = RESULTS,
+    storage: Storage = None,
+    json: AsJson = False,
+) -> None:
+    """One self-contained HTML page about a study, or several side by side."""
+    from clapp.report.page import write_report
+
+    prepare_process()
+    written = write_report(studies, results, storage, out)
+    if json:
+        print_json(written.document())
+    else:
+        typer.echo(f"{written.path}: {written.bytes / 1e6:.1f} MB in {written.seconds:.1f} s")
+
+
+@app.command()
+def dashboard(
+    study: StudyName,
+    results: Results = RESULTS,
+    storage: Storage = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free one.")] = 8080,
+    artifacts: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where the pictures are, as given to optimize.py."),
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+) -> None:
+    """optuna-dashboard on this machine, with the pictures of every trial."""
+    from clapp.study.dashboard.server import serve
+
+    serve(study, results, storage, port, artifacts=artifacts, show=open_)
+
+
+@app.command()
+def serve_storage(
+    storage: Annotated[
+        str, typer.Option(metavar="URL", help="The database, such as postgresql+psycopg://...")
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen on; it asks nobody who he is.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port.")] = 13000,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Requests at once, each with a database connection.")
+    ] = 10,
+) -> None:
+    """One process in front of a database: workers then use --storage grpc://HOST:PORT."""
+    from clapp.study.storage.proxy import serve
+
+    serve(storage, host, port, threads)
+
+
+def main(**_: Any) -> NoReturn:
+    """Entry point of the `clapp` command."""
+    run_app(app)

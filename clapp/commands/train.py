@@ -1,0 +1,103 @@
+"""`clapp train`: one configuration, trained and written to a folder."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+from loguru import logger
+
+from clapp.config import Config, differences
+from clapp.errors import UserError
+from clapp.filters.base import check_filter
+from clapp.training.folder import PREVIEW, is_model_folder, save_trained
+from clapp.training.preview import write_preview
+from clapp.training.trackers import Trackers, check_trackers
+from clapp.training.trainer import Progress, train
+
+PREVIEWS = "previews"
+"""Folder of the pictures that are written while a network learns."""
+
+
+def train_to_folder(
+    config: Config,
+    folder: Path,
+    log: Sequence[str] = (),
+    until: int | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Train `config`, log each validation, and write the folder that `clapp.load` reads.
+
+    Every `train.output_log_interval` iterations the preview of the moment is written to
+    FOLDER/previews, so that one can watch the network learn.
+
+    Args:
+        log: trackers that follow it too, see `clapp.training.trackers`.
+        until: end at the first validation after so many iterations.
+        overwrite: replace the model that is in `folder`.
+
+    Raises:
+        UserError: the folder cannot be written or holds something, no such tracker, the pictures
+            cannot be had, the filter does not work, or the device is not there.
+    """
+    check_trackers(log)
+    check_filter(config)
+    _make_room(folder, overwrite)
+    trackers = Trackers(log, folder)
+    due = config.train.output_log_interval
+
+    def report(progress: Progress) -> bool:
+        nonlocal due
+        logger.info(
+            "iteration {:>6}  loss {:.5f}  validation L2 {:.6f}  average {:.6f}  {:6.1f} s",
+            progress.step,
+            progress.train_loss,
+            progress.l2,
+            progress.ema,
+            progress.seconds,
+        )
+        if progress.step >= due:
+            due += config.train.output_log_interval
+            picture = folder / PREVIEWS / f"{progress.step:06d}.png"
+            write_preview(picture, progress.model, config)
+            trackers.picture(picture)
+        return until is not None and progress.step >= until
+
+    trackers.start(config.experiment_name or folder.name, "clapp train", differences(config))
+    result = train(config, trackers.follow(report))
+    save_trained(folder, config, result)
+    trackers.picture(folder / PREVIEW)
+    summary = {
+        "path": str(folder),
+        "loss": result.loss,
+        "iterations": result.iterations,
+        "seconds": result.seconds,
+        "stop_reason": result.stop_reason,
+        "device": result.device,
+    }
+    trackers.finish(summary)
+    return summary
+
+
+def _make_room(folder: Path, overwrite: bool) -> None:
+    """Create `folder` before the training rather than after it; never mix two models in one.
+
+    Raises:
+        UserError: it cannot be written, or holds something that is not to be replaced.
+    """
+    try:
+        there = any(folder.iterdir()) if folder.exists() else False
+        if there and not overwrite:
+            raise UserError(
+                f"{folder}: is there already and not empty; choose another folder with --out, or "
+                "replace the model in it with --overwrite"
+            )
+        if there and not is_model_folder(folder):
+            raise UserError(f"{folder}: holds no model to replace; choose another folder")
+        shutil.rmtree(folder / PREVIEWS, ignore_errors=True)  # of the model that is replaced
+        (folder / PREVIEWS).mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error

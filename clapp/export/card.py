@@ -1,0 +1,160 @@
+"""The card of an exported model: what it approximates, its numbers, and how to use it."""
+
+from dataclasses import dataclass
+from string import Template
+from typing import Any
+
+from clapp import __version__
+from clapp.config import Config, FilterSpec
+from clapp.filters.base import filter_name
+from clapp.front.objectives import loss_text
+from clapp.front.outcomes import Candidate
+from clapp.inference.metrics import Metrics
+from clapp.system.strict_yaml import dump_yaml
+
+_CARD = Template("""\
+# $filter in $params parameters
+
+A small convolutional network that stands in for the classical filter $filter: it takes a colour
+picture of any size and returns one grey channel of the same size.
+
+![input, classical filter, model, difference](preview.png)
+$definition
+| | |
+|---|---|
+$numbers
+
+The figures come from the pictures by which this model was chosen among others, so they flatter it.
+To measure it on pictures of your own: `clapp evaluate . FOLDER`.
+
+## Use
+
+Input: RGB, float32 (N, 3, H, W) in [0, 1], sides of at least $min_size. Output: float32
+(N, 1, H, W); clamp it to [0, 1] to show it.
+
+On the command line, in this folder:
+
+```bash
+clapp infer . photo.jpg filtered.png
+```
+
+In Python, with CLAPP:
+
+```python
+import clapp
+import numpy as np
+import torch
+from PIL import Image
+
+model = clapp.load(".")
+picture = np.array(Image.open("photo.jpg").convert("RGB"))  # uint8 (H, W, 3)
+image = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255  # float32 (1, 3, H, W)
+with torch.no_grad():
+    output = model(image)[0, 0].clamp(0, 1)  # (H, W)
+Image.fromarray((output * 255).round().byte().numpy()).save("filtered.png")
+```
+
+Anywhere else, with ONNX Runtime alone:
+
+```python
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+picture = np.asarray(Image.open("photo.jpg").convert("RGB"), np.float32) / 255  # (H, W, 3)
+image = np.ascontiguousarray(picture.transpose(2, 0, 1)[None])  # (1, 3, H, W)
+output = session.run(["output"], {"image": image})[0][0, 0].clip(0, 1)  # (H, W)
+Image.fromarray((output * 255).round().astype(np.uint8)).save("filtered.png")
+```
+
+## Files
+
+| file | content |
+|---|---|
+| `model.safetensors` | the weights |
+| `config.yaml` | the configuration it was trained with; `model` is the architecture |
+| `model.onnx` | the same network as ONNX, with free batch size, height and width |
+| `preview.png` | the first validation pictures: input, classical filter, model, difference |
+
+Made by CLAPP $version.
+""")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an exported model comes from.
+
+    Attributes:
+        study: the study's name.
+        rule: the picking rule as given, and `meaning` in words.
+        chosen: the candidate.
+        reference: the hand-tuned reference of the same study, once trained.
+    """
+
+    study: str
+    rule: str
+    meaning: str
+    chosen: Candidate
+    reference: Candidate | None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured for the card.
+
+    Attributes:
+        pictures: validation pictures that `metrics` are means over.
+        parity: the largest difference between ONNX Runtime and PyTorch.
+        min_size: the smallest side in pixels.
+        training: the content of the trial's `result.json`.
+    """
+
+    metrics: Metrics
+    pictures: int
+    parity: float
+    min_size: int
+    training: dict[str, Any]
+
+
+def write_card(config: Config, origin: Origin, figures: Figures) -> str:
+    """The card as Markdown."""
+    spec = config.target_filter
+    return _CARD.substitute(
+        filter=f"`{filter_name(spec)}`",
+        params=f"{origin.chosen.params:,}",
+        definition=_definition(spec),
+        numbers="\n".join(f"| {k} | {v} |" for k, v in _numbers(config, origin, figures).items()),
+        min_size=figures.min_size,
+        version=__version__,
+    )
+
+
+def _definition(spec: FilterSpec) -> str:
+    """A filter that has no name of its own is written out."""
+    if isinstance(spec, str):
+        return ""
+    return f"\nThe filter, as it stands in `config.yaml`:\n\n```yaml\n{dump_yaml(spec)}```\n"
+
+
+def _numbers(config: Config, origin: Origin, figures: Figures) -> dict[str, str]:
+    chosen, valid, training = origin.chosen, config.valid_data, figures.training
+    numbers = {
+        "parameters": f"{chosen.params:,}",
+        "FLOPs at 224x224": f"{chosen.flops:,} (2 per multiply-add)",
+        "loss (mean L2)": loss_text(figures.metrics.l2),
+        "mean L1": f"{figures.metrics.l1:.5f}",
+        "mean PSNR": f"{figures.metrics.psnr:.2f} dB",
+        "mean SSIM": f"{figures.metrics.ssim:.4f}",
+        "measured on": f"{figures.pictures} pictures of {valid.name} ({valid.split}), shorter side "
+        f"{valid.resize_base}, central {valid.crop_size}x{valid.crop_size}",
+        "chosen by": f"`{origin.rule}`: {origin.meaning}",
+        "from": f"study {origin.study}, trial {chosen.trial}",
+        "trained for": f"{training['iterations']:,} iterations, {training['images']:,} crops, "
+        f"{training['seconds']:.0f} s on {training['device']}",
+        "ONNX Runtime differs from PyTorch by": f"at most {figures.parity:.1e}",
+    }
+    reference = origin.reference
+    if reference is not None:
+        numbers["hand-tuned reference, same study"] = reference.figures()
+    return numbers

@@ -1,0 +1,186 @@
+"""Export: the model that a rule picks from a study, as a folder that runs somewhere else."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clapp import __version__
+from clapp.errors import UserError
+from clapp.export.card import Figures, Origin, write_card
+from clapp.export.onnx import parity, write_onnx
+from clapp.front.objectives import amount
+from clapp.front.outcomes import candidates, front, objectives, reference_of
+from clapp.front.pick import Finished, folder_name, meaning, pick
+from clapp.inference.metrics import mean, measure
+from clapp.inference.runner import as_batch
+from clapp.pool.validation import validation_set
+from clapp.study.plan.existing import load_existing
+from clapp.study.storage.keep import trial_folder
+from clapp.system.files import write_text
+from clapp.system.progress import tell
+from clapp.training.folder import (
+    CONFIG,
+    PREVIEW,
+    WEIGHTS,
+    load_trained,
+    read_result,
+    save_config,
+    save_weights,
+)
+from clapp.training.preview import predict, write_preview
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+ONNX = "model.onnx"
+CARD = "card.md"
+FILES = (CARD, CONFIG, ONNX, WEIGHTS, PREVIEW)
+
+
+class ExportResult(NamedTuple):
+    """An exported model.
+
+    Attributes:
+        path: its folder.
+        loss: mean L2 over the validation set.
+        files: the names of the files in it.
+        parity: the largest difference found between ONNX Runtime and PyTorch.
+    """
+
+    path: Path
+    trial: int
+    params: int
+    flops: int
+    loss: float
+    files: tuple[str, ...]
+    parity: float
+
+    def document(self) -> dict[str, Any]:
+        """What `clapp export --json` prints."""
+        values = self._asdict()
+        del values["parity"]
+        return values | {"path": str(self.path)}
+
+    def figures(self) -> str:
+        """The model in one line, such as "loss 0.004 (24.0 dB), 300 parameters, 8M FLOPs"."""
+        return ", ".join(amount(name, getattr(self, name)) for name in ("loss", "params", "flops"))
+
+
+def export_pick(
+    study: str, rule: str, results: Path, storage: str | None = None, out: Path | None = None
+) -> ExportResult:
+    """Export the model that `rule` picks from a study.
+
+    Args:
+        study: its name, or the path of its file.
+        rule: see `clapp.front.pick.describe_rules`.
+        results: the folder that holds a folder for each study.
+        storage: the URL of the study's storage; None: SQLite in the study's folder.
+        out: the folder to write; None: `export/RULE` in the study's folder. An export that is
+            there is replaced.
+
+    Raises:
+        UserError: no such study, rule or trial; nothing satisfies the rule; the trial's files are
+            missing or broken; `out` cannot be written or holds something else.
+        ParityError: ONNX Runtime does not reproduce the model; nothing is written.
+    """
+    tell("reading the study")
+    loaded = load_existing(study, results, storage)
+    folder = results / loaded.study_name
+    origin = _origin(loaded, rule)
+    out = folder / "export" / folder_name(rule) if out is None else out
+    return export_folder(trial_folder(folder, origin.chosen.trial), origin, out)
+
+
+def _origin(study: "Study", rule: str) -> Origin:
+    found = candidates(study)
+    chosen = pick(rule, Finished(front(found, objectives(study)), found))
+    return Origin(study.study_name, rule, meaning(rule), chosen, reference_of(study))
+
+
+def export_folder(source: Path, origin: Origin, out: Path) -> ExportResult:
+    """Export the model in the trial folder `source` to `out`, whole or not at all.
+
+    Raises:
+        UserError, ParityError: see `export_pick`.
+    """
+    chosen = origin.chosen
+    model, config = load_trained(source)
+    training = read_result(source)
+    images, targets = validation_set(config.valid_data, config.target_filter)
+    tell(f"running trial {chosen.trial} on {len(images)} validation pictures")
+    outputs = predict(model, images)  # (N, S, S)
+    metrics = mean([measure(o, t / np.float32(255)) for o, t in zip(outputs, targets, strict=True)])
+    with _replacing(out) as folder:
+        save_weights(folder, model)
+        save_config(folder, config)
+        properties = {
+            "filter": json.dumps(config.target_filter),
+            "params": str(chosen.params),
+            "min_size": str(model.min_size),
+            "clapp": __version__,
+        }
+        tell("writing the ONNX file")
+        write_onnx(model, folder / ONNX, properties)
+        tell("checking the ONNX file against PyTorch")
+        difference = parity(model, folder / ONNX, _proof(images, model.min_size))
+        write_preview(folder / PREVIEW, model, config)
+        figures = Figures(metrics, len(images), difference, model.min_size, training)
+        write_text(folder / CARD, write_card(config, origin, figures))
+    return ExportResult(
+        out, chosen.trial, chosen.params, chosen.flops, chosen.loss, FILES, difference
+    )
+
+
+def _proof(images: NDArray[np.uint8], least: int) -> list[NDArray[np.float32]]:
+    """Pieces of validation pictures, of even, odd and unequal sides: float32 (1, 3, H, W) each."""
+    side = images.shape[1]
+    sizes = [
+        (side, side),
+        (side * 2 // 3 | 1, side // 2 | 1),
+        (side // 3, side - 1 | 1),
+        (least, least),
+    ]
+    pieces = []
+    for number, (height, width) in enumerate(sizes):
+        image = images[number % len(images)]
+        pieces.append(as_batch(image[: max(height, least), : max(width, least)]))
+    return pieces
+
+
+@contextmanager
+def _replacing(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `out` that becomes `out` on success and vanishes otherwise.
+
+    Raises:
+        UserError: `out` cannot be written, or is something other than an export.
+    """
+    out = out.absolute()
+    if out.exists() and not _replaceable(out):
+        raise UserError(f"{out}: is there already and is no export; choose another folder")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        workshop = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from error
+    try:
+        (workshop / "new").mkdir()  # the workshop itself is closed to others
+        yield workshop / "new"
+        if out.exists():
+            out.rename(workshop / "old")
+        (workshop / "new").rename(out)
+    finally:
+        shutil.rmtree(workshop)
+
+
+def _replaceable(out: Path) -> bool:
+    return out.is_dir() and (
+        ((out / ONNX).is_file() and (out / CARD).is_file()) or not any(out.iterdir())
+    )

@@ -1,0 +1,179 @@
+"""The classical filters for batches of pictures on a device, level for level as with OpenCV.
+
+`sobel_3` and inline kernels are exact. So are the random kernels, but for the last two columns of
+widths that do not fill OpenCV's vectors: there a response may be an ulp off before it is truncated.
+
+Every response is an explicit sum of shifted pictures: in integers, or in float32 in the order in
+which OpenCV adds. A convolution would be shorter, but on a GPU it may round its inputs to TF32 and
+adds in an order of its own. Nor is anything divided by a Python number: CUDA would multiply by its
+reciprocal, which rounds otherwise.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clapp.filters.base import EPSILON, LUMA, FilterSpec
+from clapp.filters.kernels import KERNEL_15, KERNEL_41, KERNEL_51, Weights, inline_kernel
+
+BatchedFilter = Callable[[Tensor], Tensor]
+
+# From this many weights on, cv2.filter2D takes an 8-bit picture through a Fourier transform, whose
+# rounding no sum repeats.
+_FOURIER = 50
+
+
+def batched(spec: FilterSpec) -> BatchedFilter | None:
+    """The filter that `spec` stands for, for batches.
+
+    Args:
+        spec: as `clapp.filters.base.resolve` takes it.
+
+    Returns:
+        A function from pictures, uint8 (B, H, W, 3), to targets, uint8 (B, H, W), on the device of
+        the pictures, which must know float64. None where there is no exact one: Canny, functions,
+        and inline kernels of 50 weights or more.
+
+    Raises:
+        ConfigError: a mapping that is not a kernel.
+    """
+    if isinstance(spec, Mapping):
+        kernel, mode = inline_kernel(spec)
+        finish = _NORMALISERS[mode]
+        height, width = kernel.shape[-2:]
+        if height * width >= _FOURIER:
+            return None
+        return lambda pictures: finish(_correlate(pictures, kernel))
+    return _NAMED.get(spec)
+
+
+def sobel_3(pictures: Tensor) -> Tensor:
+    """See `clapp.filters.base.sobel_3`."""
+    # A symmetric blur of the reflected picture is the reflected blurred picture: one border of two
+    # pixels serves both.
+    grey = _reflected(luma(pictures), (2, 2), (2, 2))  # (B, H + 4, W + 4)
+    blurred = (_smooth(_smooth(grey, 1), 2) + 8) >> 4  # OpenCV's fixed point rounds halves up
+    dx = _difference(_smooth(blurred, 1), 2).float()  # (B, H, W)
+    dy = _difference(_smooth(blurred, 2), 1).float()
+    return _over_maximum(_root(dx * dx + dy * dy))
+
+
+def random_41(pictures: Tensor) -> Tensor:
+    """See `clapp.filters.base.random_41`."""
+    return (_convolve(pictures, KERNEL_41).clamp(0, 1) * 255).to(torch.uint8)
+
+
+def random2_51_15(pictures: Tensor) -> Tensor:
+    """See `clapp.filters.base.random2_51_15`."""
+    first, second = _convolve(pictures, KERNEL_51), _convolve(pictures, KERNEL_15)
+    magnitude = _root(first * first + second * second)
+    return (magnitude / _scale(magnitude) * 255).to(torch.uint8)
+
+
+_NAMED: dict[str, BatchedFilter] = {
+    "sobel_3": sobel_3,
+    "random_41": random_41,
+    "random2_51_15": random2_51_15,
+}
+
+
+def luma(pictures: Tensor) -> Tensor:
+    """Pillow's mode `L`: uint8 (B, H, W, 3) -> int16 (B, H, W)."""
+    red, green, blue = pictures.int().unbind(-1)
+    total = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue + 2**15
+    return (total >> 16).short()
+
+
+def _smooth(x: Tensor, dim: int) -> Tensor:
+    """Weights 1, 2, 1 along `dim`, which loses two pixels."""
+    size = x.shape[dim] - 2
+    return x.narrow(dim, 0, size) + 2 * x.narrow(dim, 1, size) + x.narrow(dim, 2, size)
+
+
+def _difference(x: Tensor, dim: int) -> Tensor:
+    """Weights -1, 0, 1 along `dim`, which loses two pixels."""
+    size = x.shape[dim] - 2
+    return x.narrow(dim, 2, size) - x.narrow(dim, 0, size)
+
+
+def _root(squares: Tensor) -> Tensor:
+    """The correctly rounded float32 root; torch's own is at times an ulp off on the CPU (MKL)."""
+    return squares.double().sqrt().float()
+
+
+def _over_maximum(magnitude: Tensor) -> Tensor:
+    """Scale float32 (B, H, W) so that each picture's maximum becomes 255, and truncate."""
+    return (magnitude * 255 / _scale(magnitude)).to(torch.uint8)
+
+
+def _scale(magnitude: Tensor) -> Tensor:
+    """What each picture is divided by, (B, 1, 1)."""
+    return magnitude.amax((1, 2), keepdim=True) + EPSILON
+
+
+def _convolve(pictures: Tensor, kernel: Weights) -> Tensor:
+    """Correlate RGB in [0, 1], zeros outside, with (3, 3, 3): float32 (B, H, W).
+
+    OpenCV keeps one running sum over rows, columns and channels, and rounds it to float32 after
+    each product: fused multiply-adds. Without them a white area moves by a whole grey level.
+    """
+    _, height, width, _ = pictures.shape
+    planes = pictures.permute(3, 0, 1, 2).float()  # (3, B, H, W)
+    planes = planes / planes.new_full((), 255)
+    padded = F.pad(planes, (1, 1, 1, 1)).double()
+    response = torch.zeros_like(planes[0])
+    for row, column, channel in np.ndindex(3, 3, 3):
+        shifted = padded[channel, :, row : row + height, column : column + width]
+        # Computed in float64, where the product is exact, and rounded once to float32.
+        response.add_(shifted, alpha=float(kernel[channel, row, column]))
+    return response
+
+
+def _correlate(pictures: Tensor, kernel: Weights) -> Tensor:
+    """`_correlate` of `clapp.filters.base` for a batch: float32 (B, H, W).
+
+    Here OpenCV rounds both the product and the sum, and adds the channels at the end.
+    """
+    if kernel.ndim == 2:
+        return _shifted_sum(luma(pictures), kernel)
+    responses = map(_shifted_sum, pictures.unbind(-1), kernel)
+    return sum(responses, torch.zeros((), device=pictures.device))
+
+
+def _shifted_sum(planes: Tensor, kernel: Weights) -> Tensor:
+    """Correlate (B, H, W), borders reflected, with (KH, KW): float32 (B, H, W)."""
+    _, height, width = planes.shape
+    down, across = kernel.shape
+    # An even kernel is anchored right of and below its middle.
+    before_and_after = [(size // 2, size - 1 - size // 2) for size in kernel.shape]
+    padded = _reflected(planes, *before_and_after).float()
+    response = torch.zeros(planes.shape, device=planes.device)
+    for row, column in np.ndindex(down, across):
+        shifted = padded[:, row : row + height, column : column + width]
+        response += shifted * float(kernel[row, column])
+    return response
+
+
+def _reflected(planes: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
+    """Pad (B, H, W) by pixels (before, after) as BORDER_REFLECT_101, back and forth if need be."""
+    for dim, (before, after) in ((1, rows), (2, columns)):
+        length = planes.shape[dim]
+        period = max(1, 2 * (length - 1))
+        place = torch.arange(-before, length + after, device=planes.device) % period
+        planes = planes.index_select(dim, torch.minimum(place, period - place))
+    return planes
+
+
+def _clipped(response: Tensor) -> Tensor:
+    return response.clamp(0, 255).to(torch.uint8)
+
+
+_NORMALISERS: dict[str, BatchedFilter] = {
+    "none": lambda response: _clipped(response.abs()),
+    "max": lambda response: _over_maximum(response.abs()),
+    "clip": _clipped,
+}
+"""As in `clapp.filters.base`."""

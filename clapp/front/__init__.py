@@ -1,0 +1,1 @@
+"""From trials to a decision: records, front, hypervolume, picking rules."""

@@ -1,0 +1,270 @@
+"""The table of objectives: everything a study may minimise or limit, one entry each.
+
+What reads it: the study file, the trials, the samplers and pruners, the front, the report, the
+dashboard, the terminal. An entry from outside the package is worth the same:
+
+    import clapp
+
+    def steps(result):  # see clapp.training.trainer.TrainResult
+        return next((p.step for p in result.curve if p.l2 <= 0.005), result.iterations)
+
+    clapp.register_objective(clapp.Objective("steps", "steps to 0.005", after=steps))
+
+All objectives are minimised.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from clapp.errors import UserError
+from clapp.system.registry import Registry
+from clapp.training.losses import ZERO as ZERO
+from clapp.training.losses import positive as positive
+
+if TYPE_CHECKING:
+    from clapp.config import Config
+    from clapp.training.trainer import TrainResult
+
+CONSTANT_LOSS = "constant_loss"
+"""User attribute of a study: the loss of the best constant prediction, see `worst`."""
+
+
+def short(value: float) -> str:
+    """Four significant digits, without an exponent from 0.000001 to ten millions: 0.004731."""
+    text = f"{value:.4g}"
+    if "e" in text and 1e-6 <= abs(value) < 1e7:
+        text = f"{value:,.0f}" if abs(value) >= 1 else f"{value:.9f}".rstrip("0")
+    return text
+
+
+def decibels(loss: float) -> str:
+    """The peak signal-to-noise ratio of a mean squared error of pictures in [0, 1]: 33.3 dB."""
+    return f"{-10 * math.log10(positive(loss)):.1f} dB"
+
+
+def loss_text(loss: float) -> str:
+    """A loss as people read it everywhere: "0.004731 (23.3 dB)"."""
+    return f"{short(loss)} ({decibels(loss)})"
+
+
+def whole(value: float) -> str:
+    """A whole number with commas: 2,505."""
+    return f"{value:,.0f}"
+
+
+def scaled(value: float) -> str:
+    """Three significant digits and the letter of a power of a thousand: 230M, 1.2k."""
+    for letter, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One thing that a study may minimise or limit.
+
+    At least one of `before` and `after` is given.
+
+    Attributes:
+        name: in study files, storages and JSON documents.
+        label: in tables, plots and sentences: "parameters".
+        unit: behind a value where it has one: "ms".
+        format: writes a value without its unit.
+        before: finds it from a configuration, before a training.
+        exact: `before` takes microseconds and gives the same on every machine, so samplers and
+            pruners may rely on it.
+        after: finds it from what a training returned; asked instead of `before` where both are.
+        worst: the value of a model that is of no use, from the user attributes of a study; None:
+            the study's limit or, without one, the largest value of its candidates.
+        axis: title of a plot's axis; "": label and unit.
+        meaning: one clause for readers who do not know it; "": the title of the axis.
+        counted: the label is what is counted, so that it stands behind the value.
+        beside: writes the same value in another unit, in brackets behind it.
+    """
+
+    name: str
+    label: str
+    unit: str = ""
+    format: Callable[[float], str] = short
+    before: "Callable[[Config], float] | None" = None
+    exact: bool = False
+    after: "Callable[[TrainResult], float] | None" = None
+    worst: Callable[[Mapping[str, Any]], float | None] | None = None
+    axis: str = ""
+    meaning: str = ""
+    counted: bool = False
+    beside: Callable[[float], str] | None = None
+
+    @property
+    def heading(self) -> str:
+        """The heading of a column: "latency (ms)"."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    def cell(self, value: float) -> str:
+        """A value in a table, without its unit: "2,505", "0.004731 (23.3 dB)"."""
+        beside = f" ({self.beside(value)})" if self.beside is not None else ""
+        return f"{self.format(value)}{beside}"
+
+    @property
+    def title(self) -> str:
+        """The title of a plot's axis: "FLOPs at 224x224"."""
+        return self.axis or self.heading
+
+    def amount(self, value: float) -> str:
+        """A value in a sentence: "2,505 parameters", "latency 1.2 ms", "loss 0.001 (30.0 dB)"."""
+        if self.counted:
+            return f"{self.format(value)} {self.label}"
+        unit = f" {self.unit}" if self.unit else ""
+        beside = f" ({self.beside(value)})" if self.beside is not None else ""
+        return f"{self.label} {self.format(value)}{unit}{beside}"
+
+
+OBJECTIVES: Registry[Objective] = Registry("objective")
+
+
+def register_objective(objective: Objective) -> Objective:
+    """Make an objective known to study files; see `Objective`.
+
+    Raises:
+        UserError: its name is taken or not a name, or nothing says how to find its value.
+    """
+    if objective.before is None and objective.after is None:
+        raise UserError(f"objective {objective.name!r}: give `before` or `after` to find its value")
+    if objective.exact and objective.before is None:
+        raise UserError(f"objective {objective.name!r}: only `before` can be exact")
+    return OBJECTIVES.add(objective.name, objective)
+
+
+def _recorded(attributes: Mapping[str, Any]) -> float | None:
+    value = attributes.get(CONSTANT_LOSS)
+    return None if value is None else float(value)
+
+
+def _params(config: "Config") -> float:
+    from clapp.models.costs import cost
+
+    return float(cost(config.model).params)
+
+
+def _flops(config: "Config") -> float:
+    from clapp.models.costs import cost
+
+    return float(cost(config.model).flops)
+
+
+def _latency(config: "Config") -> float:
+    from clapp.models.measure import measure
+
+    return measure(config.model).latency_ms
+
+
+def _memory(config: "Config") -> float:
+    from clapp.models.measure import measure
+
+    return float(measure(config.model).memory_bytes)
+
+
+for _entry in (
+    Objective(
+        "loss",
+        "loss",
+        after=lambda result: result.loss,
+        worst=_recorded,
+        axis="loss (validation L2)",
+        meaning="loss (mean L2 over the validation pictures)",
+        beside=decibels,
+    ),
+    Objective("params", "parameters", format=whole, before=_params, exact=True, counted=True),
+    Objective(
+        "flops",
+        "FLOPs",
+        format=scaled,
+        before=_flops,
+        exact=True,
+        axis="FLOPs at 224x224",
+        counted=True,
+    ),
+    Objective("latency", "latency", "ms", before=_latency),
+    Objective("memory", "memory", "bytes", format=scaled, before=_memory),
+):
+    register_objective(_entry)
+
+
+def objective(name: str) -> Objective:
+    """The entry called `name`; one that nobody registered here, such as a plug-in's, has no more
+    than its name.
+    """
+    return OBJECTIVES.get(name) or Objective(name, name)
+
+
+def amount(name: str, value: float) -> str:
+    """A value of the objective `name` in a sentence; see `Objective.amount`."""
+    return objective(name).amount(value)
+
+
+def exact_names(names: Iterable[str]) -> list[str]:
+    """Those of the objectives that are exact before a training."""
+    return [name for name in names if objective(name).exact]
+
+
+def exact_costs(config: "Config", names: Iterable[str] | None = None) -> dict[str, float]:
+    """The objectives that are exact before a training: name -> value.
+
+    Args:
+        names: of these; None: of all there are.
+    """
+    known = OBJECTIVES if names is None else names
+    entries = (objective(name) for name in known)
+    return {o.name: float(o.before(config)) for o in entries if o.exact and o.before is not None}
+
+
+def measured_costs(config: "Config", names: Iterable[str]) -> dict[str, float]:
+    """Those of the objectives `names` that are measured before a training: name -> value."""
+    entries = (objective(name) for name in names)
+    return {
+        o.name: float(o.before(config)) for o in entries if o.before is not None and not o.exact
+    }
+
+
+def results(result: "TrainResult", names: Iterable[str]) -> dict[str, float]:
+    """Those of the objectives `names` that only a training tells: name -> value.
+
+    Raises:
+        UserError: a value is not a finite number.
+    """
+    entries = (objective(name) for name in names)
+    found = {o.name: float(o.after(result)) for o in entries if o.after is not None}
+    for name, value in found.items():
+        if not math.isfinite(value):
+            raise UserError(f"objective {name!r}: {value} is not a finite number")
+    return found
+
+
+def worst_values(
+    names: Sequence[str],
+    attributes: Mapping[str, Any],
+    limits: Mapping[str, float],
+    found: Iterable[Mapping[str, float]],
+) -> dict[str, float]:
+    """The reference point of a hypervolume, by objective, all above zero.
+
+    An objective with a `worst` of its own has that; any other has the study's limit. Where there
+    is neither it is the largest value found, and then the hypervolume of a study that still runs
+    may change in hindsight.
+
+    Args:
+        attributes: the user attributes of the study.
+        found: values of candidates, by objective.
+    """
+    rows = list(found)
+    worst = {}
+    for name in names:
+        own = objective(name).worst
+        value = own(attributes) if own is not None else limits.get(name)
+        if value is None:
+            value = max((row[name] for row in rows), default=ZERO)
+        worst[name] = positive(value)
+    return worst

@@ -1,0 +1,1 @@
+"""A trained model applied to pictures, and compared with the filter."""

@@ -1,0 +1,127 @@
+"""A trained model behind one call, whether it lies in a folder or in an ONNX file."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clapp.config import FilterSpec
+from clapp.errors import UserError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession  # type: ignore[import-untyped]
+
+Batch = NDArray[np.float32]
+
+
+class Runner(Protocol):
+    """A model that can be applied to pictures.
+
+    Attributes:
+        filter: the classical filter it learned; None: unknown.
+        min_size: the smallest height and width in pixels that it accepts.
+    """
+
+    filter: FilterSpec | None
+    min_size: int
+
+    def run(self, images: Batch) -> Batch:
+        """Apply the model to (N, 3, H, W) in [0, 1]: (N, 1, H, W), not clamped."""
+        ...
+
+
+def open_runner(path: str | Path) -> Runner:
+    """The model in an export folder, a trial folder or an `.onnx` file.
+
+    Raises:
+        UserError: there is none, it is broken, or it does not turn RGB pictures into one channel.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".onnx" and not path.is_dir():
+        return _OnnxRunner(path)
+    if path.is_file():
+        raise UserError(f"{path}: an export folder, a trial folder or an .onnx file is expected")
+    return _TorchRunner(path)
+
+
+def as_batch(image: NDArray[np.uint8]) -> Batch:
+    """One picture, uint8 (H, W, 3), as float32 (1, 3, H, W) in [0, 1]."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
+
+
+def open_session(path: Path) -> "InferenceSession":
+    """An ONNX Runtime session on the CPU.
+
+    Raises:
+        UserError: the file is missing or broken.
+    """
+    import onnxruntime
+
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; its warnings are about its own optimiser
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no base
+        raise UserError(f"{path}: cannot be read as ONNX: {_first_line(error)}") from error
+
+
+class _TorchRunner:
+    def __init__(self, folder: Path) -> None:
+        from clapp.training.folder import load_trained
+
+        self._model, config = load_trained(folder)
+        channels = (config.model.input_channels, config.model.output_channels)
+        if channels != (3, 1):
+            raise UserError(
+                f"{folder}: it turns {channels[0]} channels into {channels[1]}, not 3:1"
+            )
+        self.filter: FilterSpec | None = config.target_filter
+        self.min_size = self._model.min_size
+
+    def run(self, images: Batch) -> Batch:
+        import torch
+
+        with torch.no_grad():
+            output: Batch = self._model(torch.from_numpy(images)).numpy()
+        return output
+
+
+class _OnnxRunner:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._session = open_session(path)
+        inputs = self._session.get_inputs()
+        if [(i.type, len(i.shape), i.shape[1:2]) for i in inputs] != [("tensor(float)", 4, [3])]:
+            found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
+            raise UserError(f"{path}: one input, float32 (N, 3, H, W), is expected, not {found}")
+        self._input = inputs[0].name
+        properties = self._session.get_modelmeta().custom_metadata_map
+        self.filter: FilterSpec | None = _json_or_none(properties.get("filter"))
+        self.min_size: int = _json_or_none(properties.get("min_size")) or 1
+
+    def run(self, images: Batch) -> Batch:
+        expected = (len(images), 1, *images.shape[2:])
+        try:
+            output: Batch = self._session.run(None, {self._input: images})[0]
+        except Exception as error:  # its exceptions share no base
+            raise UserError(
+                f"{self._path}: cannot be applied to {images.shape}: {_first_line(error)}"
+            ) from error
+        if output.shape != expected:
+            raise UserError(f"{self._path}: its output is {output.shape}; {expected} is expected")
+        return output
+
+
+def _json_or_none(text: str | None) -> Any:
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:
+        return None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

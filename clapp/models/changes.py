@@ -1,0 +1,101 @@
+"""Single changes that make a network smaller, as keys of its configuration."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from clapp.config import ModelConfig, model_config
+from clapp.errors import ConfigError
+from clapp.models.costs import cost
+
+
+def smaller(model: ModelConfig) -> list[tuple[str, dict[str, Any]]]:
+    """Every single change with fewer parameters, in words and as keys; the smallest first."""
+    before, seen = cost(model).params, {model.canonical()}
+    found = []
+    for number, (words, values) in enumerate(_changes(model)):
+        try:
+            child = model_config(model.model_dump() | values)
+        except ConfigError:
+            continue
+        after, key = cost(child), child.canonical()
+        if after.params < before and key not in seen:
+            seen.add(key)
+            found.append((after, number, words, values))
+    return [(words, values) for _, _, words, values in sorted(found, key=lambda entry: entry[:2])]
+
+
+def _changes(model: ModelConfig) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Changes of a network that may make it smaller, in words and as keys."""
+    lists = {key: _listed(model, key) for key in model.PER_BLOCK}
+    if model.bias:
+        yield "no biases", {"bias": False}
+    if model.head == "conv":
+        yield "the sum of the channels as head", {"head": "sum"}
+    for stem in range(model.stem_channels if model.stem != 0 else 0):
+        yield (f"a stem of {stem}" if stem else "no stem"), {"stem": stem}
+    for block in range(model.num_layers):
+        yield from _changes_of_block(model, lists, block)
+
+
+def _changes_of_block(
+    model: ModelConfig, lists: Mapping[str, list[Any]], block: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    def other(**values: Any) -> dict[str, Any]:
+        return {
+            key: [*lists[key][:block], v, *lists[key][block + 1 :]] for key, v in values.items()
+        }
+
+    shape = model.blocks[block]
+    if model.num_layers > 1 and not model.shared_weights:
+        shorter = {key: [*v[:block], *v[block + 1 :]] for key, v in lists.items()}
+        yield f"without block {block}", shorter | {"num_layers": model.num_layers - 1}
+    if shape.width > 1:
+        fewer = shape.width - 1
+        yield f"block {block}: {fewer} of {shape.width} channels", other(capacity=fewer)
+    if not shape.depthwise:
+        yield f"block {block}: depthwise", other(depthwise=True, separable=False)
+    for key, value in (("rezero", False), ("reskip", False), ("norm", "none")):
+        if lists[key][block] != value:
+            yield f"block {block}: {key} {value}", other(**{key: value})
+    high, wide = shape.kernel
+    for kernel in {
+        (max(high - 2, 1), wide),
+        (high, max(wide - 2, 1)),
+        (max(high - 2, 1), max(wide - 2, 1)),
+    }:
+        if kernel != shape.kernel:
+            yield f"block {block}: {kernel[0]}x{kernel[1]}", other(kernel_size=_written(*kernel))
+    if min(high, wide) > 1 and not model.shared_weights and not shape.separable:
+        yield from _factored(lists, model, block)
+
+
+def _factored(
+    lists: Mapping[str, list[Any]], model: ModelConfig, block: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A k x k kernel as a column and a row, with one channel between or each on its own."""
+    high, wide = model.blocks[block].kernel
+    before, after = slice(0, block), slice(block + 1, None)
+    twice: dict[str, Any] = {key: [*v[: block + 1], *v[block:]] for key, v in lists.items()}
+    twice["num_layers"] = model.num_layers + 1
+    for key in ("activation", "norm"):  # of the first of the two: it is linear
+        twice[key] = [*lists[key][before], "none", *lists[key][block:]]
+    for kernels in ([f"{high}x1", f"1x{wide}"], [f"1x{wide}", f"{high}x1"]):
+        words = f"block {block}: {kernels[0]} then {kernels[1]}"
+        sizes = {
+            "kernel_size": [*lists["kernel_size"][before], *kernels, *lists["kernel_size"][after]]
+        }
+        for depthwise in (True, False):
+            kept, rest = lists["depthwise"][: block + 1], lists["depthwise"][after]
+            apart = {"depthwise": [*kept, depthwise, *rest]}
+            yield words + (" depthwise" if depthwise else ""), twice | sizes | apart
+        narrow = {"capacity": [*lists["capacity"][before], 1, *lists["capacity"][block:]]}
+        yield f"{words}, one channel between", twice | sizes | narrow
+
+
+def _listed(model: ModelConfig, key: str) -> list[Any]:
+    value = getattr(model, key)
+    return list(value) if isinstance(value, list) else [value] * model.num_layers
+
+
+def _written(high: int, wide: int) -> int | str:
+    return high if high == wide else f"{high}x{wide}"

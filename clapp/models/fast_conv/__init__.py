@@ -1,0 +1,1 @@
+"""Convolutions of few channels on a processor, compiled, for training."""

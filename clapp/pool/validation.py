@@ -1,0 +1,86 @@
+"""The fixed validation set: made once, kept in the cache, shared by all workers."""
+
+import json
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clapp.config import FilterSpec, ValidConfig
+from clapp.errors import UserError
+from clapp.filters.base import resolve
+from clapp.images import Source, open_source
+from clapp.images.decode import Picture, centre_crop
+from clapp.pool.eviction import cache_dir, digest, writing
+from clapp.system.files import atomic_path
+from clapp.system.progress import tell
+
+FORMAT = 1  # raise it when the pictures are cut differently
+
+
+def validation_set(data: ValidConfig, target_filter: FilterSpec) -> tuple[Picture, Picture]:
+    """The first `num_images` pictures of a source and what the filter makes of them.
+
+    The shorter side becomes `resize_base` (Pillow's antialiased bilinear); the central square of
+    `crop_size` S is taken, and filtered after that.
+
+    Returns:
+        Pictures, uint8 (N, S, S, 3), memory-mapped, and targets, uint8 (N, S, S). Every call of a
+        process returns the same arrays.
+
+    Raises:
+        UserError: the source cannot be read; the cache folder cannot be written.
+    """
+    path = _stored(data)
+    return _pictures(path), _targets(path, json.dumps(target_filter))
+
+
+def constant_l2(data: ValidConfig, target_filter: FilterSpec) -> float:
+    """Mean squared error of the best constant output on the validation set: its variance."""
+    return _variance(_stored(data), json.dumps(target_filter))
+
+
+def _stored(data: ValidConfig) -> Path:
+    source = open_source(data)
+    values = {
+        "format": FORMAT,
+        "source": source.fingerprint(),
+        "sizes": [data.resize_base, data.crop_size, data.num_images],
+    }
+    folder = cache_dir() / "validation"
+    path = folder / f"{digest(values)}.npy"
+    if not path.is_file():
+        pictures = _make(source, data)
+        with writing(folder), atomic_path(path) as temporary:
+            np.save(temporary, pictures)
+    return path
+
+
+def _make(source: Source, data: ValidConfig) -> Picture:
+    pictures = []
+    for number, picture in enumerate(islice(source.epoch(0), data.num_images), start=1):
+        tell(f"reading validation pictures: {number} of {data.num_images}")
+        pictures.append(centre_crop(picture, data.resize_base, data.crop_size))
+    if not pictures:
+        raise UserError(f"{source.describe()}: there are no pictures")
+    return np.stack(pictures)
+
+
+@cache
+def _pictures(path: Path) -> Picture:
+    # Copy-on-write: shared between processes, yet writeable, which torch.from_numpy asks for.
+    pictures: NDArray[np.uint8] = np.load(path, mmap_mode="c")
+    return np.asarray(pictures)
+
+
+@cache
+def _variance(path: Path, filter_json: str) -> float:
+    return float((_targets(path, filter_json) / 255).var())
+
+
+@cache
+def _targets(path: Path, filter_json: str) -> Picture:
+    target_filter = resolve(json.loads(filter_json))
+    return np.stack([target_filter(picture) for picture in _pictures(path)])

@@ -1,0 +1,223 @@
+"""`clapp studies`: every study of a results folder and of a storage, and how it stands."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from clapp.errors import UserError, one_line
+from clapp.front.hypervolume import log_hypervolume, worst_point
+from clapp.front.objectives import amount
+from clapp.front.outcomes import Candidate, candidates, counts, front, objectives
+from clapp.front.pick import Finished, pick
+from clapp.front.record import ended, started
+from clapp.front.trials import trained
+from clapp.study.plan.definition import DEFINITION, ELAPSED, LOCKS
+from clapp.study.storage import liveness
+from clapp.study.storage.signs import gave_one_lately
+from clapp.study.storage.storage import default_url, is_sqlite, open_storage, storage_errors
+from clapp.system.progress import tell
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+RULE = "knee"
+
+
+class Overview(NamedTuple):
+    """How a study stands.
+
+    Attributes:
+        study: its name; of one set aside by --fresh, that of its folder.
+        state: running (a worker lives), finished (its budget is spent), interrupted, set aside.
+        total: trials of its budget.
+        best: what the rule `knee` picks.
+        active: when a trial last began or ended, with its time zone: the reader's.
+    """
+
+    study: str
+    state: str
+    counts: dict[str, int]
+    total: int
+    hypervolume: float
+    best: Candidate | None
+    active: datetime | None
+
+    def document(self) -> dict[str, Any]:
+        """A study of `clapp studies --json`."""
+        best = None
+        if self.best is not None:
+            best = {name: getattr(self.best, name) for name in ("trial", "loss", "params", "flops")}
+        active = self.active and self.active.isoformat(timespec="seconds")
+        return self._asdict() | {"best": best, "active": active}
+
+
+class Overviews(NamedTuple):
+    """Studies, and what else was found: a database's place and why it is left out."""
+
+    studies: Sequence[Overview]
+    left_out: Sequence[tuple[str, str]]
+
+    def document(self) -> dict[str, Any]:
+        """What `clapp studies --json` prints."""
+        return {
+            "studies": [one.document() for one in self.studies],
+            "left_out": [{"place": place, "reason": reason} for place, reason in self.left_out],
+        }
+
+
+def overviews(results: Path, storage: str | None = None) -> Overviews:
+    """The studies with a database in a folder of `results`, and those of `storage`.
+
+    Raises:
+        UserError: `results` is no folder; `storage` cannot be used.
+    """
+    if not results.is_dir() and storage is None:
+        raise UserError(f"--results {results}: there is no such folder")
+    found: list[Overview] = []
+    left_out: list[tuple[str, str]] = []
+    for database in sorted(results.glob("*/study.db")):
+        tell(f"reading {database}")
+        try:
+            found.extend(_in_folder(database))
+        except _UNREADABLE as error:
+            left_out.append((str(database), _why(error)))
+    if storage is not None:
+        tell("reading the storage")
+        for name, one in _in_storage(storage, results):
+            if isinstance(one, Overview):
+                found.append(one)
+            else:
+                left_out.append((f"study {name} in the storage", one))
+    return Overviews(found, left_out)
+
+
+# Attributes that CLAPP did not write may be anything, or missing.
+_UNREADABLE = (UserError, sqlite3.Error, LookupError, TypeError, ValueError)
+
+
+def _why(error: Exception) -> str:
+    known = isinstance(error, UserError | sqlite3.Error)
+    return one_line(error) if known else "CLAPP did not make it"
+
+
+def _in_folder(database: Path) -> Iterator[Overview]:
+    """The study in the database of its folder."""
+    import optuna
+
+    folder = database.parent
+    url = default_url(folder)
+    with storage_errors(url):
+        storage = open_storage(url, create=False)
+        for name in optuna.get_all_study_names(storage):
+            one = overview(optuna.load_study(study_name=name, storage=storage), folder, local=True)
+            yield one if name == folder.name else one._replace(study=folder.name, state="set aside")
+
+
+def _in_storage(url: str, results: Path) -> Iterator[tuple[str, Overview | str]]:
+    """Each study by name, or why it is left out."""
+    import optuna
+
+    with storage_errors(url):
+        storage = open_storage(url, create=False)
+        for name in optuna.get_all_study_names(storage):
+            study = optuna.load_study(study_name=name, storage=storage)
+            try:
+                yield name, overview(study, results / name, local=is_sqlite(url))
+            except _UNREADABLE as error:
+                yield name, _why(error)
+
+
+def overview(study: "Study", folder: Path, *, local: bool) -> Overview:
+    """How `study` stands.
+
+    Args:
+        folder: its results.
+        local: all its workers run on this machine.
+
+    Raises:
+        UserError, KeyError: CLAPP did not make it.
+    """
+    definition = study.user_attrs[DEFINITION]
+    trials = study.get_trials(deepcopy=False)
+    found = candidates(study)
+    best = front(found, objectives(study))
+    worst = worst_point(study)
+    times = [moment for t in trials for moment in (started(t), ended(t)) if moment]
+    budget = definition["budget"]
+    spent = trained(trials) >= budget["trials"] or (
+        budget["timeout"] is not None and study.user_attrs.get(ELAPSED, 0) >= budget["timeout"]
+    )
+    return Overview(
+        study=study.study_name,
+        state=_state(study, folder, local, spent),
+        counts=counts(study),
+        total=budget["trials"],
+        hypervolume=log_hypervolume(
+            [[c.values[name] for name in worst] for c in best], list(worst.values())
+        ),
+        best=pick(RULE, Finished(best, found)) if best else None,
+        active=max(times, default=None),
+    )
+
+
+def _state(study: "Study", folder: Path, local: bool, spent: bool) -> str:
+    if liveness.any_alive(folder / LOCKS) or not (local or _all_stale(study)):
+        return "running"
+    return "finished" if spent else "interrupted"
+
+
+def _all_stale(study: "Study") -> bool:
+    """Whether no worker elsewhere has shown lately that it lives."""
+    from optuna.trial import TrialState
+
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return not any(map(gave_one_lately, running))
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """How long ago `moment` was, in the largest unit that fits."""
+    seconds = max(0.0, (now - moment).total_seconds())
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit} ago"
+    return "just now"
+
+
+def print_overviews(found: Overviews) -> None:
+    """Print the studies as a table on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if not found.studies:
+        console.print("There are no studies here; start one: python optimize.py --study sobel3")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("study", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    table.add_column("trials")
+    table.add_column("volume", justify="right", no_wrap=True)
+    table.add_column(f"best pick ({RULE})")
+    table.add_column("active", no_wrap=True)
+    now = datetime.now().astimezone()
+    for one in found.studies:
+        table.add_row(
+            one.study,
+            one.state,
+            _trials_in_words(one),
+            f"{one.hypervolume:.2f}",
+            _best_in_words(one.best) if one.best else "",
+            ago(one.active, now) if one.active else "",
+        )
+    console.print(table)
+
+
+def _best_in_words(best: Candidate) -> str:
+    return f"{amount('params', best.params)}, {amount('loss', best.loss)}"
+
+
+def _trials_in_words(one: Overview) -> str:
+    others = [f"{n} {word}" for word, n in one.counts.items() if n and word != "complete"]
+    return "\n".join([f"{one.counts['complete']} of {one.total}", *others])

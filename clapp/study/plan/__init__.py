@@ -1,0 +1,1 @@
+"""A study as written: files, search spaces, and their validation."""

@@ -1,0 +1,91 @@
+"""What a study is: the part of its file that may not change between runs, compared."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from clapp.config import defaults, flatten
+from clapp.system.files import shown
+
+DEFINITION, RESOLVED, ELAPSED = "definition", "resolved", "elapsed"
+"""User attributes of a study."""
+LOCKS = "locks"
+"""Folder of locks in a study's results."""
+CHANGEABLE = ("plugins", "description", "budget", "sampler", "pruner", "limits", "max_retry")
+"""Keys of a study file that may change between runs of the same study."""
+BEFORE: dict[str, Any] = {"train.optimizer": "adam"}
+"""What versions that did not have a key did, where that is not its default of today."""
+
+
+class Change(NamedTuple):
+    """How a definition differs from the one a study was started with.
+
+    Attributes:
+        where: a dotted key of the study file, or the `module:function` of a filter.
+        how: what it was and is, in words.
+        is_code: whether it is the code of a filter.
+    """
+
+    where: str
+    how: str
+    is_code: bool = False
+
+
+def first_change(
+    old: Mapping[str, Any],
+    old_resolved: Mapping[str, Any] | None,
+    new: Mapping[str, Any],
+    new_resolved: Mapping[str, Any],
+) -> Change | None:
+    """The first difference that makes another study of it, or None; see `growth` for its space.
+
+    Args:
+        old, new: study files as resolved (`Plan.definition`).
+        old_resolved, new_resolved: the rest of it (`Plan.resolved`); None: an older version, which
+            did not write it down.
+    """
+    path = first_difference(_rest(old, old), _rest(new, old))
+    if path is not None:
+        return Change(path, "is not what the study was started with")
+    config = started_with(old, old_resolved)
+    for key, value in new_resolved["config"].items():
+        if key in new["search_space"] and key not in old["search_space"]:
+            continue  # it is searched from now on
+        before = config.get(key, BEFORE.get(key, flatten(defaults()).get(key)))
+        if before != value:
+            return Change(
+                f"config.{key}", f"is {shown(value)}; the study was started with {shown(before)}"
+            )
+    codes = (old_resolved or {}).get("filter_code", {})
+    for spec, code in new_resolved["filter_code"].items():
+        if codes.get(spec, code) != code:
+            return Change(spec, "is other code than the study was started with", is_code=True)
+    return None
+
+
+def _rest(definition: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    """What has to stay as it was; baselines that `old` does not have may be added."""
+    kept = {k: v for k, v in definition.items() if k not in (*CHANGEABLE, "config", "search_space")}
+    return kept | {
+        "baselines": {k: v for k, v in definition["baselines"].items() if k in old["baselines"]}
+    }
+
+
+def started_with(old: Mapping[str, Any], resolved: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The dotted configuration that a study was started with, as far as it is known."""
+    if resolved is not None:
+        return dict(resolved["config"])
+    return flatten(old.get("config", {}))
+
+
+def first_difference(old: Any, new: Any, path: str = "") -> str | None:
+    """The path of the first key in which two values differ, or None."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            where = f"{path}.{key}" if path else key
+            if key not in old or key not in new:
+                return where
+            found = first_difference(old[key], new[key], where)
+            if found:
+                return found
+        return None
+    return None if old == new else path

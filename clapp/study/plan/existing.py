@@ -1,0 +1,39 @@
+"""A study that is there already, found by its name."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optuna
+from sqlalchemy.engine import make_url
+
+from clapp.errors import UserError
+from clapp.study.plan.files import how_to_start
+from clapp.study.storage.redaction import redact
+from clapp.study.storage.storage import default_url, is_sqlite, open_storage, storage_errors
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+
+def load_existing(study: str, results: Path, storage: str | None = None) -> "Study":
+    """The Optuna study behind `study`, by name or path of its file.
+
+    Args:
+        results: the folder that holds a folder for each study.
+        storage: its URL; None: the SQLite database in that folder.
+
+    Raises:
+        UserError: there is no such study there, or the storage cannot be used.
+    """
+    name = Path(study).stem if study.endswith((".yaml", ".yml")) else study
+    url = storage or default_url(results / name)
+    start = how_to_start(study)
+    database = make_url(url).database if is_sqlite(url) else None
+    if database and not Path(database).is_file():
+        raise UserError(f"no study named {name!r} in {results}; {start}")
+    with storage_errors(url):
+        opened = open_storage(url, create=False)
+        try:
+            return optuna.load_study(study_name=name, storage=opened)
+        except KeyError as error:
+            raise UserError(f"no study named {name!r} in {redact(url)}; {start}") from error

@@ -1,0 +1,284 @@
+"""Search spaces: dotted configuration keys and the values to try, checked before anything runs."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from pydantic import create_model
+
+from clapp.config import (
+    ELSEWHERE,
+    NO_EFFECT,
+    Layer,
+    ModelConfig,
+    Section,
+    compose,
+    defaults,
+    flatten,
+    nest,
+    validate,
+)
+from clapp.errors import ConfigError
+from clapp.study.plan.files import find_space
+from clapp.study.plan.parameters import KINDS, CategoricalParameter, Parameter, Scalar
+from clapp.study.pruning.problem import Suggests
+from clapp.system.files import read_mapping, shown
+from clapp.system.suggest import hint, meant
+
+RESERVED = {
+    "train.stop_l2_loss": "a search never stops at success: every good network would tie there",
+    "train.seed": "it is derived from the study's `seed` and the trial's number",
+}
+"""Keys that neither a study nor its space may set, with the reason."""
+LAYERS = "model.num_layers"
+PER_LAYER = [f"model.{key}" for key in ModelConfig.PER_BLOCK]
+"""Keys that may have a value for each block."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """A valid search space, in an order in which every key follows those it depends on."""
+
+    origin: str
+    parameters: Mapping[str, Parameter]
+    most_layers: int = 1
+    """The largest `model.num_layers` that a trial may have."""
+
+    def suggest(self, trial: Suggests, base: Mapping[str, Any]) -> dict[str, Any]:
+        """Draw the keys that apply; `base` holds the dotted values of the others.
+
+        A key with a value for each block is drawn as `key[0]`, `key[1]`, ... and becomes a list.
+        Where a condition holds for some blocks only, the others keep the value of `base`.
+        """
+        values = dict(base)
+        drawn: dict[str, Any] = {}
+        for key, parameter in self.parameters.items():
+            applies = _applies(parameter, values)
+            if not any(applies):
+                continue
+            if not parameter.per_layer:
+                drawn[key] = values[key] = parameter.suggest(trial, key)
+                continue
+            entries = [
+                parameter.suggest(trial, _entry(key, number))
+                if here
+                else of_block(base[key], number)
+                for number, here in enumerate(applies)
+            ]
+            drawn[key] = values[key] = entries
+        return drawn
+
+    def represent(self, values: Mapping[str, Any]) -> dict[str, Scalar]:
+        """The parameters that a configuration, as dotted values, would have had as a trial.
+
+        A value outside of the space is left out: Optuna would use it with no more than a warning.
+        """
+        found: dict[str, Scalar] = {}
+        for key, parameter in self.parameters.items():
+            for number, here in enumerate(_applies(parameter, values)):
+                value = of_block(values[key], number) if parameter.per_layer else values[key]
+                if here and parameter.contains(value):
+                    found[_entry(key, number) if parameter.per_layer else key] = value
+        return found
+
+    def resuggest(self, trial: Suggests, names: Iterable[str]) -> None:
+        """Ask for parameters by the names that trials have for them, such as `key[0]`."""
+        for name in names:
+            self.parameters[name.partition("[")[0]].suggest(trial, name)
+
+    def columns(self) -> dict[str, Parameter]:
+        """Every name that a parameter of a trial may have."""
+        found: dict[str, Parameter] = {}
+        for key, parameter in self.parameters.items():
+            if not parameter.per_layer:
+                found[key] = parameter
+                continue
+            found |= {_entry(key, number): parameter for number in range(self.most_layers)}
+        return found
+
+    def weights(self) -> dict[str, list[float]]:
+        """How often choices are drawn where nothing is known, by the name that trials have."""
+        return {
+            name: parameter.weights
+            for name, parameter in self.columns().items()
+            if isinstance(parameter, CategoricalParameter) and parameter.weights
+        }
+
+    def document(self) -> dict[str, Any]:
+        """The space as it could be written in a file."""
+        return _documents(self.parameters)
+
+    def column_documents(self) -> dict[str, Any]:
+        """The same for every name that a parameter of a trial may have."""
+        return _documents(self.columns())
+
+
+def _documents(parameters: Mapping[str, Parameter]) -> dict[str, Any]:
+    return {
+        key: parameter.model_dump(exclude_defaults=True) for key, parameter in parameters.items()
+    }
+
+
+def load_space(
+    spec: str | Mapping[str, Any],
+    inline_origin: str,
+    base: Iterable[Layer],
+    study: Path | None = None,
+) -> Space:
+    """The space a study names or holds.
+
+    Args:
+        spec: name, path, or the mapping itself.
+        inline_origin: what to call the mapping in an error.
+        base: the study's configuration; every value of the space must be possible on top of it.
+        study: the file of the study; a space is looked for beside it first.
+
+    Raises:
+        UserError: no such file.
+        ConfigError: an unknown key, an impossible value, a circular condition.
+    """
+    if isinstance(spec, str):
+        path = find_space(spec, study)
+        origin, raw = str(path), read_mapping(path)
+    else:
+        origin, raw = inline_origin, dict(spec)
+    if not raw:
+        raise ConfigError(f"{origin}: the search space is empty; a mapping of keys is expected")
+    layers = list(base)
+    parameters = _ordered(origin, _parse(origin, raw))
+    space = Space(origin, parameters, _most_layers(parameters, layers))
+    _check_values(space, layers)
+    return space
+
+
+def _most_layers(parameters: Mapping[str, Parameter], base: list[Layer]) -> int:
+    if LAYERS not in parameters:
+        return compose(base).model.num_layers
+    return max(int(value) for value in parameters[LAYERS].samples().values() if value)
+
+
+def _parse(origin: str, raw: dict[str, Any]) -> dict[str, Parameter]:
+    searchable = [key for key in flatten(defaults()) if refusal(key) is None]
+    for key, entry in raw.items():
+        reason = refusal(str(key))
+        if reason:
+            raise ConfigError(f"{origin}: {key}: cannot be searched: {reason}")
+        if key not in searchable:
+            found = meant(str(key), searchable)
+            advice = f"did you mean {found}?" if found else f"known: {', '.join(searchable)}"
+            raise ConfigError(f"{origin}: {key}: no such configuration key; {advice}")
+        _check_kind(origin, key, entry)
+    # One model with a field a key: its errors then carry the whole dotted path.
+    fields: dict[str, Any] = {key: (KINDS[entry["type"]], ...) for key, entry in raw.items()}
+    model = create_model("SearchSpace", __base__=Section, **fields)
+    parsed = validate(model, raw, [Layer(origin, raw)])
+    return {key: getattr(parsed, key) for key in raw}
+
+
+def refusal(key: str) -> str | None:
+    """Why a study's trials may not differ in `key`, or None."""
+    if key.startswith("valid_data.") or key == "train_data.target_filter":
+        return "losses of different trials would not be comparable"
+    if key == "train.batch_seed":
+        return "the same network trained from another seed is no other network"
+    return (RESERVED | NO_EFFECT | ELSEWHERE).get(key)
+
+
+def _check_kind(origin: str, key: str, entry: Any) -> None:
+    kinds = ", ".join(KINDS)
+    if not isinstance(entry, dict):
+        raise ConfigError(
+            f"{origin}: {key}: {shown(entry)} is not allowed; allowed: a mapping of keys"
+        )
+    if "type" not in entry:
+        raise ConfigError(f"{origin}: {key}.type: this key is required; allowed: {kinds}")
+    if not isinstance(entry["type"], str) or entry["type"] not in KINDS:
+        raise ConfigError(
+            f"{origin}: {key}.type: {shown(entry['type'])} is not allowed; "
+            f"{hint(str(entry['type']), KINDS)}allowed: {kinds}"
+        )
+
+
+def _ordered(origin: str, parameters: dict[str, Parameter]) -> dict[str, Parameter]:
+    for key, parameter in parameters.items():
+        for other, allowed in parameter.when.items():
+            _check_condition(f"{origin}: {key}.when.{other}", other, allowed, parameters)
+    graph = {key: list(parameter.when) for key, parameter in parameters.items()}
+    for key, parameter in parameters.items():
+        if parameter.per_layer and key not in PER_LAYER:
+            raise ConfigError(
+                f"{origin}: {key}.per_layer: true is not allowed; allowed for "
+                f"{', '.join(PER_LAYER)}"
+            )
+        if parameter.per_layer and LAYERS in parameters:
+            graph[key].append(LAYERS)
+    try:
+        order = list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        circle = " -> ".join(reversed(error.args[1]))
+        raise ConfigError(f"{origin}: circular `when` conditions: {circle}") from error
+    return {key: parameters[key] for key in order}
+
+
+def _check_condition(
+    where: str, other: str, allowed: Any, parameters: Mapping[str, Parameter]
+) -> None:
+    if other not in parameters:
+        raise ConfigError(
+            f"{where}: not a key of this space; allowed: {', '.join(parameters) or 'none'}"
+        )
+    values = _as_list(allowed)
+    if not values:
+        raise ConfigError(f"{where}: an empty list of values can never hold")
+    for value in values:
+        if not parameters[other].contains(value):
+            raise ConfigError(f"{where}: {value!r} is not a value that {other} can take")
+
+
+def _check_values(space: Space, base: list[Layer]) -> None:
+    for key, parameter in space.parameters.items():
+        conditions = _conditions(key, space.parameters)
+        for label, value in parameter.samples().items():
+            values = nest({**conditions, key: value})
+            compose([*base, Layer(f"{space.origin}: {key}.{label}", values)])
+
+
+def _conditions(key: str, parameters: Mapping[str, Parameter]) -> dict[str, Scalar]:
+    """Values under which `key` applies: the first allowed one of each key it depends on."""
+    found: dict[str, Scalar] = {}
+    for other, allowed in parameters[key].when.items():
+        found |= _conditions(other, parameters)
+        found[other] = _as_list(allowed)[0]
+    return found
+
+
+def _applies(parameter: Parameter, values: Mapping[str, Any]) -> list[bool]:
+    """Whether its conditions hold: for every block where it has a value for each, else once.
+
+    A key without a value for each block applies as soon as one block meets its conditions.
+    """
+    layers = int(values.get(LAYERS, 1))
+    everywhere = [
+        all(
+            of_block(values[key], n) in _as_list(allowed) for key, allowed in parameter.when.items()
+        )
+        for n in range(layers)
+    ]
+    return everywhere if parameter.per_layer else [any(everywhere)]
+
+
+def of_block(value: Any, number: int) -> Any:
+    """What a key says of a block: its value, or an entry of its list."""
+    if isinstance(value, list):
+        return value[number] if number < len(value) else value[-1]
+    return value
+
+
+def _entry(key: str, number: int) -> str:
+    return f"{key}[{number}]"
+
+
+def _as_list(allowed: Any) -> list[Any]:
+    return allowed if isinstance(allowed, list) else [allowed]

@@ -1,0 +1,1 @@
+"""A study before its workers start: created, found again, extended, set aside."""

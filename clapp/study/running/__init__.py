@@ -1,0 +1,1 @@
+"""A study while it runs: the driver, its workers, their trials."""

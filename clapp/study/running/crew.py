@@ -1,0 +1,195 @@
+"""The worker processes of a driver: started, listened to, replaced when killed, stopped."""
+
+import json
+import math
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from clapp.study.running.job import Job
+
+STOP_SECONDS = 2.0
+"""Time in which a worker asked to stop may save what it has finished."""
+HANG_SECONDS = 120.0
+"""Time beyond its limit in which a trial may still fetch its pictures, validate and be saved."""
+
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    # Compiled convolutions that oneDNN keeps, by default 1024: of networks that do not come again.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
+}
+
+
+@dataclass
+class Worker:
+    """One process and what is known about it."""
+
+    index: int
+    name: str
+    process: subprocess.Popen[str]
+    status: str = "starting: loading PyTorch"
+    heard: float = field(default_factory=time.monotonic)
+    """When it said something last."""
+    limit: float | None = None
+    """Seconds that its trial may train."""
+    due: float = math.inf
+    """When, on the monotonic clock, its trial has been under way for too long."""
+    ended: bool = False
+    """It said why it ended, so its end is in order."""
+    listener: threading.Thread = field(default_factory=threading.Thread)
+
+    def describe(self) -> str:
+        """What it does, and for how long when that is long."""
+        silent = time.monotonic() - self.heard
+        return f"worker {self.index}: {self.status}" + (f", {silent:.0f} s" if silent >= 2 else "")
+
+
+@dataclass
+class Crew:
+    """The workers of one run.
+
+    Attributes:
+        template: the job, to which each worker adds its index and name.
+        logs: folder for the workers' standard error.
+        patience: deaths of workers, with no trial finished in between, before none is replaced.
+    """
+
+    template: Job
+    logs: Path
+    patience: int
+    workers: list[Worker] = field(default_factory=list)
+    _events: "SimpleQueue[tuple[Worker, dict[str, Any]]]" = field(default_factory=SimpleQueue)
+    _crashes: int = 0
+
+    def start(self, number: int) -> None:
+        """Start `number` workers."""
+        self.logs.mkdir(exist_ok=True)
+        self.workers = [self._spawn(index) for index in range(number)]
+
+    def _spawn(self, index: int) -> Worker:
+        name = f"{socket.gethostname()}-{os.getpid()}-{index}-{secrets.token_hex(3)}"
+        with (self.logs / f"worker-{index}.log").open("a") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "clapp.study.running.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, **_ENVIRONMENT},
+            )
+        worker = Worker(index, name, process)
+        # By pipe: the storage's URL may hold a password, which arguments would show to everybody.
+        job = replace(self.template, index=index, worker=name)
+        try:
+            _pipe(process.stdin).write(json.dumps(asdict(job)) + "\n")
+            _pipe(process.stdin).flush()
+        except BrokenPipeError:
+            pass  # already dead; `replace_killed` sees it
+        worker.listener = threading.Thread(target=self._listen, args=(worker,), daemon=True)
+        worker.listener.start()
+        return worker
+
+    def _listen(self, worker: Worker) -> None:
+        for line in _pipe(worker.process.stdout):
+            if line.endswith("\n"):  # else it was killed while it wrote
+                event = json.loads(line)
+                worker.ended |= event["event"] in ("end", "error")
+                self._events.put((worker, event))
+
+    def events(self, wait: float) -> Iterator[dict[str, Any]]:
+        """What the workers said since the last call; waits up to `wait` seconds for the first."""
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                worker, event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
+            except Empty:
+                return
+            deadline = 0.0
+            self._note(worker, event)
+            yield event
+
+    def _note(self, worker: Worker, event: dict[str, Any]) -> None:
+        worker.heard = time.monotonic()
+        match event["event"]:
+            case "ready":
+                worker.status = "ready"
+            case "trial":
+                worker.status = f"trial {event['number']}: preparing"
+                worker.limit = event["limit"]
+                if worker.limit is not None:
+                    worker.due = time.monotonic() + worker.limit + HANG_SECONDS
+            case "doing":
+                worker.status = event["text"]
+            case "progress":
+                worker.status = f"trial {event['number']}: step {event['step']}"
+                if event["l2"] is not None:
+                    worker.status += f", validation L2 {event['l2']:.5f}"
+            case "end" | "error":
+                worker.status = "ended"
+
+    def alive(self) -> bool:
+        """Whether any worker still runs."""
+        return any(worker.process.poll() is None for worker in self.workers)
+
+    def at_work(self) -> bool:
+        """Whether any worker still runs, or died without a word and may be replaced."""
+        return any(w.process.poll() is None or not w.ended for w in self.workers)
+
+    def overdue(self) -> list[Worker]:
+        """Workers whose trial should have ended long ago, each named once."""
+        now = time.monotonic()
+        late = [worker for worker in self.workers if worker.due < now]
+        for worker in late:
+            worker.due = math.inf
+        return late
+
+    def finished_a_trial(self) -> None:
+        """Forget earlier deaths: the study gets on."""
+        self._crashes = 0
+
+    def replace_killed(self) -> list[str]:
+        """Start a worker for each that died without a word; returns what happened, in words."""
+        messages = []
+        for position, worker in enumerate(self.workers):
+            code = worker.process.poll()
+            if code is None or worker.listener.is_alive() or worker.ended:
+                continue
+            worker.ended, worker.status = True, "killed"
+            self._crashes += 1
+            log = self.logs / f"worker-{worker.index}.log"
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+            messages.append(f"worker {worker.index} {how}; see {log}")
+            if self._crashes <= self.patience:
+                self.workers[position] = self._spawn(worker.index)
+        return messages
+
+    def stop(self) -> None:
+        """Ask all workers to stop, give them a moment, then kill them."""
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                worker.process.terminate()
+        self.wait(STOP_SECONDS)
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                worker.process.kill()
+            worker.process.wait()
+
+    def wait(self, timeout: float) -> None:
+        """Wait until all workers have ended, at most `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while self.alive() and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+def _pipe(stream: Any) -> Any:
+    assert stream is not None  # Popen was given PIPE
+    return stream

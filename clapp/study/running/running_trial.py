@@ -1,0 +1,186 @@
+"""A trial that this process works on: taken, told about in few writes, finished."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import optuna
+from loguru import logger
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from clapp.config import identity
+from clapp.errors import one_line
+from clapp.front.record import RECORD, TrialRecord, record_of
+from clapp.models.costs import cost
+from clapp.study.sampling.draw import Draw
+from clapp.study.storage import storage as storages
+from clapp.study.storage.signs import ALIVE
+from clapp.study.storage.storage import CONSTRAINTS, refusals, storage_of, trial_id
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+    from clapp.study.plan.plan import Plan
+    from clapp.study.sampling.evolution import Proposal
+
+T = TypeVar("T")
+
+WAITS = (0.1, 0.5, 2.0)
+"""Seconds before a write that was refused is tried again."""
+
+
+class RunningTrial:
+    """A trial of this process, between its start and its end.
+
+    Attributes:
+        number: its number in the study.
+        record: what is known of it; `note` adds to it, `store` and `finish` write it.
+        asked: Optuna's own, where Optuna draws the parameters.
+        drawn: the parameters, where they were drawn before the trial was made.
+    """
+
+    def __init__(
+        self,
+        study: "Study",
+        number: int,
+        record: TrialRecord,
+        *,
+        asked: "optuna.Trial | None" = None,
+        drawn: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.number, self.record, self.study = number, record, study
+        self.asked, self.drawn = asked, drawn
+        self._storage = storage_of(study)
+        self._id = patiently(lambda: trial_id(study, number))
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to the record; see `TrialRecord`."""
+        self.record = replace(self.record, **facts)
+
+    def store(self) -> None:
+        """Write the record now, for the others to see."""
+        document = self.record.document()
+        patiently(lambda: self._storage.set_trial_user_attr(self._id, RECORD, document))
+
+    def draw(self, plan: "Plan") -> dict[str, Any]:
+        """The searched keys of its configuration."""
+        asked, baseline = self.asked, self.record.baseline
+        if asked is None:
+            known = Draw(np.random.default_rng(0), self.drawn)  # everything is given
+            return plan.space.suggest(known, plan.base)
+        if baseline is None:
+            return patiently(lambda: plan.space.suggest(asked, plan.base))
+        given = plan.baseline_parameters(baseline)
+        patiently(lambda: plan.space.resuggest(asked, given))  # enqueued, so that nothing is drawn
+        return plan.baseline(baseline)
+
+    def constrain(self, violations: Sequence[float]) -> None:
+        """Tell Optuna's samplers and the dashboard how far objectives are over their limits."""
+        written = list(violations)
+        patiently(lambda: self._storage.set_trial_system_attr(self._id, CONSTRAINTS, written))
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials of the study, this one among them."""
+        return all_trials(self.study)
+
+    def finish(self, state: TrialState, values: Sequence[float] | None = None) -> None:
+        """Write the record and end the trial.
+
+        Raises:
+            UpdateFinishedTrialError: somebody else has finished it.
+        """
+        self.note(ended=time.time())
+        self.store()
+        patiently(lambda: self._end(state, values))
+
+    def _end(self, state: TrialState, values: Sequence[float] | None) -> None:
+        try:
+            self._storage.set_trial_state_values(self._id, state, values)
+        except UpdateFinishedTrialError:
+            # A write that was refused may have been done all the same.
+            if self._storage.get_trial(self._id).state != state:
+                raise
+
+    @contextmanager
+    def pulse(self) -> Iterator[None]:
+        """While the block runs, tell the other machines now and then that it is being worked on."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(storages.HEARTBEAT_SECONDS):
+                try:
+                    self._storage.set_trial_user_attr(self._id, ALIVE, round(time.time(), 3))
+                except UpdateFinishedTrialError:
+                    return
+                except refusals() as error:
+                    logger.warning(f"no sign of life could be stored: {one_line(error)}")
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def all_trials(study: "Study") -> list[FrozenTrial]:
+    """All trials of a study; not to be changed."""
+    return patiently(lambda: study.get_trials(deepcopy=False))
+
+
+def ask(study: "Study", worker: str) -> RunningTrial:
+    """Take a trial that waits, or have the study's sampler begin one."""
+    asked = patiently(study.ask)
+    trial = RunningTrial(study, asked.number, record_of(asked), asked=asked)
+    trial.note(worker=worker, started=time.time())
+    trial.store()
+    return trial
+
+
+def begin(study: "Study", worker: str, proposal: "Proposal") -> RunningTrial:
+    """Begin a trial whose parameters are drawn already, in one write."""
+    params, flops = cost(proposal.config.model)
+    record = TrialRecord(
+        worker=worker,
+        started=time.time(),
+        key=identity(proposal.config),
+        params=params,
+        flops=flops,
+        parent=proposal.parent,
+        move=proposal.move,
+    )
+    created = optuna.trial.create_trial(
+        state=TrialState.RUNNING,
+        params=proposal.drawn,
+        distributions=proposal.distributions,
+        user_attrs={RECORD: record.document()},
+    )
+    patiently(lambda: study.add_trial(created))
+    mine = (t for t in reversed(all_trials(study)) if is_worked_on_by(t, worker))
+    return RunningTrial(study, next(mine).number, record, drawn=proposal.drawn)
+
+
+def is_worked_on_by(trial: FrozenTrial, worker: str) -> bool:
+    """Whether a trial is running, and `worker` the one who works on it."""
+    return trial.state == TrialState.RUNNING and record_of(trial).worker == worker
+
+
+def patiently(do: Callable[[], T]) -> T:
+    """Do a write or a read; one that is refused is tried again, so that nothing gets lost.
+
+    Raises:
+        StorageInternalError, SQLAlchemyError: it was refused each time.
+    """
+    for wait in WAITS:
+        try:
+            return do()
+        except refusals() as error:
+            logger.warning(f"refused by the storage, tried again in {wait:g} s: {one_line(error)}")
+            time.sleep(wait)
+    return do()

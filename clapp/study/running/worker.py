@@ -1,0 +1,263 @@
+"""A worker process: trains trials of one study until its budget is spent.
+
+Started as `python -m clapp.study.running.worker` with a `Job` as one line of JSON on standard input, which
+stays open: its end means that the driver died. Events go to standard output as lines of JSON, and
+everything else, including what libraries print, to standard error, which is the worker's log.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from clapp.errors import ClappError, FeederError, UserError
+from clapp.study.running.job import Job
+from clapp.study.running.stop import Stop
+from clapp.system.process import prepare_process
+from clapp.system.progress import tell, told_to
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+    from clapp.study.plan.plan import Plan
+    from clapp.study.running.failures import TrialError
+    from clapp.study.running.objective import Train
+    from clapp.study.running.running_trial import RunningTrial
+
+    Run = Callable[[RunningTrial, float], list[float]]
+
+FAILURES_IN_A_ROW = 5
+TOO_LARGE_IN_A_ROW = 50
+SKIPS_IN_A_ROW = 200
+POLL_SECONDS = 0.3
+PROGRESS_SECONDS = 0.5
+
+
+class Events:
+    """Lines of JSON to the driver; progress is thinned out."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._next_progress = 0.0
+        self._lock = threading.Lock()  # a wait is told of by threads, too
+
+    def __call__(self, event: str, **data: Any) -> None:
+        """Send one event."""
+        now = time.monotonic()
+        if event == "progress":
+            if now < self._next_progress:
+                return
+            self._next_progress = now + PROGRESS_SECONDS
+        try:
+            with self._lock:
+                self._stream.write(json.dumps({"event": event, **data}) + "\n")
+                self._stream.flush()
+        except BrokenPipeError:
+            pass  # the driver died; `Stop` ends this worker
+
+
+def work(study: "Study", objective: "Run", plan: "Plan", job: Job, stop: Stop) -> str:
+    """Run trials until there is a reason to end, which is returned.
+
+    Raises:
+        UserError, FeederError: nothing can be trained.
+    """
+    from optuna.trial import TrialState
+
+    from clapp.front.trials import count, last_skip, lost, skips_in_a_row, trained
+    from clapp.study.plan.definition import LOCKS
+    from clapp.study.running.failures import TooLargeError
+    from clapp.study.running.running_trial import all_trials
+    from clapp.study.storage.retries import enqueue_again, enqueuing
+
+    total, max_retry = plan.file.budget.trials, plan.file.max_retry
+    failures: list[TrialError] = []  # since the last trial that did not
+    while True:
+        if stop.requested:
+            return "stopped"
+        if job.deadline is not None and time.time() >= job.deadline:
+            return "the study's time is over"
+        trials = all_trials(study)
+        _let_go(study, trials, job.worker)
+        done = trained(trials)
+        if done >= total:
+            return "the budget is spent"
+        if skips_in_a_row(trials, job.first) >= SKIPS_IN_A_ROW:
+            return (
+                f"{SKIPS_IN_A_ROW} trials in a row were skipped, the last for: "
+                f"{last_skip(trials)}; nothing new seems to be left in the search space"
+            )
+        if done + count(trials, TrialState.RUNNING) >= total:
+            time.sleep(POLL_SECONDS)  # one of those running may yet fail
+            continue
+        if lost(trials, max_retry):
+            # Before anything new: what a killed worker had may be the last that the budget allows.
+            with enqueuing(Path(job.folder) / LOCKS):
+                enqueue_again(study, max_retry)
+            continue
+        failure = _run_one(study, trials, objective, job)
+        failures = [*failures, failure] if failure else []
+        too_large = sum(isinstance(failure, TooLargeError) for failure in failures)
+        if too_large == TOO_LARGE_IN_A_ROW or len(failures) - too_large == FAILURES_IN_A_ROW:
+            raise ClappError(f"{len(failures)} trials in a row failed, the last with: {failure}")
+
+
+def _let_go(study: "Study", trials: "Sequence[FrozenTrial]", worker: str) -> None:
+    """Give back trials that this worker seems to be at although it is between two trials.
+
+    The storage refused to be told of their beginning or their end, and perhaps took it in.
+    """
+    from clapp.study.running.running_trial import is_worked_on_by
+    from clapp.study.storage.retries import interrupt
+
+    for trial in trials:
+        if is_worked_on_by(trial, worker):
+            interrupt(study, trial, "what came out could not be stored")
+
+
+def _take(study: "Study", trials: "list[FrozenTrial]", worker: str) -> "RunningTrial":
+    """A trial that waits, else a new one."""
+    from optuna.trial import TrialState
+
+    from clapp.front.trials import count
+    from clapp.study.running.running_trial import ask, begin
+    from clapp.study.sampling.evolution import Proposes
+
+    if not isinstance(study.sampler, Proposes) or count(trials, TrialState.WAITING):
+        return ask(study, worker)
+    return begin(study, worker, study.sampler.propose(trials))
+
+
+def _run_one(
+    study: "Study", trials: "list[FrozenTrial]", objective: "Run", job: Job
+) -> "TrialError | None":
+    """Run one trial; why it failed by itself, if it did."""
+    from loguru import logger
+    from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
+    from optuna.trial import TrialState
+
+    from clapp.front.record import INTERRUPTED
+    from clapp.study.running.failures import TrialError, recorded
+    from clapp.study.storage.storage import is_sqlite
+
+    tell("choosing what to try next")
+    start = time.perf_counter()
+    trial = _take(study, trials, job.worker)
+    values, state, failure = None, TrialState.FAIL, None
+    try:
+        # Where all workers use one folder, their locks tell who lives.
+        with recorded(trial), nullcontext() if is_sqlite(job.storage) else trial.pulse():
+            values = objective(trial, time.perf_counter() - start)
+        state = TrialState.COMPLETE
+    except TrialPruned:
+        state = TrialState.PRUNED
+    except TrialError as error:
+        failure = error
+    except (UserError, FeederError):
+        trial.finish(state)
+        raise
+    try:
+        trial.finish(state, values)
+    except UpdateFinishedTrialError as error:
+        # Somebody failed this trial in the belief that this worker was dead.
+        logger.warning(f"trial {trial.number} was finished by another process: {error}")
+    return None if failure is None or str(failure).startswith(INTERRUPTED) else failure
+
+
+def run(job: Job, emit: Events, stop: Stop, train: "Train | None" = None) -> str:
+    """Do a job; returns why it ended.
+
+    Args:
+        train: used instead of `clapp.training.trainer.train`.
+
+    Raises:
+        UserError, FeederError: nothing can be trained.
+    """
+    import optuna
+
+    from clapp.study.plan.definition import LOCKS
+    from clapp.study.plan.plan import plan_from
+    from clapp.study.sampling.samplers import make_sampler
+    from clapp.study.storage import liveness
+    from clapp.study.storage.storage import open_storage, storage_lost
+
+    if train is None:
+        from clapp.training.trainer import train as real_train
+
+        train = real_train
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # failed trials are logged by us
+    plan = plan_from(job.name, job.document)
+    with liveness.alive(Path(job.folder) / LOCKS, job.worker):
+        storage = open_storage(job.storage, create=False)
+        study = optuna.load_study(
+            study_name=plan.name, storage=storage, sampler=optuna.samplers.RandomSampler()
+        )
+        emit("ready")
+        plan = replace(plan, constant_loss=_constant_loss(study, plan))
+        study.sampler = make_sampler(
+            plan.file.sampler, plan, plan.seed, "sampler", job.index, job.first, job.salt
+        )
+        objective = _objective(plan, job, train, emit, stop)
+        with storage_lost(job.storage):
+            return work(study, objective, plan, job, stop)
+
+
+def _constant_loss(study: "Study", plan: "Plan") -> float:
+    """The loss of the best constant prediction, which the first worker writes to the study."""
+    from clapp.front.objectives import CONSTANT_LOSS
+    from clapp.pool.validation import constant_l2
+    from clapp.study.running.running_trial import patiently
+
+    known: float | None = study.user_attrs.get(CONSTANT_LOSS)
+    if known is not None:
+        return known
+    config = plan.config({}, seed=0, device=None)
+    found = constant_l2(config.valid_data, config.target_filter)
+    patiently(lambda: study.set_user_attr(CONSTANT_LOSS, found))
+    return found
+
+
+def _objective(plan: "Plan", job: Job, train: "Train", emit: Events, stop: Stop) -> "Run":
+    from clapp.study.running.objective import Objective
+
+    if not job.log:
+        return Objective(plan, job, train, emit, stop)
+    from clapp.study.running.followed import Followed
+
+    followed = Followed(job, train)
+    return partial(followed.call, Objective(plan, job, followed.train, emit, stop))
+
+
+def main() -> int:
+    """Entry point: 0 ended in order, 1 a defect, 2 the user's mistake."""
+    # Keep the channel to the driver to ourselves: a library that prints must not garble it.
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    emit, stop = Events(channel), Stop()
+    text = sys.stdin.readline()
+    stop.install()
+    from loguru import logger
+
+    logger.remove()
+    logger.add(sys.stderr, format="{time:YYYY-MM-DD HH:mm:ss} {level} {message}", diagnose=False)
+    prepare_process(threads=1)
+    try:
+        with told_to(lambda told: emit("doing", text=told)):
+            emit("end", reason=run(Job(**json.loads(text)), emit, stop))
+    except (ClappError, KeyboardInterrupt) as error:
+        user = isinstance(error, UserError)
+        emit("error", text=str(error), user=user)
+        return 2 if user else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

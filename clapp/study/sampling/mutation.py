@@ -1,0 +1,158 @@
+"""Changes to the parameters of a trial, from which the next ones are made.
+
+Parameters are as Optuna has them: `model.capacity[1]` is the capacity of the second block. A change
+returns the parameters to keep; what is missing is drawn, and what no longer applies is left out.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+
+from clapp.study.sampling.draw import step_from
+
+Parameters = dict[str, Any]
+Distributions = Mapping[str, BaseDistribution]
+LAYERS = "model.num_layers"
+NEARBY = 0.5
+"""Share of the changed numbers that move a little instead of being drawn anew."""
+ANOTHER = 0.4
+"""Chance that one more key is changed."""
+
+
+def change_keys(
+    given: Parameters, distributions: Distributions, random: np.random.Generator
+) -> Parameters:
+    """One key or a few are drawn anew; half of the numbers only move a little."""
+    kept = dict(given)
+    count = min(len(kept), int(random.geometric(1 - ANOTHER)))
+    for key in random.choice(sorted(kept), size=count, replace=False):
+        old, distribution = kept.pop(key), distributions[key]
+        number = not isinstance(distribution, CategoricalDistribution)
+        if number and random.random() < NEARBY:
+            kept[key] = step_from(old, distribution, random)
+    return kept
+
+
+def redraw_output(given: Parameters, random: np.random.Generator) -> Parameters:
+    """The end is drawn anew: the last activation, and what follows it.
+
+    Which of them serves depends on the others: a root on a square, a rectifier on a difference.
+    """
+    last = f"[{int(given.get(LAYERS, 1)) - 1}]"
+    ends = ("model.output_activation", "model.output_norm", "model.head")
+    dropped = {"model.activation" + last, *(key for key in ends if random.random() < 0.5)}
+    dropped.add("model.output_activation")
+    return {key: value for key, value in given.items() if key not in dropped}
+
+
+def cross(given: Parameters, other: Mapping[str, Any], random: np.random.Generator) -> Parameters:
+    """The blocks of one and the rest of another, or first blocks of one and last of another."""
+    if random.random() < 0.5:
+        mine = {key: value for key, value in given.items() if _is_layered(key) or key == LAYERS}
+        rest = {key: v for key, v in other.items() if not _is_layered(key) and key != LAYERS}
+        return rest | mine
+    kept = int(random.integers(0, int(given.get(LAYERS, 1)) + 1))
+    start = int(random.integers(0, int(other.get(LAYERS, 1))))
+    count = int(other.get(LAYERS, 1)) - start
+    result = {k: v for k, v in given.items() if not _is_layered(k) or _layer(k) < kept}
+    for key, value in other.items():
+        if _is_layered(key) and _layer(key) >= start:
+            result[_moved(key, _layer(key) - start + kept)] = value
+    result[LAYERS] = kept + count
+    return result
+
+
+def insert_layer(given: Parameters, random: np.random.Generator) -> Parameters:
+    """A new block anywhere: mostly as wide as the one before, and linear, which does no harm."""
+    layers = int(given.get(LAYERS, 1))
+    place = int(random.integers(0, layers + 1))
+    result = _shifted(given, place, 1) | {LAYERS: layers + 1}
+    width = given.get(f"model.capacity[{max(place - 1, 0)}]")
+    if width is not None and random.random() < 0.7:
+        result[f"model.capacity[{place}]"] = width
+    if random.random() < 0.7:
+        result[f"model.activation[{place}]"] = "none"
+        result[f"model.norm[{place}]"] = "none"
+    return result
+
+
+def remove_layer(given: Parameters, random: np.random.Generator) -> Parameters:
+    """One block less."""
+    layers = int(given.get(LAYERS, 1))
+    place = int(random.integers(0, layers))
+    kept = {k: v for k, v in given.items() if not _is_layered(k) or _layer(k) != place}
+    return _shifted(kept, place + 1, -1) | {LAYERS: layers - 1}
+
+
+def factor_kernel(given: Parameters, random: np.random.Generator) -> Parameters:
+    """A k x k kernel becomes a column and a row, or a row and a column."""
+    squares = [
+        _layer(key)
+        for key, value in given.items()
+        if key.startswith("model.kernel_size[") and isinstance(value, int) and value > 1
+    ]
+    if not squares:
+        return {}
+    place = int(random.choice(squares))
+    size = given[f"model.kernel_size[{place}]"]
+    result = _shifted(given, place + 1, 1) | {LAYERS: int(given.get(LAYERS, 1)) + 1}
+    for key, value in given.items():
+        if _is_layered(key) and _layer(key) == place:
+            result[_moved(key, place + 1)] = value
+    kernels = [f"{size}x1", f"1x{size}"]
+    random.shuffle(kernels)
+    result[f"model.kernel_size[{place}]"], result[f"model.kernel_size[{place + 1}]"] = kernels
+    result[f"model.activation[{place}]"] = "none"
+    depthwise = random.random() < 0.5
+    result[f"model.depthwise[{place + 1}]"] = depthwise
+    if not depthwise and random.random() < 0.5:
+        result[f"model.capacity[{place}]"] = 1
+    return result
+
+
+def changed(
+    given: Parameters,
+    distributions: Distributions,
+    others: Sequence[Mapping[str, Any]],
+    random: np.random.Generator,
+) -> tuple[str, Parameters]:
+    """A change of `given` by chance, and what it is called; empty where it cannot be made.
+
+    Args:
+        given: the parameters of a trial, and what they were drawn from.
+        others: parameters of other good trials.
+    """
+    layered: list[tuple[str, Callable[[], Parameters], float]] = [
+        ("change keys", lambda: change_keys(given, distributions, random), 7),
+        ("redraw output", lambda: redraw_output(given, random), 1),
+        ("cross", lambda: cross(given, others[int(random.integers(len(others)))], random), 1),
+        ("insert layer", lambda: insert_layer(given, random), 0.5),
+        ("remove layer", lambda: remove_layer(given, random), 0.5),
+        ("factor kernel", lambda: factor_kernel(given, random), 0.7),
+    ]
+    possible = layered if LAYERS in given else layered[:1]
+    chances = np.array([chance for _, _, chance in possible])
+    name, move, _ = possible[random.choice(len(possible), p=chances / chances.sum())]
+    return name, move()
+
+
+def _is_layered(key: str) -> bool:
+    return key.endswith("]")
+
+
+def _layer(key: str) -> int:
+    return int(key[key.index("[") + 1 : -1]) if _is_layered(key) else -1
+
+
+def _moved(key: str, layer: int) -> str:
+    return f"{key[: key.index('[')]}[{layer}]"
+
+
+def _shifted(given: Mapping[str, Any], start: int, by: int) -> Parameters:
+    """Entries of the blocks from `start` on, moved to other blocks."""
+    return {
+        _moved(key, _layer(key) + by) if _is_layered(key) and _layer(key) >= start else key: value
+        for key, value in given.items()
+    }

@@ -1,0 +1,274 @@
+"""Where trials are kept: SQLite beside the results by default, else any SQLAlchemy URL."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+import sqlalchemy
+from filelock import FileLock
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from clapp.errors import UserError
+from clapp.study.storage.redaction import redact, without_secrets
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+GO_ON = "what was trained before is kept, and the same command goes on from there"
+BUSY_SECONDS = 60
+HEARTBEAT_SECONDS = 15
+GRACE_SECONDS = 60
+GRPC, GRPC_PORT = "grpc", 13000
+CONSTRAINTS = "constraints"
+"""System attribute in which Optuna and its dashboard look for the violations of a trial's limits.
+
+Private to Optuna like `Study._storage` below, and nothing else here is: tests/test_optuna.py fails
+when a new version changes one of them. `Trial.set_constraint` writes a form of it that the
+dashboard cannot read, one transaction a limit, and needs a trial that Optuna itself began.
+"""
+_GONE = "Record does not exist"  # what Optuna says of studies and trials that are not there
+_VERSION = "alembic_version"
+_CREATION = 0xC1A99  # any number that nobody else locks
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of an SQLite file, whatever characters its path has."""
+    return URL.create("sqlite", database=str(path.resolve())).render_as_string()
+
+
+def default_url(folder: Path) -> str:
+    """The SQLite database in a study's results folder."""
+    return sqlite_url(folder / "study.db")
+
+
+def is_sqlite(url: str) -> bool:
+    """Whether the storage is a file, and so its workers run where its locks are seen."""
+    return url.startswith("sqlite")
+
+
+def open_storage(url: str, *, create: bool = True, connections: int = 1) -> BaseStorage:
+    """Open the storage at `url`, with what several processes writing to it at once need.
+
+    Args:
+        url: a database's, or `grpc://host:port` of `clapp serve-storage`.
+        create: make the tables where they are missing, and choose how a new file is written.
+            Only a search does: whoever reads changes nothing in a database.
+        connections: how many of them a server's database is to keep open.
+
+    Raises:
+        UserError: malformed, unreachable, or not writable; passwords are not repeated.
+    """
+    with storage_errors(url):
+        parsed = make_url(url)
+        if parsed.drivername == GRPC:
+            from clapp.study.storage.proxy import connect
+
+            return connect(parsed.host or "localhost", parsed.port or GRPC_PORT)
+        if parsed.get_backend_name() == "sqlite":
+            return _open_sqlite(parsed, create)
+        return _open_server(parsed, create, connections)
+
+
+def _open(url: URL, create: bool, engine: dict[str, Any]) -> RDBStorage:
+    if not create:
+        _check_tables(url)
+    return RDBStorage(
+        url.render_as_string(hide_password=False),
+        engine,
+        skip_compatibility_check=not create,
+        skip_table_creation=not create,
+    )
+
+
+def _check_tables(url: URL) -> None:
+    """See that Optuna has made its tables, for it would write its version into any database.
+
+    The table of that version is the last one it fills, so a creation that is under way is not
+    disturbed.
+    """
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        there = sqlalchemy.inspect(connection).has_table(_VERSION)
+        if there and connection.exec_driver_sql(f"SELECT * FROM {_VERSION}").first():  # noqa: S608
+            return
+    raise UserError(
+        f"storage {redact(str(url))}: it is no database of Optuna, or it has no study yet"
+    )
+
+
+def _open_server(url: URL, create: bool, connections: int) -> BaseStorage:
+    # A sign of life comes from a thread of its own, while another may be writing.
+    engine = {"pool_size": connections, "max_overflow": 2, "pool_pre_ping": True}
+    alone: AbstractContextManager[None] = nullcontext()
+    if create and url.get_backend_name() == "postgresql":
+        alone = _alone(url)
+    with alone:
+        return optuna.storages.get_storage(_open(url, create, engine))
+
+
+@contextmanager
+def _alone(url: URL) -> Iterator[None]:
+    """Hold a lock of PostgreSQL's: drivers that start together would each create the tables."""
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_CREATION})")
+        yield
+
+
+def _open_sqlite(url: URL, create: bool) -> BaseStorage:
+    if url.database in (None, "", ":memory:"):
+        raise UserError(f"--storage {url}: a database in memory cannot be shared; name a file")
+    path = Path(str(url.database))
+    engine: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}}
+    if not create:
+        if not path.is_file():
+            raise UserError(f"--storage {url}: there is no such file")
+        storage = _open(url, create, engine)
+    else:
+        if not path.parent.is_dir():
+            raise UserError(f"--storage {url}: the folder {path.parent} does not exist")
+        # Processes that start together on a fresh file would each create the tables; and of two
+        # that turn on the write-ahead log at once, SQLite refuses one without letting it wait.
+        with FileLock(path.with_name(f".{path.name}.lock"), timeout=BUSY_SECONDS):
+            _log_ahead(url, engine)
+            storage = _open(url, create, engine)
+    _lock_before_reading(storage)
+    return optuna.storages.get_storage(storage)
+
+
+def _log_ahead(url: URL, kwargs: dict[str, Any]) -> None:
+    """Turn on the write-ahead log of a file, for good: readers then need not wait for writers."""
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, **kwargs)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+
+
+def _lock_before_reading(storage: RDBStorage) -> None:
+    """Take the write lock at the start of every transaction.
+
+    By default SQLite takes it at the first write, when what was read may be out of date: two
+    workers then run the same enqueued trial. Attached only now, for it would hang the creation.
+    """
+
+    def connected(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+        # A trial makes several commits, which would each wait for the disk.
+        # Like this a process may die at any point, and losing power loses the last commits only.
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    def begun(connection: sqlalchemy.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    sqlalchemy.event.listen(storage.engine, "connect", connected)
+    sqlalchemy.event.listen(storage.engine, "begin", begun)
+    storage.engine.dispose()
+
+
+def storage_of(study: "Study") -> BaseStorage:
+    """The storage behind a study."""
+    return study._storage
+
+
+def trial_id(study: "Study", number: int) -> int:
+    """What the storage calls a trial."""
+    storage = storage_of(study)
+    owner = storage.get_study_id_from_name(study.study_name)
+    return storage.get_trial_id_from_study_id_trial_number(owner, number)
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """What a storage raises when it cannot do what it was asked for."""
+    grpc = sys.modules.get("grpc")
+    return (SQLAlchemyError, StorageInternalError, *((grpc.RpcError,) if grpc else ()))
+
+
+@contextmanager
+def storage_errors(url: str) -> Iterator[None]:
+    """Turn what a storage raises into one line without passwords."""
+    shown = redact(url)
+    try:
+        yield
+    except (ImportError, NoSuchModuleError) as error:
+        reason = without_secrets(str(error.__cause__ or error), url)
+        raise UserError(f"--storage {shown}: its driver is not installed: {reason}") from error
+    except ArgumentError as error:
+        raise UserError(
+            f"--storage {shown}: not a database URL; expected is one such as "
+            "sqlite:///study.db or postgresql://user@host/name"
+        ) from error
+    except ValueError as error:  # SQLAlchemy's, such as of a port that is no number
+        reason = _reason(error, url)
+        raise UserError(f"--storage {shown}: not a database URL: {reason}") from error
+    except Exception as error:
+        if not isinstance(error, (OSError, *refusals())):
+            raise
+        raise UserError(f"storage {shown}: cannot be used: {_reason(error, url)}") from error
+
+
+@contextmanager
+def storage_lost(url: str) -> Iterator[None]:
+    """Turn a storage that fails while a study is being run into one line without passwords."""
+    try:
+        yield
+    except Exception as error:
+        reason = _why_lost(error, url)
+        if reason is None:
+            raise
+        raise UserError(
+            f"storage {redact(url)}: does not work any more: {reason}; {GO_ON} once it does"
+        ) from error
+
+
+def _why_lost(error: Exception, url: str) -> str | None:
+    """What is wrong with the storage, if that is what `error` is about."""
+    if isinstance(error, UnboundLocalError):  # Optuna's, where it can tell no more either
+        return (
+            _why_lost(error.__context__, url) if isinstance(error.__context__, Exception) else None
+        )
+    if isinstance(error, KeyError) and _GONE in str(error):
+        return "somebody deleted the study or set it aside"
+    return _reason(error, url) if isinstance(error, refusals()) else None
+
+
+def _reason(error: Exception, url: str) -> str:
+    cause = error.__cause__ or error
+    text = without_secrets(str(getattr(cause, "orig", None) or cause), url)
+    return (text.splitlines() or [type(cause).__name__])[0]
+
+
+class DatabaseFile:
+    """The SQLite file of a running study, whose processes would not notice that it went away.
+
+    To them a deleted file is there until they close it. Other databases are watched by servers.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._path = Path(str(make_url(url).database)) if is_sqlite(url) else None
+        self._identity = self._look()
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            state = self._path.stat() if self._path else None
+        except FileNotFoundError:
+            return None
+        return (state.st_dev, state.st_ino) if state else None
+
+    def check(self) -> None:
+        """See that the file is still the one that was opened.
+
+        Raises:
+            UserError: it is not.
+        """
+        now = self._look()
+        if now != self._identity:
+            what = "deleted" if now is None else "replaced"
+            raise UserError(
+                f"{self._path}: {what} while the study was running; put the right file back, or "
+                "start anew with --fresh, which keeps the weights trained so far under another name"
+            )

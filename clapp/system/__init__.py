@@ -1,0 +1,1 @@
+"""What knows nothing of pictures, networks and studies: files, processes, messages, registries."""

@@ -1,0 +1,110 @@
+"""What every command line shares: exit codes, logs and progress on stderr, one JSON document."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, TextIO
+
+import typer
+
+from clapp.errors import ClappError, UserError
+from clapp.system.progress import told_to
+
+INTERRUPTED = 130
+STEP_SECONDS, QUIET_SECONDS = 10.0, 30.0
+"""Without a terminal, the least time between two lines of progress of a command, and the most
+between two lines of a study: for logs, which nobody watches."""
+
+
+def run_app(app: typer.Typer) -> NoReturn:
+    """Run a command line and exit: 0 done, 2 the user's mistake, 130 interrupted, 1 a defect."""
+    _spare_the_terminal()
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        fail(str(error))
+    except ClappError as error:
+        fail(str(error), code=1)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    sys.exit(0)
+
+
+def fail(message: str, code: int = 2) -> NoReturn:
+    """One line on stderr, without characters that a terminal would obey, and exit."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
+    typer.echo(f"error: {line}", err=True)
+    sys.exit(code)
+
+
+def log_to_stderr(level: str = "INFO") -> None:
+    """Send log messages to stderr as short lines; called by entry points, never on import."""
+    from loguru import logger
+
+    logger.remove()
+    logger.add(
+        _write_to_stderr,
+        level=level,
+        format="<level>{message}</level>",
+        colorize=is_live(sys.stderr) and not os.environ.get("NO_COLOR"),
+    )
+
+
+def _write_to_stderr(line: str) -> None:
+    sys.stderr.write(line)  # which a display may have replaced by then
+
+
+def is_live(stream: TextIO) -> bool:
+    """Whether somebody watches `stream`, on a terminal where lines can be drawn over."""
+    in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not in_ci
+
+
+def _spare_the_terminal() -> None:
+    """Send a terminal ASCII where the locale is C or not UTF-8: Python itself would not ask."""
+    chosen = not sys.flags.utf8_mode or "PYTHONUTF8" in os.environ
+    for stream in () if chosen else (sys.stdout, sys.stderr):
+        if stream.isatty() and hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="ascii", errors="backslashreplace")
+
+
+@contextmanager
+def status(text: str) -> Iterator[None]:
+    """Show on stderr what is going on (`clapp.system.progress.tell`), beginning with `text`.
+
+    On a terminal in one line, gone at the end of the block; elsewhere in lines `STEP_SECONDS` or
+    more apart, so that what is quick says nothing.
+    """
+    if not is_live(sys.stderr):
+        with told_to(_Lines()):
+            yield
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, highlight=False)
+    spinner = "line" if console.options.ascii_only else "dots"
+    with (
+        console.status(Text(text), spinner=spinner, refresh_per_second=4) as line,
+        told_to(lambda told: line.update(Text(told))),
+    ):
+        yield
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._next = time.monotonic() + STEP_SECONDS
+
+    def __call__(self, text: str) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + STEP_SECONDS
+            typer.echo(text, err=True)
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document on stdout."""
+    from clapp.system.files import dump_json  # with PyYAML, which --help does not need
+
+    typer.echo(dump_json(document))

@@ -1,0 +1,1 @@
+"""One training: a configuration in, a trained network out."""

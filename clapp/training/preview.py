@@ -1,0 +1,108 @@
+"""The preview picture of a model: input, classical filter, model and difference, row by row."""
+
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import nn
+
+from clapp.config import Config
+from clapp.pool.validation import validation_set
+from clapp.system.files import atomic_path
+from clapp.training.tensors import input_tensor
+
+ROWS = 3
+_TITLES = ("input", "classical filter", "model", "difference")
+_SIDE, _GAP, _CAPTION = 176, 6, 22
+_PAPER, _INK = 255, 40  # levels of grey
+_BRIGHTER, _DARKER = (178, 24, 43), (33, 102, 172)  # red and blue, ColorBrewer's RdBu
+
+
+def write_preview(path: Path, model: nn.Module, config: Config) -> None:
+    """Write a PNG with a row for each of the first validation pictures.
+
+    Its columns are the input, the classical filter, the model (clamped to [0, 1]) and their
+    difference, see `signed`.
+    """
+    images, targets = validation_set(config.valid_data, config.target_filter)
+    images, targets = images[:ROWS], targets[:ROWS]
+    sheet = draw(images, targets, predict(model, images))
+    with atomic_path(path) as temporary:
+        # 256 colours, a quarter of the bytes; the ways to choose and pack them better take 30 times
+        # as long, which is more than a small study trains for.
+        sheet.quantize(method=Image.Quantize.FASTOCTREE).save(temporary, compress_level=1)
+
+
+def predict(model: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What `model` makes of uint8 (N, H, W, 3): float32 (N, H, W), not clamped."""
+    device = next(model.parameters()).device
+    with torch.no_grad():  # one by one: large pictures and wide networks need the memory
+        outputs = [model(input_tensor(image[None], device))[0, 0].cpu() for image in images]
+    return torch.stack(outputs).numpy()
+
+
+def draw(
+    images: NDArray[np.uint8], targets: NDArray[np.uint8], outputs: NDArray[np.float32]
+) -> Image.Image:
+    """The sheet of uint8 (N, H, W, 3), uint8 (N, H, W) and float32 (N, H, W).
+
+    Outputs that are not a number are drawn as 1.
+    """
+    outputs = np.nan_to_num(outputs, nan=1.0).clip(0, 1)  # (N, H, W)
+    differences = outputs - targets / np.float32(255)  # (N, H, W)
+    heading, step = _heading(), _SIDE + _GAP
+    width, height = heading.width, _CAPTION + len(images) * step
+    sheet = np.full((height, width, 3), _PAPER, np.uint8)
+    sheet[:_CAPTION] = np.asarray(heading)
+    for row in range(len(images)):
+        greys = (targets[row], _grey(outputs[row]))
+        coloured, factor = signed(differences[row])
+        cells = (
+            images[row],
+            *(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB) for grey in greys),
+            coloured,
+        )
+        for column, cell in enumerate(cells):
+            top, left = _CAPTION + row * step, _GAP + column * step
+            small = cv2.resize(cell, (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR)
+            sheet[top : top + _SIDE, left : left + _SIDE] = small
+        corner = (left + 4, top + _SIDE - 6)  # of the last column
+        cv2.putText(
+            sheet, factor, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (_INK,) * 3, 1, cv2.LINE_AA
+        )
+    return Image.fromarray(sheet)
+
+
+def signed(difference: NDArray[np.float32]) -> tuple[NDArray[np.uint8], str]:
+    """A difference (H, W) as a colour picture (H, W, 3), and the factor that scales it: "x12".
+
+    White is no difference, red a model that is brighter than the filter, blue one that is darker.
+    The largest difference of the picture has the full colour.
+    """
+    largest = float(np.abs(difference).max())
+    if largest == 0:
+        return np.full((*difference.shape, 3), _PAPER, np.uint8), "x1"
+    share = (np.abs(difference) / largest)[..., None]  # (H, W, 1)
+    full = np.where(difference[..., None] > 0, _BRIGHTER, _DARKER)  # (H, W, 3)
+    colours = np.round(_PAPER + share * (full - float(_PAPER))).astype(np.uint8)
+    return colours, f"x{1 / largest:,.3g}"
+
+
+@cache
+def _heading() -> Image.Image:
+    """The columns' titles; letters take longer to draw than all the pictures."""
+    step = _SIDE + _GAP
+    heading = Image.new("RGB", (len(_TITLES) * step + _GAP, _CAPTION), (_PAPER,) * 3)
+    pen, font = ImageDraw.Draw(heading), ImageFont.load_default(size=13)
+    for column, title in enumerate(_TITLES):
+        middle = (_GAP + column * step + _SIDE / 2, _CAPTION / 2)
+        pen.text(middle, title, fill=(_INK,) * 3, font=font, anchor="mm")
+    return heading
+
+
+def _grey(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.round(values.clip(0, 1) * 255).astype(np.uint8)

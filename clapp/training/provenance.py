@@ -1,0 +1,100 @@
+"""Where a trained network came from: what somebody needs who wants to repeat it."""
+
+import json
+import platform
+import socket
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from clapp import __version__
+from clapp.config import Config, DataConfig
+from clapp.pool.eviction import digest
+from clapp.system.files import PACKAGE
+
+_PACKAGES = ("torch", "numpy", "optuna", "opencv-python")
+_PROC = Path("/proc")
+
+
+def provenance(config: Config, device: str) -> dict[str, Any]:
+    """Seeds, versions, commit, device, pictures and machine of a training, as for JSON.
+
+    Args:
+        config: what was trained.
+        device: where, as torch names it.
+    """
+    import torch
+
+    return {
+        "seed": config.train.seed,
+        "batch_seed": config.train.batch_seed,
+        "versions": versions(),
+        "commit": commit(),
+        "device": device,
+        "processor": device_name(device),
+        "threads": torch.get_num_threads(),
+        "source": {"train": source(config.train_data), "validation": source(config.valid_data)},
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+    }
+
+
+def source(data: DataConfig) -> dict[str, str]:
+    """Which pictures: their source, its split, and a digest that changes when they would."""
+    keys = set(DataConfig.model_fields) - {"target_filter"}
+    return {
+        "name": data.name,
+        "split": data.split,
+        "digest": _source_digest(data.model_dump_json(include=keys)),
+    }
+
+
+@cache  # listing a large folder takes seconds
+def _source_digest(data: str) -> str:
+    from clapp.images import open_source
+
+    return digest(open_source(DataConfig(**json.loads(data), target_filter=None)).fingerprint())
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Of CLAPP, Python and the packages whose versions can move a result."""
+    packages = {name: version(name) for name in _PACKAGES}
+    return {"clapp": __version__, "python": platform.python_version(), **packages}
+
+
+@cache
+def commit() -> str | None:
+    """The commit of the checkout that CLAPP is run from, `-dirty` if it was changed; else None."""
+    if not (PACKAGE.parent / ".git").exists():
+        return None
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            command, cwd=PACKAGE.parent, capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def device_name(device: str) -> str:
+    """The GPU's name, or the processor's."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return processor()
+
+
+@cache
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = (_PROC / "cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())

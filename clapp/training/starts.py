@@ -1,0 +1,65 @@
+"""Which first weights to train on, by successive halving (Jamieson and Talwalkar 2016)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from clapp.models.filternet import FilterNet
+from clapp.training.optimisers.registry import Optimiser
+
+ROUND = 100
+"""Iterations between two comparisons."""
+PLATEAU = 0.6
+"""A start is on the plateau of predicting the mean while its loss is above this share of that."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """The best of several starts.
+
+    Attributes:
+        alive: starts that had left the plateau at the first comparison.
+        steps: optimiser steps that the best one has made.
+    """
+
+    model: FilterNet
+    optimiser: Optimiser
+    alive: int
+    steps: int
+
+
+def best_start(
+    optimisers: Sequence[Optimiser],
+    models: Sequence[FilterNet],
+    pairs: Iterator[tuple[Tensor, Tensor]],
+    rate: float,
+) -> Start:
+    """Train all starts, keep the better half after every `ROUND` iterations, until one is left.
+
+    All see the same batches. Compared is the L2 on a batch that none was trained on.
+    """
+    left = list(zip(models, optimisers, strict=True))
+    alive, steps = 0, 0
+    size = max(1, ROUND // optimisers[0].iterations)
+    while len(left) > 1:
+        for _ in range(size):
+            x, y = next(pairs)
+            for _, optimiser in left:
+                optimiser.step(x, y, rate)
+        x, y = next(pairs)
+        scores = [_l2(model, x, y) for model, _ in left]
+        if not steps:
+            alive = sum(score < PLATEAU * float(y.var(correction=0)) for score in scores)
+        steps += size
+        order = sorted(range(len(left)), key=scores.__getitem__)
+        left = [left[i] for i in order[: (len(left) + 1) // 2]]
+    return Start(*left[0], alive, steps)
+
+
+@torch.inference_mode()
+def _l2(model: FilterNet, x: Tensor, y: Tensor) -> float:
+    """Mean squared error; infinite for a network that has diverged."""
+    value = float((model(x) - y).square().mean())
+    return value if value < float("inf") else float("inf")

@@ -1,0 +1,46 @@
+"""Pictures as tensors, in pieces that suit the processor's caches."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Pictures = NDArray[np.uint8]
+
+# Bytes of the widest activation of one chunk. Measured on a core with 1 MiB of L2, networks 2 to 16
+# channels wide: smaller chunks pay for the calls (1 MiB: 10 % more time); with larger ones the C
+# library returns memory to the system and asks for it again at every step (4 MiB: at times 30 %
+# more time, 32 MiB: twice the time or worse). A GPU wants large pieces.
+_CHUNK_BYTES = {"cpu": 2 << 20}
+_GPU_CHUNK_BYTES = 256 << 20
+
+
+def chunks(pictures: Pictures | Tensor, channels: int, device: torch.device) -> Iterator[slice]:
+    """Slices that cover a batch, for a network at most `channels` wide.
+
+    Pictures are an array (B, H, W, 3) or a tensor (B, 3, H, W).
+    """
+    count, *sides = pictures.shape
+    height, width = sides[1:] if isinstance(pictures, Tensor) else sides[:2]
+    budget = _CHUNK_BYTES.get(device.type, _GPU_CHUNK_BYTES)
+    size = max(1, budget // (4 * channels * height * width))
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def input_tensor(images: Pictures | Tensor, device: torch.device) -> Tensor:
+    """Images (B, H, W, 3) as a float tensor (B, 3, H, W) in [0, 1].
+
+    On a processor in that order, which is what `clapp.models.fast_conv.layer` wants; torch's own operations on
+    few channels, in validation, were measured 1.4 times as fast with it too. Elsewhere the order of
+    the bytes is kept, torch's channels_last, which costs nothing.
+    """
+    x = torch.as_tensor(images, device=device).permute(0, 3, 1, 2)
+    order = torch.contiguous_format if device.type == "cpu" else torch.channels_last
+    return x.to(torch.float32, memory_format=order).div_(255)
+
+
+def target_tensor(targets: Pictures | Tensor, device: torch.device) -> Tensor:
+    """Targets (B, H, W) as a float tensor (B, 1, H, W) in [0, 1]."""
+    return torch.as_tensor(targets, device=device).unsqueeze(1).float().div_(255)
