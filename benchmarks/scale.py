@@ -132,7 +132,7 @@ def _worker(job: "Job") -> None:
 
 
 def _stand_in(watch: Watch, write: Callable[[str], Any]) -> Callable[..., Any]:
-    """In place of `clapp.training.trainer.train`: a made-up loss, and a line about the trial before."""
+    """In place of a training: a made-up loss, and a line about the trial before."""
     last = dict.fromkeys(("cpu", *PARTS), 0.0)
 
     def train(config: Config, report: Callable[[Any], bool], _weights: Any = None) -> Any:

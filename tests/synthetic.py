@@ -14,6 +14,7 @@ import optuna
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from clapp.errors import ConfigError
 from clapp.models.costs import cost
 from clapp.study.plan.plan import Plan, make_plan
 from clapp.study.preparing.prepare import create_study
@@ -53,7 +54,7 @@ def made_up_study(
     with TemporaryDirectory() as locks:
         study = create_study(plan, storage or InMemoryStorage(), Path(locks))
     study.set_user_attr("elapsed", 3600.0)
-    drawn = _configurations(plan)
+    drawn = [trial for trial in _configurations(plan) if _is_possible(plan, trial.params)]
     draw, clock, made = random.Random(1), [0.0] * 4, []
     for number in range(trials):
         worker = clock.index(min(clock))
@@ -93,6 +94,16 @@ def _configurations(plan: Plan) -> list[FrozenTrial]:
         trial = study.ask()
         plan.space.suggest(trial, plan.base)
     return study.get_trials()
+
+
+def _is_possible(plan: Plan, given: dict[str, Any]) -> bool:
+    """Whether a draw is a configuration; a study skips the others."""
+    changes = plan.space.suggest(Draw(np.random.default_rng(0), given), plan.base)
+    try:
+        plan.config(changes, seed=0, device=None)
+    except ConfigError:
+        return False
+    return True
 
 
 def _facts(

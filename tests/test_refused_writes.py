@@ -136,7 +136,7 @@ def test_a_storage_that_refuses_for_good_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(OperationalError):
         running.patiently(refuse)
-    assert len(calls) == len(running.WAITS) + 1
+    assert len(calls) == len(patience.WAITS) + 1
 
 
 @pytest.mark.parametrize("attributes", [{}, {"record": None}, {"record": []}, {"record": {"x": 1}}])

@@ -193,5 +193,6 @@ def test_results_that_cannot_be_written(desk: Desk) -> None:
 
 
 def test_help_is_instant() -> None:
-    code = "import sys, clapp.commands.optimize; sys.exit('torch' in sys.modules or 'optuna' in sys.modules)"
+    code = "import sys, clapp.commands.optimize; "
+    code += "sys.exit('torch' in sys.modules or 'optuna' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

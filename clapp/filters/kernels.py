@@ -13,7 +13,7 @@ Weights = NDArray[np.float32]
 LARGEST = 1e33
 """Sum of a kernel's magnitudes: its response to white, scaled by 255 more, is finite in float32."""
 MODES = ("none", "max", "clip")
-"""How the response of a configuration's kernel becomes grey levels; `clapp.filters.base` says which."""
+"""How a kernel's response becomes grey levels; `clapp.filters.base` says which is which."""
 
 
 def _normalised(weights: list[float], generator: random.Random) -> Weights:

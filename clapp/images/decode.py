@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clapp.images.containers import Bare, bare, transparent_sample
+from clapp.images.formats.containers import Bare, bare, transparent_sample
+from clapp.images.formats.tiff import decode_tiff, is_tiff
 from clapp.images.samples import Picture as Picture
 from clapp.images.samples import as_rgb, over_white, upright
-from clapp.images.tiff import decode_tiff, is_tiff
 
 
 def decode(content: bytes) -> Picture:

@@ -1,4 +1,4 @@
-"""The process that fills a pool: `python -m clapp.pool.feeder FOLDER LOCK`, started by `clapp.pool.pool`.
+"""The process that fills a pool: `python -m clapp.pool.feeder FOLDER LOCK`.
 
 LOCK is a descriptor, inherited, that holds the pool's feeder.lock: there is one feeder a pool, and
 the lock is free as soon as it is gone. The job, {"data": ..., "side": ...}, comes on stdin, because

@@ -1,8 +1,8 @@
 """A Conv2d that trains fast on a processor when it has few channels.
 
 oneDNN, which torch uses there, is made for many channels: with 1 to 8 it reaches 2 to 50 GFLOP/s,
-and its gradients are slower still. `clapp.models.fast_conv.compiled` replaces it in training. What that
-brings stands in docs/training.md.
+and its gradients are slower still. `clapp.models.fast_conv.compiled` replaces it in training. What
+that brings stands in docs/training.md.
 """
 
 from typing import Any, cast

@@ -110,8 +110,8 @@ def _volumes(studies: Sequence[StudyData], by_time: bool) -> Figure:
     return Figure(
         key=f"all-volume-{'time' if by_time else 'trials'}",
         title=f"Hypervolume over {'time' if by_time else 'trials'}",
-        caption="All from one worst point that the studies share: a number differs from that of the "
-        "study alone; on log10 scales, higher is better."
+        caption="All from one worst point that the studies share: a number differs from that of "
+        "the study alone; on log10 scales, higher is better."
         + (" Pauses between runs count as time." if by_time else ""),
         alt=f"Rising lines of {len(studies)} studies.",
         data=traces,

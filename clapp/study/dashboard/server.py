@@ -50,7 +50,7 @@ def serve(
         study: its name, or the path of its file.
         results: the folder that holds a folder for each study.
         storage: the URL of the study's storage; None: SQLite in the study's folder.
-        artifacts: where the pictures are, see `clapp.study.dashboard.artifacts`; None: in the results.
+        artifacts: where the pictures are, a folder or a bucket; None: in the results.
         port: where it is taken, any free one is used; 0: any free one.
         show: open the address in a browser.
 

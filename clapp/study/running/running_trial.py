@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +19,8 @@ from clapp.front.record import RECORD, TrialRecord, record_of
 from clapp.models.costs import cost
 from clapp.study.sampling.draw import Draw
 from clapp.study.storage import storage as storages
+from clapp.study.storage.patience import all_trials as all_trials
+from clapp.study.storage.patience import patiently as patiently
 from clapp.study.storage.signs import ALIVE
 from clapp.study.storage.storage import CONSTRAINTS, refusals, storage_of, trial_id
 
@@ -29,9 +31,6 @@ if TYPE_CHECKING:
     from clapp.study.sampling.evolution import Proposal
 
 T = TypeVar("T")
-
-WAITS = (0.1, 0.5, 2.0)
-"""Seconds before a write that was refused is tried again."""
 
 
 class RunningTrial:
@@ -129,11 +128,6 @@ class RunningTrial:
             thread.join()
 
 
-def all_trials(study: "Study") -> list[FrozenTrial]:
-    """All trials of a study; not to be changed."""
-    return patiently(lambda: study.get_trials(deepcopy=False))
-
-
 def ask(study: "Study", worker: str) -> RunningTrial:
     """Take a trial that waits, or have the study's sampler begin one."""
     asked = patiently(study.ask)
@@ -169,18 +163,3 @@ def begin(study: "Study", worker: str, proposal: "Proposal") -> RunningTrial:
 def is_worked_on_by(trial: FrozenTrial, worker: str) -> bool:
     """Whether a trial is running, and `worker` the one who works on it."""
     return trial.state == TrialState.RUNNING and record_of(trial).worker == worker
-
-
-def patiently(do: Callable[[], T]) -> T:
-    """Do a write or a read; one that is refused is tried again, so that nothing gets lost.
-
-    Raises:
-        StorageInternalError, SQLAlchemyError: it was refused each time.
-    """
-    for wait in WAITS:
-        try:
-            return do()
-        except refusals() as error:
-            logger.warning(f"refused by the storage, tried again in {wait:g} s: {one_line(error)}")
-            time.sleep(wait)
-    return do()

@@ -1,8 +1,9 @@
 """A worker process: trains trials of one study until its budget is spent.
 
-Started as `python -m clapp.study.running.worker` with a `Job` as one line of JSON on standard input, which
-stays open: its end means that the driver died. Events go to standard output as lines of JSON, and
-everything else, including what libraries print, to standard error, which is the worker's log.
+Started as `python -m clapp.study.running.worker` with a `Job` as one line of JSON on standard
+input, which stays open: its end means that the driver died. Events go to standard output as lines
+of JSON, and everything else, including what libraries print, to standard error, which is the
+worker's log.
 """
 
 import json
@@ -75,7 +76,7 @@ def work(study: "Study", objective: "Run", plan: "Plan", job: Job, stop: Stop) -
     from clapp.front.trials import count, last_skip, lost, skips_in_a_row, trained
     from clapp.study.plan.definition import LOCKS
     from clapp.study.running.failures import TooLargeError
-    from clapp.study.running.running_trial import all_trials
+    from clapp.study.storage.patience import all_trials
     from clapp.study.storage.retries import enqueue_again, enqueuing
 
     total, max_retry = plan.file.budget.trials, plan.file.max_retry
@@ -214,7 +215,7 @@ def _constant_loss(study: "Study", plan: "Plan") -> float:
     """The loss of the best constant prediction, which the first worker writes to the study."""
     from clapp.front.objectives import CONSTANT_LOSS
     from clapp.pool.validation import constant_l2
-    from clapp.study.running.running_trial import patiently
+    from clapp.study.storage.patience import patiently
 
     known: float | None = study.user_attrs.get(CONSTANT_LOSS)
     if known is not None:

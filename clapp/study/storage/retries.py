@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from clapp.front.record import INTERRUPTED, RECORD, attributes, record_of
 from clapp.front.trials import lost, next_attempt, parameters
-from clapp.study.running.running_trial import all_trials, patiently
+from clapp.study.storage.patience import all_trials, patiently
 from clapp.study.storage.storage import BUSY_SECONDS, storage_of, trial_id
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from clapp.system.strict_yaml import dump_yaml
 
 
 class EventFiles:
-    """See `clapp.training.trackers.Tracker`; `tensorboard --logdir FOLDER/tensorboard` shows them."""
+    """A `Tracker`; `tensorboard --logdir FOLDER/tensorboard` shows what it writes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "tensorboard"
