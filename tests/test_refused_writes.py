@@ -18,6 +18,7 @@ from clapp.front.record import record_of
 from clapp.front.trials import is_lost, trained
 from clapp.study.running import running_trial as running
 from clapp.study.running.running_trial import RunningTrial, ask
+from clapp.study.storage import patience
 
 WRITES = ("INSERT", "UPDATE", "DELETE")
 TRIALS = 40
