@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from clapp.errors import ClappError as ClappError
     from clapp.errors import UserError as UserError
     from clapp.filters.base import apply_filter as apply_filter
+    from clapp.filters.base import register_filter as register_filter
     from clapp.front.objectives import Objective as Objective
     from clapp.front.objectives import register_objective as register_objective
     from clapp.images import register_source as register_source
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from clapp.study.pruning.pruners import register_pruner as register_pruner
     from clapp.study.sampling.samplers import register_sampler as register_sampler
     from clapp.training.folder import load as load
+    from clapp.training.losses import register_loss as register_loss
     from clapp.training.trainer import TrainResult as TrainResult
     from clapp.training.trainer import train as train
 
@@ -35,6 +37,8 @@ _HOMES = {
     "cost": "clapp.models.costs",
     "load": "clapp.training.folder",
     "load_config": "clapp.config",
+    "register_filter": "clapp.filters.base",
+    "register_loss": "clapp.training.losses",
     "register_objective": "clapp.front.objectives",
     "register_pruner": "clapp.study.pruning.pruners",
     "register_sampler": "clapp.study.sampling.samplers",

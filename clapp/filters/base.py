@@ -126,7 +126,7 @@ def luma(image: Picture) -> Picture:
     return cv2.transform(image.astype(np.float32), _LUMA_ROW).astype(np.uint8)
 
 
-def register(name: str) -> Callable[[FilterFunction], FilterFunction]:
+def register_filter(name: str) -> Callable[[FilterFunction], FilterFunction]:
     """Enter the decorated function into the registry."""
 
     def enter(function: FilterFunction) -> FilterFunction:
@@ -136,26 +136,26 @@ def register(name: str) -> Callable[[FilterFunction], FilterFunction]:
     return enter
 
 
-@register("sobel_3")
+@register_filter("sobel_3")
 def sobel_3(image: Picture) -> Picture:
     """Gradient magnitude of the blurred grey picture, over its maximum (OpenCV's 3x3 Sobel)."""
     return _sobel(image, 3)
 
 
-@register("sobel_canny_5")
+@register_filter("sobel_canny_5")
 def sobel_canny_5(image: Picture) -> Picture:
     """OpenCV's Canny (thresholds 50 and 150) of the 5x5 Sobel magnitude."""
     return cast(Picture, cv2.Canny(_sobel(image, 5), 50, 150))
 
 
-@register("random_41")
+@register_filter("random_41")
 def random_41(image: Picture) -> Picture:
     """One fixed random 3x3 kernel for each channel, all weights positive with sum one."""
     response = _convolve(image, _ROWS_41)
     return (np.clip(response, 0, 1) * np.float32(255)).astype(np.uint8)
 
 
-@register("random2_51_15")
+@register_filter("random2_51_15")
 def random2_51_15(image: Picture) -> Picture:
     """Magnitude of two fixed random antisymmetric kernels, over its maximum."""
     first, second = _convolve(image, _ROWS_51), _convolve(image, _ROWS_15)

@@ -47,7 +47,7 @@ def known_losses() -> list[str]:
     return list(_REGISTRY)
 
 
-def register(name: str) -> Callable[[Loss], Loss]:
+def register_loss(name: str) -> Callable[[Loss], Loss]:
     """Make the decorated function the loss called `name`."""
 
     def keep(function: Loss) -> Loss:
@@ -57,7 +57,7 @@ def register(name: str) -> Callable[[Loss], Loss]:
     return keep
 
 
-@register("l1")
+@register_loss("l1")
 def l1(prediction: "Tensor", target: "Tensor") -> "Tensor":
     """Mean absolute error."""
     from torch.nn import functional as F
@@ -65,7 +65,7 @@ def l1(prediction: "Tensor", target: "Tensor") -> "Tensor":
     return F.l1_loss(prediction, target)
 
 
-@register("l2")
+@register_loss("l2")
 def l2(prediction: "Tensor", target: "Tensor") -> "Tensor":
     """Mean squared error."""
     from torch.nn import functional as F
@@ -73,7 +73,7 @@ def l2(prediction: "Tensor", target: "Tensor") -> "Tensor":
     return F.mse_loss(prediction, target)
 
 
-@register("lc")
+@register_loss("lc")
 def log_cosh(prediction: "Tensor", target: "Tensor") -> "Tensor":
     """Mean log(cosh(error)): quadratic near zero, linear far from it."""
     from torch.nn import functional as F
@@ -83,7 +83,7 @@ def log_cosh(prediction: "Tensor", target: "Tensor") -> "Tensor":
     return (error + F.softplus(-2 * error) - math.log(2)).mean()
 
 
-@register("all")
+@register_loss("all")
 def total(prediction: "Tensor", target: "Tensor") -> "Tensor":
     """The sum of the other three."""
     return l1(prediction, target) + l2(prediction, target) + log_cosh(prediction, target)

@@ -25,7 +25,6 @@ from clapp.study.pruning.decide import Records
 from clapp.study.sampling.draw import Draw, value, within_limits
 from clapp.study.sampling.mutation import changed
 from clapp.study.sampling.reach import within_reach
-from clapp.study.storage.heritage import configuration
 
 if TYPE_CHECKING:
     from clapp.study.pruning.problem import Problem
@@ -212,6 +211,8 @@ class Evolution(BaseSampler):
 
         The list of such changes is that of `clapp shrink`.
         """
+        from clapp.study.storage.heritage import configuration  # loads torch
+
         config = configuration(record_of(parent))
         flat = flatten(config.model_dump())
         left = []
