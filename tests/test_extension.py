@@ -1,0 +1,48 @@
+"""A filter and a loss from outside the package, through the public registries."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from torch import Tensor
+
+import clapp
+from clapp.filters.base import _REGISTRY as FILTERS
+from clapp.training.losses import _REGISTRY as LOSSES
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    @clapp.register_filter("brighter")
+    def brighter(image: np.ndarray) -> np.ndarray:
+        return cv2.convertScaleAbs(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), beta=20)
+
+    @clapp.register_loss("quartic")
+    def quartic(prediction: Tensor, target: Tensor) -> Tensor:
+        return (prediction - target).pow(4).mean()
+
+    yield
+    del FILTERS["brighter"], LOSSES["quartic"]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lm"])
+def test_a_training_uses_both(registered: None, optimizer: str) -> None:
+    values: dict[str, Any] = {
+        "model": {"capacity": 1, "num_layers": 1, "kernel_size": 1, "norm": "none"},
+        "train_data": {"target_filter": "brighter", "crop_size": 16, "min_buffer": 4},
+        "valid_data": {"num_images": 2, "crop_size": 48},
+        "train": {
+            "device": "cpu",
+            "loss_type": "quartic",
+            "optimizer": optimizer,
+            "max_iterations": 200,
+            "min_iterations": 0,
+            "learning_rate": 0.05,
+        },
+    }
+    result = clapp.train(clapp.load_config(values))
+    assert result.curve[-1].l2 < 0.02
+    white = np.full((8, 8, 3), 100, np.uint8)
+    assert (clapp.apply_filter("brighter", white) == 120).all()
