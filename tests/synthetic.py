@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -90,10 +91,13 @@ def made_up_study(
 
 def _configurations(plan: Plan) -> list[FrozenTrial]:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
-    for _ in range(_DRAWN):
+    possible: list[int] = []
+    while len(possible) < _DRAWN:
         trial = study.ask()
-        plan.space.suggest(trial, plan.base)
-    return study.get_trials()
+        with suppress(ConfigError):  # an impossible combination
+            plan.config(plan.space.suggest(trial, plan.base), seed=0, device=None)
+            possible.append(trial.number)
+    return [trial for trial in study.get_trials() if trial.number in possible]
 
 
 def _is_possible(plan: Plan, given: dict[str, Any]) -> bool:
@@ -111,7 +115,8 @@ def _facts(
 ) -> dict[str, Any]:
     """What a trial of that kind carries; the kernel's size is what decides the loss most."""
     kernel = changes.get("model.kernel_size[0]", 3)
-    changes = plan.space.suggest(Draw(np.random.default_rng(number), changes), plan.base)
+    if changes:
+        changes = plan.space.suggest(Draw(np.random.default_rng(number), changes), plan.base)
     params, flops = cost(plan.config(changes, seed=0, device=None).model)
     loss = 0.1 / params**0.5 * KERNELS.get(kernel, 1.0) * math.exp(draw.gauss(-1, 0.3))
     facts: dict[str, Any] = {

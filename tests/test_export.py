@@ -18,6 +18,7 @@ from clapp.config import load_config
 from clapp.errors import ParityError, UserError
 from clapp.export.folder import FILES, ExportResult, export_pick
 from clapp.export.onnx import parity, write_onnx
+from clapp.front.objectives import loss_text
 from clapp.models.costs import cost
 from clapp.models.filternet import build_model
 from clapp.study.storage.storage import default_url, open_storage
@@ -119,7 +120,10 @@ def test_card_has_the_numbers(exported):
     assert card.startswith(f"# `sobel_3` in {exported.params} parameters\n")
     assert "| from | study edges, trial 1 |" in card
     assert "| chosen by | `min-loss`: the lowest loss |" in card
-    assert f"| hand-tuned reference, same study | L2 0.004000, {cost(MODELS[0]).params}" in card
+    assert (
+        f"| hand-tuned reference, same study | loss 0.004 (24.0 dB), {cost(MODELS[0]).params}"
+        in card
+    )
     assert "| trained for | 1,500 iterations, 48,000 crops, 7 s on cpu |" in card
     assert "$" not in card
 
@@ -129,7 +133,7 @@ def test_card_figures_are_those_of_evaluate(exported):
 
     card = (exported.path / "card.md").read_text()
     found = evaluate(exported.path, "photos:validation")
-    assert f"| mean L2 | {found.l2:.6f} |" in card
+    assert f"| loss (mean L2) | {loss_text(found.l2)} |" in card
     assert f"| mean SSIM | {found.ssim:.4f} |" in card
     assert f"| measured on | {found.images} pictures of photos (validation)" in card
 

@@ -99,6 +99,12 @@ def test_the_mouse_over_a_point_shows_its_configuration_and_preview(shown: Brows
 def test_a_phone_does_not_scroll_sideways(browser: Browser, report: Path) -> None:
     show(browser, report, PHONE)
     assert browser.overflow() == 0
+    assert browser.run(
+        "const table = document.querySelector('table.picks').getBoundingClientRect();"
+        "return [...document.querySelectorAll('table.picks td')]"
+        ".every((cell) => cell.getBoundingClientRect().right <= table.right + 1)"
+        " && table.right <= innerWidth"
+    )
     browser.resize(320)
     assert browser.overflow() == 0
     assert browser.errors() == []

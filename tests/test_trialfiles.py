@@ -114,7 +114,7 @@ def test_preview_shows_the_four_columns():
     sheet = preview.draw(images, targets, outputs)
     step, middle = side + 6, 22 + side // 2
     pixels = [sheet.getpixel((6 + side // 2 + column * step, middle)) for column in range(4)]
-    assert pixels == [(200, 100, 50), (51,) * 3, (76,) * 3, (102,) * 3]
+    assert pixels == [(200, 100, 50), (51,) * 3, (76,) * 3, preview._BRIGHTER]
 
 
 def test_missing_and_wrong_folders(tmp_path, folder):
@@ -195,3 +195,15 @@ def test_the_version_that_wrote_a_folder(folder):
     (folder / "config.yaml").write_text("model: {new_key: 3}\n")
     with pytest.raises(UserError, match=r"new_key: unknown key.*; CLAPP 7\.0\.0 wrote it, this is"):
         clapp.load(folder)
+
+
+def test_a_difference_has_a_sign_and_says_by_what_it_is_scaled():
+    difference = np.array([[0.0, 0.02], [-0.01, -0.02]], np.float32)
+    colours, factor = preview.signed(difference)
+    assert factor == "x50"
+    assert colours[0, 0].tolist() == [255, 255, 255]
+    assert tuple(colours[0, 1]) == preview._BRIGHTER
+    assert tuple(colours[1, 1]) == preview._DARKER
+    halfway = [(255 + full) / 2 for full in preview._DARKER]
+    assert colours[1, 0].tolist() == pytest.approx(halfway, abs=1)
+    assert preview.signed(np.zeros((2, 2), np.float32))[1] == "x1"

@@ -5,6 +5,7 @@ loss has no formula: what matters for it is read from trials whose parameters we
 Trials that a sampler chose do not count, because it changes several parameters together.
 """
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -104,7 +105,11 @@ def random_trials(study: "Study", sampler: str) -> "list[FrozenTrial]":
 
 
 def _from_trials(trials: "Sequence[FrozenTrial]", position: int, best: float) -> dict[str, float]:
-    """Shares for one objective; empty where the trials are too uniform."""
+    """Shares for one objective of the parameters that all the trials have.
+
+    A parameter that few trials have, such as that of a fourth block, would get its share by chance.
+    Empty where the trials are too uniform.
+    """
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
@@ -121,7 +126,8 @@ def _from_trials(trials: "Sequence[FrozenTrial]", position: int, best: float) ->
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that low values are wanted, which they are
             evaluator = PedAnovaImportanceEvaluator(target_quantile=best)
-            return get_param_importances(sample, evaluator=evaluator)
+            shared = sorted(set.intersection(*(set(trial.params) for trial in trials)))
+            return get_param_importances(sample, evaluator=evaluator, params=shared)
     except (ValueError, RuntimeError, ZeroDivisionError):
         return {}
 
@@ -169,7 +175,7 @@ def _squared_changes(
             costs = exact_costs(compose([*layers, Layer("draw", values)]), names)
         except ClappError:
             return None  # an impossible combination
-        return one.values, {name: np.log10(positive(cost)) for name, cost in costs.items()}
+        return one.values, {name: math.log10(positive(cost)) for name, cost in costs.items()}
 
     squares: dict[str, list[dict[str, float]]] = {key: [] for key in space.parameters}
     for first in filter(None, (draw({}) for _ in range(DRAWS))):
