@@ -150,7 +150,7 @@ def infer(
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(help="Export or trial folder; default: sobel3's `magnitude`, untrained."),
+        typer.Option(help="Export or trial folder; default: 59 parameters for sobel_3, untrained."),
     ] = None,
     repeats: Repeats = 3,
     json: AsJson = False,

@@ -120,10 +120,12 @@ class Watch:
         """Time what samplers do for each trial."""
         from optuna.samplers import RandomSampler, TPESampler
 
+        from clapp.study.sampling.evolution import Evolution
         from clapp.study.sampling.front_trees import FrontSampler
 
-        self.method(FrontSampler, "propose", "sample")
-        for sampler in (FrontSampler, RandomSampler, TPESampler):
+        for proposing in (Evolution, FrontSampler):
+            self.method(proposing, "propose", "sample")
+        for sampler in (Evolution, FrontSampler, RandomSampler, TPESampler):
             for name in ("infer_relative_search_space", "sample_relative", "sample_independent"):
                 self.method(sampler, name, "sample")
 

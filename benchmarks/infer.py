@@ -28,7 +28,21 @@ if TYPE_CHECKING:
 WARM_UP_SECONDS, SECONDS = 0.2, 1.0
 REFERENCE = "reference"
 TORCH, ONNX, CLASSICAL = "PyTorch", "ONNX Runtime", "OpenCV"
-_STUDY, _BASELINE = "sobel3", "magnitude"
+_FILTER = "sobel_3"
+# The filter's own form: the root of a sum of squares, divided by the picture's maximum.
+_SMALL = {
+    "stem": 1,
+    "capacity": 2,
+    "num_layers": 1,
+    "kernel_size": 5,
+    "padding": "reflect",
+    "norm": "none",
+    "rezero": False,
+    "reskip": False,
+    "activation": "square",
+    "output_activation": "sqrt",
+    "output_norm": "max",
+}
 
 
 class Network(NamedTuple):
@@ -44,14 +58,14 @@ def run(sizes: list[int], model: Path | None, repeats: int) -> Result:
 
     Args:
         sizes: of the square picture, pixels.
-        model: export or trial folder; None: the baseline `magnitude` of the study sobel3, with
-            fresh weights, which take as long as trained ones.
+        model: export or trial folder; None: 59 parameters in the form of sobel_3, with fresh
+            weights, which take as long as trained ones.
         repeats: rounds.
 
     Raises:
         UserError: there is no model, or it is broken.
     """
-    small = _baseline() if model is None else _loaded(model)
+    small = _small() if model is None else _loaded(model)
     networks = [_reference(), small]
     with TemporaryDirectory() as name:
         folders = [Path(name, part) for part in ("reference", "small")]
@@ -96,14 +110,10 @@ def _reference() -> Network:
     return Network(REFERENCE, build_model(config.model).eval(), config.target_filter)
 
 
-def _baseline() -> Network:
+def _small() -> Network:
     from clapp.models.filternet import build_model
-    from clapp.study.plan.plan import make_plan
 
-    plan = make_plan(_STUDY)
-    config = plan.config(plan.baseline(_BASELINE), seed=0, device="cpu")
-    name = f"{_STUDY}'s {_BASELINE} (untrained)"
-    return Network(name, build_model(config.model).eval(), config.target_filter)
+    return Network(f"{_FILTER}'s own form (untrained)", build_model(_SMALL).eval(), _FILTER)
 
 
 def _loaded(folder: Path) -> Network:

@@ -183,10 +183,10 @@ def test_infer_without_a_model() -> None:
         infer.run(sizes=[64], model=Path("nowhere"), repeats=1)
 
 
-def test_the_small_model_is_the_baseline_of_the_study() -> None:
-    network = infer._baseline()
-    assert network.name == "sobel3's magnitude (untrained)"
-    assert sum(p.numel() for p in network.model.parameters()) == 113
+def test_the_small_model_has_the_form_of_the_filter() -> None:
+    network = infer._small()
+    assert network.name == "sobel_3's own form (untrained)"
+    assert sum(p.numel() for p in network.model.parameters()) == 59
     assert infer.photograph(40).shape == (40, 40, 3)
 
 

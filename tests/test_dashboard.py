@@ -156,7 +156,7 @@ def test_the_trial_page_shows_pictures_words_and_files(server: Server, browser: 
     assert "model.safetensors" in text
     cells = browser.run("return [...document.querySelectorAll('td')].map(c => c.textContent)")
     params, flops = cost({"capacity": 2})
-    assert cells == ["0.002", f"{params:,}", f"{flops:,}", "300", "3.0 s", "iterations"]
+    assert cells == ["0.002 (27.0 dB)", f"{params:,}", f"{flops:,}", "300", "3.0 s", "iterations"]
     assert browser.errors() == []
 
 

@@ -69,7 +69,7 @@ def test_real_allocations_that_fail_are_known(allocate: Callable[[], Any]) -> No
 def test_too_large_ones_in_a_row_do_not_end_the_study(tmp_path: Path) -> None:
     calls = iter(range(100))
 
-    def large(config: Any, report: Any) -> Any:
+    def large(config: Any, report: Any, _weights: Any = None) -> Any:
         if next(calls) < 8:
             torch.empty(10**15)
         return fine(config, report)
@@ -85,7 +85,7 @@ def test_a_machine_without_any_memory_ends_the_study(
 ) -> None:
     monkeypatch.setattr("clapp.study.running.worker.TOO_LARGE_IN_A_ROW", 7)
 
-    def large(config: Any, report: Any) -> Any:
+    def large(config: Any, report: Any, _weights: Any = None) -> Any:
         raise MemoryError
 
     bench = Bench(tmp_path, "")
@@ -95,7 +95,7 @@ def test_a_machine_without_any_memory_ends_the_study(
 
 
 def test_no_pictures_are_not_the_trials_fault(tmp_path: Path) -> None:
-    def starved(config: Any, report: Any) -> Any:
+    def starved(config: Any, report: Any, _weights: Any = None) -> Any:
         raise FeederError("photos: the process that loads the pictures died twice")
 
     bench = Bench(tmp_path, "")

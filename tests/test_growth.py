@@ -10,6 +10,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from clapp.errors import UserError
+from clapp.front.record import record_of
 from clapp.study.plan.definition import DEFINITION, LOCKS
 from clapp.study.plan.plan import Plan, make_plan
 from clapp.study.preparing import growth as growing
@@ -136,7 +137,7 @@ def test_a_study_grows_with_its_trials(tmp_path: Path) -> None:
     )
     assert other.distributions["model.num_layers"] == IntDistribution(1, 3)
     plan, trial = bench.plan(AFTER), grown.ask()  # the added baseline
-    assert trial.user_attrs["baseline"] == "small"
+    assert record_of(trial).baseline == "small"
     for _ in range(8):
         assert set(plan.space.suggest(grown.ask(), plan.base)) == set(plan.space.parameters)
     with pytest.raises(UserError, match=r"narrower; a search space may only grow: undo the change"):

@@ -106,8 +106,8 @@ def test_the_note_says_what_is_searched_and_what_to_look_at(study: optuna.Study)
         "| trials | 4 complete, 1 skipped |",
         "| front | 2 models, hypervolume ",
         "| reference | loss 0.004 (24.0 dB), 2,505 parameters, 2.5M FLOPs; beaten by 2 of the ",
-        "| `min-loss` | [2](/dashboard/studies/0/trials?numbers=2) | 0.001 | 900 | 900k | 2 blocks",
-        "| `loss<=0.004004` | [1](/dashboard/studies/0/trials?numbers=1) | 0.002 | 300 |",
+        "| `min-loss` | [2](/dashboard/studies/0/trials?numbers=2) | 0.001 (30.0 dB) | 900 |",
+        "| `loss<=0.004004` | [1](/dashboard/studies/0/trials?numbers=1) | 0.002 (27.0 dB) | 300 |",
         "clapp export edges --pick knee",
     ):
         assert text in note
@@ -148,7 +148,7 @@ def test_trained_trials_get_a_note_once(study: optuna.Study, tmp_path: Path) -> 
     note = get_note(trial)
     assert "4 blocks of 4 channels, 3x3, GELU, " in note.replace("  \n", " ")
     assert "| loss | parameters | FLOPs | iterations | training | ended by |" in note
-    assert "| 0.002 | 300 | 300,000 |" in note
+    assert "| 0.002 (27.0 dB) | 300 | 300,000 |" in note
     assert "```yaml\nmodel:\n  capacity: 4\n```" in note
     assert "![" not in note  # its files are on another machine
     save_note(trial, "Mine.")

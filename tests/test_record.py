@@ -13,7 +13,7 @@ search_space: filternet
 config:
   train_data: {name: synthetic, min_buffer: 4, max_buffer: 8, resize_base: 24, crop_size: 24}
   valid_data: {name: synthetic, seed: 1, num_images: 2, resize_base: 24, crop_size: 24}
-  train: {max_iterations: 100, min_iterations: 1, lr_cycle: 100}
+  train: {optimizer: adam, max_iterations: 100, min_iterations: 1, lr_cycle: 100}
 objectives: [loss, params, flops]
 limits: {params: 400}
 """

@@ -63,7 +63,7 @@ def _keep_nothing_and_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-@pytest.mark.parametrize("sampler", ["ours", "random"])
+@pytest.mark.parametrize("sampler", ["evolution", "random"])
 def test_each_write_is_refused_once_and_nothing_is_lost(
     kind: str, sampler: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -151,7 +151,7 @@ def test_a_trial_without_a_record_crashes_no_reader(
     from clapp.study.display.words import describe
     from clapp.study.listing import overview
 
-    bench = Bench(tmp_path, "budget: {trials: 2}\nsampler: ours")
+    bench = Bench(tmp_path, "budget: {trials: 2}\nsampler: evolution")
     for state, values in (
         (TrialState.COMPLETE, [0.1, 9, 9]),
         (TrialState.PRUNED, None),

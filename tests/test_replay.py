@@ -35,7 +35,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(60):
         keys, config = draw(plan, number)
         params, flops = cost(config.model)
-        loss = 0.03 / keys["model.capacity"]
+        loss = 0.03 / keys["model.capacity"][0]
         l2 = [loss * (1.5 - step / 2000 if step < 500 else 1.0) for step in STEPS]
         found.append(
             {
@@ -194,7 +194,7 @@ def test_the_command_on_the_recorded_curves(tmp_path: Path) -> None:
     assert both["hypervolume"] == pytest.approx(sum(each) / 2)
     wrong = replay("--sampler", "best")
     assert wrong.returncode == 2
-    assert "--sampler best: allowed: front_trees, tpe" in wrong.stderr
+    assert "--sampler best: allowed: evolution, front_trees, tpe" in wrong.stderr
 
 
 def test_it_tells_how_far_it_is() -> None:

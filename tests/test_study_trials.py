@@ -32,6 +32,7 @@ from clapp.study.running.recovery import Recovery
 from clapp.study.running.running_trial import RunningTrial
 from clapp.study.running.stop import Stop
 from clapp.study.running.worker import run
+from clapp.study.storage import retries
 from clapp.study.storage.redaction import redact
 from clapp.study.storage.storage import default_url, open_storage, sqlite_url
 from clapp.system.seeding import derived_seed
@@ -211,10 +212,10 @@ def test_failures_are_recorded_and_do_not_count(tmp_path: Path) -> None:
     reasons = [record_of(trial).failed for trial in bench.trials()]
     assert reasons == ["nan after 10 iterations", "RuntimeError: no memory", None, None]
     # A baseline that failed is tried again by the next run, another trial is not.
-    assert trials.enqueue_again(bench.study, 2, failed_baselines=True) == 1
+    assert retries.enqueue_again(bench.study, 2, failed_baselines=True) == 1
     waiting = bench.trials()[-1]
     assert (record_of(waiting).baseline, record_of(waiting).retry_of) == ("reference", 0)
-    assert trials.enqueue_again(bench.study, 2, failed_baselines=True) == 0
+    assert retries.enqueue_again(bench.study, 2, failed_baselines=True) == 0
 
 
 def test_a_broken_set_up_ends_after_five_failures(tmp_path: Path) -> None:
@@ -260,7 +261,7 @@ def test_the_end_of_the_time_is_not_the_end_of_the_trial(tmp_path: Path) -> None
     assert bench.work(slow, deadline=time.time() + 0.3) == "the study's time is over"
     (trial,) = bench.trials()
     assert record_of(trial).failed == "interrupted: the study's time is over"
-    assert trials.enqueue_again(bench.study, 2) == 1
+    assert retries.enqueue_again(bench.study, 2) == 1
     assert bench.trials()[1].system_attrs["fixed_params"] == trial.params
 
 
@@ -314,7 +315,7 @@ def test_a_surplus_trial_keeps_what_was_enqueued(tmp_path: Path) -> None:
     running.note(skipped="surplus")
     running.finish(TrialState.PRUNED)
     assert trials.trained(bench.trials()) == 0
-    assert trials.enqueue_again(bench.study, 2) == 1
+    assert retries.enqueue_again(bench.study, 2) == 1
     assert record_of(bench.trials()[2]).baseline == "b"
 
 
@@ -473,7 +474,7 @@ def test_a_worker_taken_for_dead_goes_on_with_the_next_trial(tmp_path: Path) -> 
 
     def slow(config: Config, report: Any, _weights: Any = None) -> Any:
         if len(bench.trials()) == 1:
-            assert trials.interrupt(bench.study, bench.trials()[0], "its worker was killed")
+            assert retries.interrupt(bench.study, bench.trials()[0], "its worker was killed")
         return train(config, report)
 
     assert bench.work(slow) == "the budget is spent"

@@ -164,10 +164,11 @@ def draw(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number))
     chance = np.random.default_rng(number)
+    known = None if near is None else plan.space.represent(plan.base | near)
     for _ in range(TRIES):
-        if near is not None:
-            anew = chance.choice(list(near), size=chance.integers(1, 5), replace=False)
-            study.enqueue_trial({key: value for key, value in near.items() if key not in anew})
+        if known is not None:
+            anew = chance.choice(list(known), size=chance.integers(1, 5), replace=False)
+            study.enqueue_trial({key: value for key, value in known.items() if key not in anew})
         found = within_limits(plan, study.ask(), number)
         if found is not None and found[0] != near:
             return found

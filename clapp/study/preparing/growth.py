@@ -21,7 +21,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from clapp.errors import UserError
-from clapp.front.record import NOTED
+from clapp.front.record import NOTED, record_of
 from clapp.study.plan.parameters import Scalar
 from clapp.study.plan.plan import Plan
 from clapp.study.storage import liveness
@@ -176,7 +176,7 @@ def _redrawn(plan: Plan, trial: FrozenTrial, before: Mapping[str, Any]) -> Froze
     redrawn = copy.copy(trial)
     if not trial.params:  # waiting, or never drawn
         return redrawn
-    baseline = trial.user_attrs.get("baseline")
+    baseline = record_of(trial).baseline
     changes = plan.baseline(baseline) if baseline in plan.file.baselines else {}
     values = plan.space.represent({**plan.base, **before, **changes, **trial.params})
     drawn = _Drawn(values)

@@ -51,7 +51,7 @@ def _secrets(url: str) -> set[str]:
         return set()
     parts = _URL.fullmatch(url)
     who = (parts["who"] or "") if parts else url
-    hidden = [who.partition(":")[2] or who, url.partition("?")[2]]
+    hidden = [who, url.partition("?")[2]]
     if parts and parts["scheme"].endswith("//"):
         hidden[0] = who.partition(":")[2]
     found = {url, *hidden}
