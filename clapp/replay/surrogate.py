@@ -32,9 +32,9 @@ class Surrogate:
         from sklearn.ensemble import ExtraTreesRegressor  # type: ignore[import-untyped]
 
         self._steps = [int(step) for step in table.steps]
-        self._encode = Encoder(table.study["search_space"])
+        self._encode = Encoder(_columns(table))
         features = [
-            self._encode(config, sizes)
+            self._encode(_named(config), sizes)
             for config, sizes in zip(table.configs, table.sizes, strict=True)
         ]
         # A training that diverged counts as the highest loss that any other had.
@@ -48,7 +48,36 @@ class Surrogate:
 
     def __call__(self, config: Mapping[str, Any], sizes: NDArray[np.float64]) -> Run:
         """Predict the training of a configuration of these parameters and FLOPs."""
-        row = self._encode(config, sizes)[None]
+        row = self._encode(_named(config), sizes)[None]
         mean = np.mean([tree.predict(row) for tree in self._trees], axis=0).ravel()
         *curve, seconds = (10**mean).tolist()
         return Run(dict(zip(self._steps, curve, strict=True)), seconds)
+
+
+def _columns(table: Table) -> dict[str, Any]:
+    """The parameters of the table's search space by the names that trials have for them."""
+    space: Mapping[str, Any] = table.study["search_space"]
+    blocks = [
+        len(value)
+        for config in table.configs
+        for value in config.values()
+        if isinstance(value, list)
+    ]
+    columns: dict[str, Any] = {}
+    for key, parameter in space.items():
+        if parameter.get("per_layer"):
+            columns |= {f"{key}[{number}]": parameter for number in range(max(blocks, default=1))}
+        else:
+            columns[key] = parameter
+    return columns
+
+
+def _named(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys with a value for each block as one entry a block."""
+    named: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, list):
+            named |= {f"{key}[{number}]": entry for number, entry in enumerate(value)}
+        else:
+            named[key] = value
+    return named
