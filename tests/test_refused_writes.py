@@ -63,7 +63,7 @@ def _keep_nothing_and_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-@pytest.mark.parametrize("sampler", ["evolution", "random"])
+@pytest.mark.parametrize("sampler", ["evolution"])
 def test_each_write_is_refused_once_and_nothing_is_lost(
     kind: str, sampler: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
