@@ -87,7 +87,7 @@ def test_the_display_shows_progress_counts_front_and_workers() -> None:
         "18 complete, 2 pruned, 3 skipped, 1 failed, 2 running, 5.0 trials a minute",
         "beat the reference",
         "hypervolume 2.50 ▁█",
-        "loss by params: ● front ◆ reference",
+        "loss by params: ● front",
         "worker 0: trial 24: step 300",
         "trial 5: failed: nan after 3 iterations",
         "Ctrl-C stops",
