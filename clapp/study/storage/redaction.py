@@ -55,7 +55,7 @@ def _secrets(url: str) -> set[str]:
     if parts and parts["scheme"].endswith("//"):
         hidden[0] = who.partition(":")[2]
     found = {url, *hidden}
-    for text in hidden:
+    for text in [*hidden, *map(unquote_plus, hidden)]:
         found |= {piece for piece in re.split(r"[^\w]", text) if len(piece) > 2}
         found |= {piece for piece in re.split(r"[@/:?&;=\s]", text) if len(piece) > 2}
     try:
