@@ -10,22 +10,31 @@ import torch
 from torch import Tensor, nn
 
 import clapp
-from clapp.models.fast_conv.layer import PADDING, SIZES, Conv2d
+from clapp.models.fast_conv.layer import PADDING, SIZES, fast_convolutions
 
 CHANNELS = [(1, 1, 1), (3, 4, 1), (2, 7, 1), (8, 8, 1), (5, 5, 5), (4, 8, 2)]  # in, out, groups
+
+
+def fast(layer: nn.Module, x: Tensor) -> Tensor:
+    with fast_convolutions(layer):
+        return layer(x)
+
+
+def is_compiled(y: Tensor) -> bool:
+    return "_Convolution" in str(y.grad_fn)
 
 
 def results(layer: nn.Conv2d, x: Tensor) -> list[Tensor]:
     """The result, and the gradients of a fixed weighting of it."""
     x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-    y = layer(x)
+    y = fast(layer, x) if x.dtype == torch.float32 else layer(x)
     generator = torch.Generator().manual_seed(1)
     y.backward(torch.randn(y.shape, generator=generator).to(y.dtype))
     return [y.detach(), x.grad, *(p.grad for p in layer.parameters())]
 
 
-def pair(*args: int, **options: object) -> tuple[Conv2d, nn.Conv2d]:
-    ours = Conv2d(*args, **options)
+def pair(*args: int, **options: object) -> tuple[nn.Conv2d, nn.Conv2d]:
+    ours = nn.Conv2d(*args, **options)
     plain = nn.Conv2d(*args, **options)
     plain.load_state_dict(ours.state_dict())
     return ours, plain.double()
@@ -52,7 +61,7 @@ def test_result_and_gradients(channels: tuple[int, int, int], size: int, mode: s
 
 def test_any_memory_order_gives_the_same_bits() -> None:
     torch.manual_seed(0)
-    layer = Conv2d(3, 4, 3, padding=1)
+    layer = nn.Conv2d(3, 4, 3, padding=1)
     x = torch.randn(2, 3, 16, 16)
     once = results(layer, x)
     layer.zero_grad()
@@ -62,19 +71,19 @@ def test_any_memory_order_gives_the_same_bits() -> None:
 
 
 def test_no_gradient_of_the_input_unless_wanted() -> None:
-    layer = Conv2d(3, 2, 3)
+    layer = nn.Conv2d(3, 2, 3)
     x = torch.rand(1, 3, 9, 9)
-    layer(x).sum().backward()
+    fast(layer, x).sum().backward()
     assert x.grad is None
     windows = x.unfold(2, 3, 1).unfold(3, 3, 1).sum((0, 2, 3))  # (3, 3, 3)
     torch.testing.assert_close(layer.weight.grad, windows.expand(2, 3, 3, 3))
 
 
 def test_what_is_not_finite_stays_so() -> None:
-    layer = Conv2d(1, 1, 3)
+    layer = nn.Conv2d(1, 1, 3)
     x = torch.zeros(1, 1, 40, 40)
     x[0, 0, 20, 20] = torch.nan
-    assert layer(x).isnan().sum() == 9
+    assert fast(layer, x).isnan().sum() == 9
 
 
 @pytest.mark.parametrize(
@@ -85,24 +94,34 @@ def test_what_it_cannot_do_is_left_to_torch(options: dict[str, object]) -> None:
     ours, plain = pair(2, 2, 3, **options)
     x = torch.randn(1, 2, 12, 12)
     assert_close(results(ours, x), results(plain, x.double()))
-    assert "_Convolution" not in str(ours(x).grad_fn)
+    assert not is_compiled(fast(ours, x))
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 8, 8), (1, 2, 2, 8), (2, 8)])
 def test_torch_refuses_what_does_not_fit(shape: tuple[int, ...]) -> None:
     with pytest.raises(RuntimeError):
-        Conv2d(2, 2, 7, padding=3, padding_mode="reflect")(torch.rand(shape))
+        fast(nn.Conv2d(2, 2, 7, padding=3, padding_mode="reflect"), torch.rand(shape))
 
 
-def test_only_training_in_single_precision_uses_it() -> None:
-    layer, x = Conv2d(1, 1, 3), torch.rand(1, 1, 8, 8)
-    assert "_Convolution" in str(layer(x).grad_fn)
+def test_only_in_the_block_and_in_single_precision() -> None:
+    layer, x = nn.Conv2d(1, 1, 3), torch.rand(1, 1, 8, 8)
+    for mode in (True, False):
+        assert is_compiled(fast(layer.train(mode), x))
+        assert not is_compiled(layer(x))
     with torch.no_grad():  # as in the validations of a training
-        compiled = layer(x)
-    layer.eval()
-    torch.testing.assert_close(compiled, layer(x), atol=1e-6, rtol=1e-5)
-    assert "_Convolution" not in str(layer(x).grad_fn)
-    assert "_Convolution" not in str(layer.train().double()(x.double()).grad_fn)
+        torch.testing.assert_close(fast(layer, x), layer(x), atol=1e-6, rtol=1e-5)
+    assert not is_compiled(fast(layer.double(), x.double()))
+
+
+def test_after_the_block_layers_are_as_before_whatever_happened() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU())
+    with pytest.raises(RuntimeError), fast_convolutions(net):
+        net(torch.rand(1, 2, 8, 8))
+    with fast_convolutions(net):
+        with fast_convolutions(net):
+            pass
+        assert is_compiled(net[0](torch.rand(1, 1, 8, 8)))
+    assert type(net[0]) is nn.Conv2d
 
 
 def run(code: str, **environment: str) -> subprocess.Popen[str]:
@@ -113,10 +132,12 @@ def run(code: str, **environment: str) -> subprocess.Popen[str]:
 
 CONVOLVE = """
 import torch
-from clapp.models.fast_conv.layer import Conv2d
+from clapp.models.fast_conv.layer import fast_convolutions
 for size in {sizes}:
     torch.manual_seed(0)
-    y = Conv2d(2, 3, size)(torch.rand(1, 2, 9, 9))
+    layer = torch.nn.Conv2d(2, 3, size)
+    with fast_convolutions(layer):
+        y = layer(torch.rand(1, 2, 9, 9))
     print(round(y.sum().item(), 3), end=" ")
 from clapp.models.fast_conv.compiled import forward
 print(*(len(f.stats.cache_hits) for f in forward.values()))
@@ -144,3 +165,26 @@ def test_without_a_folder_for_the_cache_it_works_too() -> None:
     process = run(CONVOLVE.format(sizes=(3,)), **nowhere)
     assert process.communicate()[0].split()[1:] == ["0", "0", "0", "0"]
     assert process.returncode == 0
+
+
+WITHOUT_NUMBA = """
+import sys
+sys.modules["numba"] = None  # importing it raises ImportError
+import torch
+from clapp.models.fast_conv.layer import fast_convolutions
+from clapp.training.losses import loss
+from clapp.training.optimisers.adam import FirstOrder
+torch.manual_seed(0)
+layer, (x, y) = torch.nn.Conv2d(1, 1, 3, padding=1), torch.rand(2, 1, 1, 9, 9)
+optimiser = FirstOrder(layer, loss("l2"), 1, False)
+values = [optimiser.step(x, y, 0.01).item() for _ in range(3)]
+assert values == sorted(values, reverse=True), values
+"""
+
+
+def test_without_numba_torch_trains_and_the_log_says_so_once() -> None:
+    env = {**os.environ, "PYTHONPATH": str(Path(clapp.__file__).parents[1])}
+    command = [sys.executable, "-c", WITHOUT_NUMBA]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Numba cannot be imported") == 1

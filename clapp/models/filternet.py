@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from clapp.config import BlockShape, ModelConfig, model_config
 from clapp.models.activations import ACTIVATIONS, WINDOWS
-from clapp.models.fast_conv.layer import Conv2d
 from clapp.models.initialise import initialise
 
 # The slope of the root is at most 1 / (2 sqrt(eps)) = 500, and its offset is taken off again.
@@ -78,12 +77,12 @@ class FilterNet(nn.Module):
         stem, last, bias = config.stem_channels, config.blocks[-1].width, config.bias
         self.prep: nn.Module = nn.Identity()
         if config.stem != 0:
-            self.prep = Conv2d(config.input_channels, stem, 1, bias=bias)
+            self.prep = nn.Conv2d(config.input_channels, stem, 1, bias=bias)
         blocks = config.blocks[:1] if config.shared_weights else config.blocks
         self.main = nn.ModuleList(Block(shape, config.padding, bias) for shape in blocks)
         self.post: nn.Module = ChannelSum(config.output_channels)
         if config.head == "conv":
-            self.post = Conv2d(last, config.output_channels, 1, bias=bias)
+            self.post = nn.Conv2d(last, config.output_channels, 1, bias=bias)
         if not any(p.is_meta for p in self.parameters()):
             initialise(self)
 
@@ -175,11 +174,11 @@ def _convolution(shape: BlockShape, padding: str, bias: bool) -> list[nn.Module]
     layers: list[nn.Module]
     if shape.separable:
         # The 1x1 convolution has a bias; one before it would only add to that.
-        first = Conv2d(channels, channels, shape.kernel, groups=channels, bias=False, **how)
-        layers = [first, Conv2d(channels, width, 1, bias=bias)]
+        first = nn.Conv2d(channels, channels, shape.kernel, groups=channels, bias=False, **how)
+        layers = [first, nn.Conv2d(channels, width, 1, bias=bias)]
     else:
         groups = channels if shape.depthwise else 1
-        layers = [Conv2d(channels, width, shape.kernel, groups=groups, bias=bias, **how)]
+        layers = [nn.Conv2d(channels, width, shape.kernel, groups=groups, bias=bias, **how)]
     if max(shape.border) and padding == "zero_after":
         layers.append(nn.ZeroPad2d((across, across, height, height)))
     return layers

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from clapp import __version__
 from clapp.config import Config, load_stored
 from clapp.errors import ConfigError, UserError
 from clapp.models.costs import cost
+from clapp.models.fast_conv.layer import fast_convolutions
 from clapp.models.filternet import FilterNet, build_model
 from clapp.system.files import atomic_path, dump_json, write_text
 from clapp.system.strict_yaml import dump_yaml
@@ -56,11 +58,11 @@ def save_trained(
         from clapp.training.preview import write_preview
 
         _draw_curve(folder)
-        # After a training on the CPU its convolutions are compiled; those of evaluation are yet to
-        # be, which takes longer than all the rest of this.
-        result.model.train(result.device == "cpu")
-        write_preview(folder / PREVIEW, result.model, config)
-        result.model.eval()
+        # A training on the CPU has loaded the compiled convolutions. torch would prepare its own
+        # for the sizes of the preview, which takes longer than all the rest of this.
+        loaded = result.device == "cpu"
+        with fast_convolutions(result.model) if loaded else nullcontext():
+            write_preview(folder / PREVIEW, result.model, config)
     save_weights(folder, result.model)
 
 

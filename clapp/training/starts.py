@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from clapp.models.fast_conv.layer import fast_convolutions
 from clapp.models.filternet import FilterNet
 from clapp.training.optimisers.registry import Optimiser
 
@@ -61,5 +62,6 @@ def best_start(
 @torch.inference_mode()
 def _l2(model: FilterNet, x: Tensor, y: Tensor) -> float:
     """Mean squared error; infinite for a network that has diverged."""
-    value = float((model(x) - y).square().mean())
+    with fast_convolutions(model):
+        value = float((model(x) - y).square().mean())
     return value if value < float("inf") else float("inf")

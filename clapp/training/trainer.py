@@ -18,6 +18,7 @@ from clapp.config import Config
 from clapp.errors import ConfigError
 from clapp.filters.base import resolve
 from clapp.filters.on_device import batched
+from clapp.models.fast_conv.layer import fast_convolutions
 from clapp.models.filternet import FilterNet, min_size
 from clapp.pool.batches import Batch, Batches
 from clapp.pool.pool import Pool, validation_set
@@ -252,10 +253,11 @@ class Trainer:
     def l2(self, model: FilterNet, images: Pictures, targets: Pictures) -> Tensor:
         """Mean squared error of a model on images (N, S, S, 3) and targets (N, S, S)."""
         total = torch.zeros((), device=self.device)
-        for part in chunks(images, self.config.model.widest, self.device):
-            x = input_tensor(images[part], self.device)
-            y = target_tensor(targets[part], self.device)
-            total = total + F.mse_loss(model(x), y) * len(x)
+        with fast_convolutions(model):
+            for part in chunks(images, self.config.model.widest, self.device):
+                x = input_tensor(images[part], self.device)
+                y = target_tensor(targets[part], self.device)
+                total = total + F.mse_loss(model(x), y) * len(x)
         return (total / len(images)).cpu()
 
     def times(self) -> dict[str, float]:

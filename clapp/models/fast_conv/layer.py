@@ -1,14 +1,22 @@
-"""A Conv2d that trains fast on a processor when it has few channels.
+"""Convolutions that train fast on a processor when they have few channels.
 
 oneDNN, which torch uses there, is made for many channels: with 1 to 8 it reaches 2 to 50 GFLOP/s,
 and its gradients are slower still. `clapp.models.fast_conv.compiled` replaces it in training. What
 that brings stands in docs/training.md.
+
+A network consists of `torch.nn.Conv2d`. Only our own training steps compute otherwise, inside
+`fast_convolutions`: the compiled code knows first derivatives and nothing else, so it would break
+`torch.compile`, `torch.export`, `torch.func` and second derivatives of a loaded network.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
 import torch
+from loguru import logger
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -18,15 +26,50 @@ SIZES = (1, 3, 5, 7)
 PADDING = ("zeros", "reflect", "replicate")
 
 
-class Conv2d(nn.Conv2d):
-    """`torch.nn.Conv2d`, which in training mode on a processor, in float32, goes a way of its own.
+@contextmanager
+def fast_convolutions(net: nn.Module) -> Iterator[None]:
+    """In the block, `net` computes its convolutions by compiled code where that is possible.
 
-    All else, evaluation, export, GPUs, goes torch's; results differ by rounding. What comes out of
-    training is contiguous (B, C, H, W), never channels-last, which would be copied.
+    Elsewhere (GPUs, other precisions, large strides) and where Numba cannot be imported, torch
+    computes them; results differ by rounding. First derivatives can be had, by `backward`, but no
+    second ones. After the block every layer is a plain `torch.nn.Conv2d` again.
+    """
+    layers = [layer for layer in net.modules() if type(layer) is nn.Conv2d]
+    on_processor = bool(layers) and layers[0].weight.device.type == "cpu"
+    if not (on_processor and is_available()):
+        yield
+        return
+    for layer in layers:
+        layer.__class__ = _FastConv2d
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.__class__ = nn.Conv2d
+
+
+@cache
+def is_available() -> bool:
+    """Whether Numba can be imported. If not, the log says once what that costs."""
+    try:
+        import clapp.models.fast_conv.compiled  # noqa: F401 - takes 0.3 s: only here
+    except Exception as error:  # an unfit NumPy shows as ImportError, AttributeError, SystemError
+        logger.warning(
+            f"Numba cannot be imported ({type(error).__name__}: {' '.join(str(error).split())}): "
+            "torch computes the convolutions, and training takes longer"
+        )
+        return False
+    return True
+
+
+class _FastConv2d(nn.Conv2d):
+    """What a `torch.nn.Conv2d` is in `fast_convolutions`.
+
+    Its result is contiguous (B, C, H, W), never channels-last, which would be copied.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
-        if not (self.training and self._is_fast(input)):
+        if not self._is_fast(input):
             return cast(Tensor, super()._conv_forward(input, weight, bias))
         if bias is None:
             bias = weight.new_zeros(len(weight))
@@ -56,9 +99,7 @@ class _Convolution(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, border: int, mode: int
     ) -> Tensor:
-        from clapp.models.fast_conv.compiled import (
-            forward,  # importing Numba takes 0.3 s: only here
-        )
+        from clapp.models.fast_conv.compiled import forward
 
         x, weight, size = x.contiguous(), weight.contiguous(), weight.shape[3]
         ctx.save_for_backward(x, weight)

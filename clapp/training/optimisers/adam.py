@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from clapp.models.fast_conv.layer import fast_convolutions
 from clapp.training.losses import Loss
 from clapp.training.tensors import chunks
 
@@ -74,12 +75,13 @@ class FirstOrder:
         """
         self.adam.zero_grad()
         total = torch.zeros((), device=x.device)
-        for part in chunks(x, self.widest, x.device):
-            with torch.autocast(x.device.type, torch.bfloat16, self.bf16):
-                prediction = self.net(x[part])
-            value = self.loss(prediction.float(), y[part]) * (len(prediction) / len(x))
-            value.backward()  # type: ignore[no-untyped-call]
-            total = total + value.detach()
+        with fast_convolutions(self.net):
+            for part in chunks(x, self.widest, x.device):
+                with torch.autocast(x.device.type, torch.bfloat16, self.bf16):
+                    prediction = self.net(x[part])
+                value = self.loss(prediction.float(), y[part]) * (len(prediction) / len(x))
+                value.backward()  # type: ignore[no-untyped-call]
+                total = total + value.detach()
         self.adam.step(rate)
         return total
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from clapp.errors import ConfigError
+from clapp.models.fast_conv.layer import fast_convolutions
 from clapp.training.losses import Loss
 from clapp.training.optimisers.tangents import jacobian
 
@@ -116,7 +117,8 @@ class LevenbergMarquardt:
         return (slice(start, start + size) for start in range(0, len(x), size))
 
     def _loss(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.loss(self.net(x).double(), y.double())
+        with fast_convolutions(self.net):
+            return self.loss(self.net(x).double(), y.double())
 
     def _set(self, values: Tensor) -> None:
         nn.utils.vector_to_parameters(values, self.parameters)
