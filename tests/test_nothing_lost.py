@@ -103,7 +103,7 @@ def _processes(what: str, driver: int) -> list[int]:
     if what == "worker":
         return [pid for pid in children(driver) if "clapp.study.running.worker" in command(pid)]
     # A feeder outlives the worker that started it; its folder tells that it is this session's.
-    ours = f"-m clapp.pool.feeder {os.environ['CLAPP_CACHE']}/"
+    ours = f"clapp.pool.feeder {os.environ['CLAPP_CACHE']}/"
     pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
     return [pid for pid in pids if ours in command(pid)]
 

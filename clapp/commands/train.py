@@ -11,8 +11,10 @@ from loguru import logger
 from clapp.config import Config, differences
 from clapp.errors import UserError
 from clapp.filters.base import check_filter
+from clapp.models.fast_conv.layer import fast_convolutions
 from clapp.training.folder import PREVIEW, is_model_folder, save_trained
 from clapp.training.preview import write_preview
+from clapp.training.provenance import source
 from clapp.training.trackers import Trackers, check_trackers
 from clapp.training.trainer import Progress, train
 
@@ -60,11 +62,14 @@ def train_to_folder(
         if progress.step >= due:
             due += config.train.output_log_interval
             picture = folder / PREVIEWS / f"{progress.step:06d}.png"
-            write_preview(picture, progress.model, config)
+            with fast_convolutions(progress.model):
+                write_preview(picture, progress.model, config)
             trackers.picture(picture)
         return until is not None and progress.step >= until
 
     trackers.start(config.experiment_name or folder.name, "clapp train", differences(config))
+    for data in (config.train_data, config.valid_data):
+        source(data)  # described now, and remembered: the pictures may be gone at the end
     result = train(config, trackers.follow(report))
     save_trained(folder, config, result)
     trackers.picture(folder / PREVIEW)

@@ -12,6 +12,7 @@ from clapp.errors import UserError
 from clapp.front.feasible import is_feasible
 from clapp.front.objectives import amount, objective
 from clapp.front.record import record_of
+from clapp.system.console import plain_console
 from clapp.system.files import dump_json, write_text
 
 if TYPE_CHECKING:
@@ -253,9 +254,8 @@ def beats(one: Candidate, other: Candidate) -> bool:
 
 def print_front(study: "Study") -> None:
     """Print the front as a table on stdout, with the counts and the reference."""
-    from rich.console import Console
 
-    console = Console(highlight=False)
+    console = plain_console()
     found, reference = front_of(study), reference_of(study)
     summary = ", ".join(f"{number} {word}" for word, number in counts(study).items() if number)
     console.print(f"{study.study_name}: {summary or 'no trials yet'}")

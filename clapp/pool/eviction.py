@@ -21,11 +21,24 @@ _REMOVED = ".removed-"
 
 
 def cache_dir() -> Path:
-    """CLAPP_CACHE, or `clapp` in the user's cache folder."""
+    """CLAPP_CACHE, or `clapp` in the user's cache folder.
+
+    Raises:
+        UserError: neither is set, and the user has no home folder.
+    """
     chosen = os.environ.get("CLAPP_CACHE")
     if chosen:
         return Path(chosen).absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clapp"
+    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if shared.is_absolute():  # a relative one is to be ignored, says the XDG specification
+        return shared / "clapp"
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() fails where there is none
+    if not home.is_absolute():
+        raise UserError(
+            f"there is no home folder to keep pictures in (user id {os.getuid()}, HOME "
+            f"{os.environ.get('HOME', 'not set')!r}); set HOME, or CLAPP_CACHE to a folder"
+        )
+    return home / ".cache" / "clapp"
 
 
 def digest(values: Mapping[str, Any]) -> str:

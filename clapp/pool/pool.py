@@ -22,7 +22,7 @@ from clapp.images.source import Picture, named
 from clapp.pool.eviction import FEEDER, cache_dir, digest, discard, evict, try_lock, use, writing
 from clapp.pool.store import FORMAT, STATE, Slots, is_outdated
 from clapp.pool.validation import validation_set as validation_set
-from clapp.system.files import PACKAGE
+from clapp.system.process import command
 from clapp.system.progress import tell
 
 LIMIT = 8 * 2**30
@@ -233,16 +233,14 @@ class Pool:
             "modules": _modules(data),
             "path": [str(Path(folder).absolute()) for folder in sys.path],
         }
-        path = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         with (self.folder / "feeder.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "clapp.pool.feeder", str(self.folder), str(lock)],
+                command("clapp.pool.feeder", str(self.folder), str(lock)),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 pass_fds=[lock],
                 start_new_session=True,  # Ctrl-C in the terminal is not meant for it
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
             )
         # Reaped wherever this process is by then.
         threading.Thread(

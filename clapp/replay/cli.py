@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clapp.system.console import print_json, status
+from clapp.system.console import plain_console, print_json, status
 
 SECONDS = 600.0
 
@@ -59,7 +59,6 @@ def replay(
 
 
 def _print(rows: list[dict[str, Any]], seconds: float) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -77,7 +76,7 @@ def _print(rows: list[dict[str, Any]], seconds: float) -> None:
             f"{row['lost']:.1%}",
             *(f"{t:.0f} s" if t < seconds else "never" for t in row["reached"].values()),
         )
-    console = Console(highlight=False)
+    console = plain_console()
     console.print(table)
     console.print(
         f"{rows[0]['seeds']} seeds, {seconds:g} simulated seconds each. `as good as`: median time "

@@ -17,6 +17,7 @@ from clapp.study.plan.definition import DEFINITION, ELAPSED, LOCKS
 from clapp.study.storage import liveness
 from clapp.study.storage.signs import gave_one_lately
 from clapp.study.storage.storage import default_url, is_sqlite, open_storage, storage_errors
+from clapp.system.console import plain_console
 from clapp.system.progress import tell
 
 if TYPE_CHECKING:
@@ -187,10 +188,9 @@ def ago(moment: datetime, now: datetime) -> str:
 
 def print_overviews(found: Overviews) -> None:
     """Print the studies as a table on stdout."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = plain_console()
     if not found.studies:
         console.print("There are no studies here; start one: python optimize.py --study sobel3")
         return

@@ -1,35 +1,72 @@
 """What every command line shares: exit codes, logs and progress on stderr, one JSON document."""
 
+import errno
 import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import typer
 
 from clapp.errors import ClappError, UserError
+from clapp.system.process import open_streams
 from clapp.system.progress import told_to
 
-INTERRUPTED = 130
+if TYPE_CHECKING:
+    from rich.console import Console
+
+INTERRUPTED, READER_GONE = 130, 141
 STEP_SECONDS, QUIET_SECONDS = 10.0, 30.0
 """Without a terminal, the least time between two lines of progress of a command, and the most
 between two lines of a study: for logs, which nobody watches."""
 
 
 def run_app(app: typer.Typer) -> NoReturn:
-    """Run a command line and exit: 0 done, 2 the user's mistake, 130 interrupted, 1 a defect."""
+    """Run a command line and exit.
+
+    Codes: 0 done, 2 the user's mistake, 130 interrupted, 141 nobody reads what is printed any more
+    (as shells call it), 1 a defect.
+    """
+    open_streams()
+    # Also for processes that multiprocessing starts: no import from the working directory.
+    os.environ["PYTHONSAFEPATH"] = "1"
     _spare_the_terminal()
     try:
-        app(standalone_mode=True)
+        code = _code_of(app)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _print_no_more()
+        code = READER_GONE
     except UserError as error:
         fail(str(error))
     except ClappError as error:
         fail(str(error), code=1)
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    sys.exit(0)
+        code = INTERRUPTED
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        _print_no_more()
+        fail(f"standard output cannot be written: {error.strerror}")
+    sys.exit(code)
+
+
+def _code_of(app: typer.Typer) -> Any:
+    try:
+        app(standalone_mode=True)
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # as Typer and Rich end then
+            raise end.__context__ from None
+        return end.code
+    return 0
+
+
+def _print_no_more() -> None:
+    """What is left in the buffers would fail again when Python ends."""
+    with open(os.devnull, "w") as null:  # noqa: PTH123
+        os.dup2(null.fileno(), 1)
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
@@ -63,11 +100,27 @@ def is_live(stream: TextIO) -> bool:
 
 
 def _spare_the_terminal() -> None:
-    """Send a terminal ASCII where the locale is C or not UTF-8: Python itself would not ask."""
+    """Send a terminal ASCII where the locale is C or not UTF-8: Python itself would not ask.
+
+    What an encoding does not have is written as \\u and a number, never refused.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     chosen = not sys.flags.utf8_mode or "PYTHONUTF8" in os.environ
     for stream in () if chosen else (sys.stdout, sys.stderr):
         if stream.isatty() and hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="ascii", errors="backslashreplace")
+
+
+def plain_console(*, stderr: bool = False) -> "Console":
+    """Where tables and lines are printed: a name such as `net[v2]` or `:cat:` stays what it is.
+
+    Rich would take what stands in brackets for markup, and words between colons for pictures.
+    """
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 @contextmanager
@@ -81,10 +134,9 @@ def status(text: str) -> Iterator[None]:
         with told_to(_Lines()):
             yield
         return
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(stderr=True, highlight=False)
+    console = plain_console(stderr=True)
     spinner = "line" if console.options.ascii_only else "dots"
     with (
         console.status(Text(text), spinner=spinner, refresh_per_second=4) as line,

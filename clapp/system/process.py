@@ -4,10 +4,52 @@ import ctypes
 import os
 import sys
 
+from clapp.system.files import PACKAGE
+
 # glibc's numbers of its options, and the largest size it lets come from the heap.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGEST = 32 << 20
 _KEPT = 256 << 20
+
+
+_START = """
+import importlib.util, runpy, sys
+folder, module = sys.argv.pop(1), sys.argv.pop(1)
+spec = importlib.util.spec_from_file_location(
+    "clapp", folder + "/__init__.py", submodule_search_locations=[folder])
+sys.modules["clapp"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["clapp"])
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """What starts a module of CLAPP in a process of its own.
+
+    Like `python -m MODULE ARGUMENTS`, with this CLAPP wherever another one may be installed, and
+    without the working directory on the path: a user's `random.py` there is not to be imported.
+    """
+    return [sys.executable, "-P", "-c", _START, str(PACKAGE), module, *arguments]
+
+
+def open_streams() -> None:
+    """Open what is closed of standard input, output and error, as a daemon may have them, to null.
+
+    Otherwise the next file to be opened, such as a database, would take the number of one of them,
+    and what is printed would be written into it.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            os.dup2(opened, number)  # which processes that are started inherit
+            if opened != number:
+                os.close(opened)
+            else:
+                os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
 
 def prepare_process(threads: int | None = None) -> None:

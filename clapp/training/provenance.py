@@ -4,8 +4,10 @@ import json
 import platform
 import socket
 import subprocess
+from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import version
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,18 @@ from clapp.config import Config, DataConfig
 from clapp.pool.eviction import digest
 from clapp.system.files import PACKAGE
 
-_PACKAGES = ("torch", "numpy", "optuna", "opencv-python")
+# By what is imported: the distributions that provide it, the usual one first.
+_PACKAGES = {
+    "torch": ("torch",),
+    "numpy": ("numpy",),
+    "optuna": ("optuna",),
+    "cv2": (
+        "opencv-python",
+        "opencv-python-headless",
+        "opencv-contrib-python",
+        "opencv-contrib-python-headless",
+    ),
+}
 _PROC = Path("/proc")
 
 
@@ -61,8 +74,20 @@ def _source_digest(data: str) -> str:
 @cache
 def versions() -> dict[str, str]:
     """Of CLAPP, Python and the packages whose versions can move a result."""
-    packages = {name: version(name) for name in _PACKAGES}
+    packages = {names[0]: _version(module, names) for module, names in _PACKAGES.items()}
     return {"clapp": __version__, "python": platform.python_version(), **packages}
+
+
+def _version(module: str, distributions: Sequence[str]) -> str:
+    """The version of what is imported as `module`, and what provides it unless that is usual."""
+    usual = distributions[0]
+    for name in distributions:
+        try:
+            return version(name) if name == usual else f"{version(name)} ({name})"
+        except PackageNotFoundError:
+            continue
+    # A package of the operating system, or one built here, may have no metadata.
+    return str(getattr(import_module(module), "__version__", "unknown"))
 
 
 @cache

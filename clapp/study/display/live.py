@@ -11,7 +11,7 @@ from typing import Protocol, Self
 from clapp.study.display.screen import SLOW_SECONDS, Screen
 from clapp.study.display.snapshot import Snapshot
 from clapp.study.display.words import describe, front_in_words, progress_in_words
-from clapp.system.console import QUIET_SECONDS, is_live
+from clapp.system.console import QUIET_SECONDS, is_live, plain_console
 
 
 class View(Protocol):
@@ -102,12 +102,11 @@ class LiveView:
     """
 
     def __init__(self, title: str) -> None:
-        from rich.console import Console
         from rich.live import Live
 
         self._screen = Screen(title)
         self._live = Live(
-            console=Console(highlight=False),
+            console=plain_console(),
             screen=True,
             refresh_per_second=1,
             redirect_stdout=False,
@@ -134,7 +133,7 @@ class LiveView:
             self._kept.append(text)
             self._screen.notes.append(text)
         else:
-            self._live.console.print(text, markup=False, soft_wrap=True)
+            self._live.console.print(text, soft_wrap=True)
 
     def update(self, snapshot: Snapshot) -> None:
         """Draw this from now on."""

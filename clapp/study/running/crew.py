@@ -6,7 +6,6 @@ import os
 import secrets
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from clapp.study.running.job import Job
+from clapp.system.process import command
 
 STOP_SECONDS = 2.0
 """Time in which a worker asked to stop may save what it has finished."""
@@ -79,7 +79,7 @@ class Crew:
         name = f"{socket.gethostname()}-{os.getpid()}-{index}-{secrets.token_hex(3)}"
         with (self.logs / f"worker-{index}.log").open("a") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "clapp.study.running.worker"],
+                command("clapp.study.running.worker"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -38,8 +38,18 @@ _CREATION = 0xC1A99  # any number that nobody else locks
 
 
 def sqlite_url(path: Path) -> str:
-    """The URL of an SQLite file, whatever characters its path has."""
-    return URL.create("sqlite", database=str(path.resolve())).render_as_string()
+    """The URL of an SQLite file, whatever characters its path has.
+
+    Raises:
+        UserError: the path is not text in the encoding of file names.
+    """
+    try:
+        return URL.create("sqlite", database=str(path.resolve())).render_as_string()
+    except UnicodeEncodeError as error:  # the name is not valid in the encoding of file names
+        raise UserError(
+            f"{path}: a database cannot lie there: the name is not text in the encoding "
+            f"{sys.getfilesystemencoding()}; set LC_ALL=C.UTF-8, or choose another name"
+        ) from error
 
 
 def default_url(folder: Path) -> str:
