@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 import clapp
 from clapp.commands.app import app
-from clapp.commands.shrink import shrink
+from clapp.commands.shrink import shrink, shrink_folder
 from clapp.config import load_config, model_config
-from clapp.errors import ConfigError
+from clapp.errors import ConfigError, UserError
 from clapp.models.changes import smaller
 from clapp.models.costs import cost
 from clapp.models.filternet import FilterNet
@@ -67,3 +67,15 @@ def test_a_loss_the_model_does_not_meet_is_refused(trained: Path) -> None:
     config = load_config(SOBEL, ["train.max_iterations=100", "train.min_iterations=0"])
     with pytest.raises(ConfigError, match="the model itself has a loss of"):
         shrink(config, clapp.load(trained).state_dict(), 1e-9)
+
+
+@pytest.mark.parametrize("place", ["/proc/none", "/dev/null/none"])
+def test_where_nothing_can_be_written_is_said_before_the_search(trained: Path, place: str) -> None:
+    with pytest.raises(UserError, match=f"{place}: cannot be written: "):
+        shrink_folder(trained, out=Path(place))
+
+
+def test_a_search_that_fails_leaves_no_folder(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the model itself has a loss of"):
+        shrink_folder(trained, 1e-12, tmp_path / "new")
+    assert not (tmp_path / "new").exists()

@@ -5,9 +5,11 @@ smallest result that still meets the loss. The idea is LEMONADE's (Elsken et al.
 that shrink only.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -112,15 +114,16 @@ def shrink_folder(
     """Shrink the model in an export or trial folder, and write the result to another folder.
 
     Raises:
-        UserError: no model is there, or `out` exists.
+        UserError: no model is there, or `out` exists or cannot be written.
         ConfigError: see `shrink`.
     """
     out = out or folder.with_name(f"{folder.name}-shrunk")
     if out.exists():
         raise UserError(f"{out}: is there already; choose another folder with --out")
     net, config = load_trained(folder)
-    found = shrink(config, net.state_dict(), loss_at_most, tell or (lambda _: None))
-    save_trained(out, found.config, found.result)
+    with _new_folder(out):
+        found = shrink(config, net.state_dict(), loss_at_most, tell or (lambda _: None))
+        save_trained(out, found.config, found.result)
     return {
         "path": str(out),
         "loss": found.result.loss,
@@ -128,6 +131,23 @@ def shrink_folder(
         "flops": found.steps[-1].flops,
         "steps": [asdict(step) for step in found.steps],
     }
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[None]:
+    """Create `out` before the search rather than after it; remove it if nothing came of it."""
+    try:
+        out.mkdir(parents=True)
+        with TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from error
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            out.rmdir()
+        raise
 
 
 def _with_train(config: Config, **changes: Any) -> Config:
