@@ -10,7 +10,7 @@ study: $(INSTALLED)
 	$(BIN)/python optimize.py --study sobel3
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

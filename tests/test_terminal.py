@@ -35,8 +35,10 @@ class Tmux:
 
     def __call__(self, *arguments: str) -> str:
         command = ["tmux", "-u", "-S", self._socket, "-f", "/dev/null", *arguments]
-        # Readline, which pytest imports, leaves COLUMNS and LINES behind where only C sees them.
-        environment = dict(os.environ)
+        # Readline, which pytest imports, leaves COLUMNS and LINES behind: where only C sees them,
+        # and so in the environment of the processes of pytest-xdist.
+        size = ("COLUMNS", "LINES")
+        environment = {name: v for name, v in os.environ.items() if name not in size}
         return subprocess.run(
             command,
             cwd=self._folder,
