@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from clapp.system import moved
+
 if TYPE_CHECKING:
     from clapp.config import load_config as load_config
     from clapp.errors import ClappError as ClappError
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from clapp.training.trainer import train as train
 
 __version__ = "0.1.0"
+moved.install()
 
 _HOMES = {
     "ClappError": "clapp.errors",

@@ -1,1 +1,5 @@
 """A study as written: files, search spaces, and their validation."""
+
+from clapp.system.moved import moved_names
+
+__getattr__ = moved_names(__name__)
