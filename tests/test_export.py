@@ -13,7 +13,7 @@ from optuna.trial import create_trial
 from PIL import Image
 
 import clapp
-import clapp.export.folder
+import clapp.export.formats
 from clapp.config import load_config
 from clapp.errors import ParityError, UserError
 from clapp.export.folder import FILES, ExportResult, export_pick
@@ -105,9 +105,14 @@ def test_onnx_says_what_it_is(exported):
     assert properties == {
         "filter": '"sobel_3"',
         "params": str(exported.params),
+        "loss": properties["loss"],
         "min_size": "2",
         "clapp": clapp.__version__,
+        "input": '{"name": "image", "type": "float32", "layout": "(N, 3, H, W)", "range": [0, 1]}',
+        "output": properties["output"],
     }
+    assert 0 < float(properties["loss"]) < 1
+    assert json.loads(properties["output"])["layout"] == "(N, 1, H, W)"
     shapes = [
         [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
         for value in (*model.graph.input, *model.graph.output)
@@ -175,10 +180,10 @@ def test_export_replaces_an_export_and_nothing_else(exported, results, tmp_path)
 
 
 def test_a_failed_parity_check_leaves_nothing(exported, results, tmp_path, monkeypatch):
-    def write_another(_model, path, _metadata):
+    def write_another(_model, path, _metadata, _options):
         shutil.copy(exported.path / "model.onnx", path)
 
-    monkeypatch.setattr(clapp.export.folder, "write_onnx", write_another)
+    monkeypatch.setattr(clapp.export.formats, "write_onnx", write_another)
     with pytest.raises(ParityError, match=r"differ by .* on a picture of 224x224"):
         export_pick("edges", "trial=2", results, out=tmp_path / "new")
     assert list(tmp_path.iterdir()) == []

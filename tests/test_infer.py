@@ -240,7 +240,7 @@ def test_foreign_onnx(tmp_path):
     with pytest.raises(UserError, match=r"x\.onnx: cannot be applied to \(1, 3, 7, 9\)"):
         infer_array(path, image, tmp_path)
     write_foreign(path, [None, 1, None, None])
-    with pytest.raises(UserError, match=r"one input, float32 \(N, 3, H, W\), is expected"):
+    with pytest.raises(UserError, match=r"one input, float32 or uint8 \(N, 3, H, W\), is expected"):
         infer_array(path, image, tmp_path)
     write_foreign(path, [None, 3, None, None], outputs=3)
     with pytest.raises(UserError, match=r"its output is \(1, 3, 7, 9\); \(1, 1, 7, 9\)"):

@@ -106,6 +106,20 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; default: RESULTS/STUDY/export/RULE.")
     ] = None,
+    format_: Annotated[
+        list[str] | None,
+        typer.Option("--format", metavar="FORMAT", help="Format beside ONNX; repeatable."),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="HxW", help="Size of every picture, batch 1; default: any."),
+    ] = None,
+    opset: Annotated[
+        int | None, typer.Option(help="ONNX opset, 11 to 18; default: the lowest that serves.")
+    ] = None,
+    uint8: Annotated[
+        bool, typer.Option("--uint8", help="The input is uint8; the scaling lies inside.")
+    ] = False,
     results: Results = RESULTS,
     storage: Storage = None,
     json: AsJson = False,
@@ -113,9 +127,12 @@ def export(
     """Export a model of the front: weights, configuration, ONNX, preview and card."""
     with status("loading PyTorch"):
         from clapp.export.folder import export_pick
+        from clapp.export.options import Options, parse_size
 
         prepare_process()
-        result = export_pick(study, pick, results, storage, out)
+        sides = None if size is None else parse_size(size)
+        options = Options(tuple(format_ or ()), sides, opset, uint8)
+        result = export_pick(study, pick, results, storage, out, options)
     if json:
         print_json(result.document())
         return

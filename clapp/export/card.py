@@ -1,11 +1,14 @@
 """The card of an exported model: what it approximates, its numbers, and how to use it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Template
 from typing import Any
 
 from clapp import __version__
 from clapp.config import Config, FilterSpec
+from clapp.export.formats import Difference, Written
+from clapp.export.options import Options
 from clapp.filters.base import filter_name
 from clapp.front.objectives import loss_text
 from clapp.front.outcomes import Candidate
@@ -23,6 +26,8 @@ $definition
 | | |
 |---|---|
 $numbers
+
+$differences
 
 The figures come from the pictures by which this model was chosen among others, so they flatter it.
 To measure it on pictures of your own: `clapp evaluate . FOLDER`.
@@ -62,7 +67,7 @@ import onnxruntime
 from PIL import Image
 
 session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
-picture = np.asarray(Image.open("photo.jpg").convert("RGB"), np.float32) / 255  # (H, W, 3)
+$read
 image = np.ascontiguousarray(picture.transpose(2, 0, 1)[None])  # (1, 3, H, W)
 output = session.run(["output"], {"image": image})[0][0, 0].clip(0, 1)  # (H, W)
 Image.fromarray((output * 255).round().astype(np.uint8)).save("filtered.png")
@@ -74,7 +79,7 @@ Image.fromarray((output * 255).round().astype(np.uint8)).save("filtered.png")
 |---|---|
 | `model.safetensors` | the weights |
 | `config.yaml` | the configuration it was trained with; `model` is the architecture |
-| `model.onnx` | the same network as ONNX, with free batch size, height and width |
+$files
 | `preview.png` | the first validation pictures: input, classical filter, model, difference |
 
 Made by CLAPP $version.
@@ -105,29 +110,73 @@ class Figures:
 
     Attributes:
         pictures: validation pictures that `metrics` are means over.
-        parity: the largest difference between ONNX Runtime and PyTorch.
         min_size: the smallest side in pixels.
         training: the content of the trial's `result.json`.
     """
 
     metrics: Metrics
     pictures: int
-    parity: float
     min_size: int
     training: dict[str, Any]
 
 
-def write_card(config: Config, origin: Origin, figures: Figures) -> str:
+@dataclass(frozen=True)
+class Proof:
+    """How far every way of running the files is from PyTorch, on pictures of some sizes."""
+
+    sizes: Sequence[tuple[int, int]]
+    differences: Sequence[Difference]
+
+
+def write_card(
+    config: Config,
+    origin: Origin,
+    figures: Figures,
+    written: Written,
+    proof: Proof,
+    options: Options,
+) -> str:
     """The card as Markdown."""
     spec = config.target_filter
+    numbers = _numbers(config, origin, figures) | written.facts
     return _CARD.substitute(
         filter=f"`{filter_name(spec)}`",
         params=f"{origin.chosen.params:,}",
         definition=_definition(spec),
-        numbers="\n".join(f"| {k} | {v} |" for k, v in _numbers(config, origin, figures).items()),
+        numbers="\n".join(f"| {k} | {v} |" for k, v in numbers.items()),
+        differences=_differences(proof),
+        read=_read(options),
+        files="\n".join(f"| `{name}` | {meaning} |" for name, meaning in written.files.items()),
         min_size=figures.min_size,
         version=__version__,
     )
+
+
+def _read(options: Options) -> str:
+    """The line of Python that reads a picture as the ONNX file takes it."""
+    image = 'Image.open("photo.jpg").convert("RGB")'
+    if options.size is not None:
+        height, width = options.size
+        image += f".resize(({width}, {height}))"
+    if options.uint8:
+        return f"picture = np.asarray({image})  # uint8 (H, W, 3)"
+    return f"picture = np.asarray({image}, np.float32) / 255  # (H, W, 3)"
+
+
+def _differences(proof: Proof) -> str:
+    """A table: what runs a file, and its largest difference from PyTorch at each size."""
+    sizes = [f"{width}x{height}" for height, width in proof.sizes]
+    rows = [
+        f"| largest difference from PyTorch | {' | '.join(sizes)} |",
+        f"|---|{'---|' * len(sizes)}",
+    ]
+    for name, values in proof.differences:
+        if isinstance(values, str):
+            cells = [values, *[""] * (len(sizes) - 1)]
+        else:
+            cells = [f"{value:.1e}" for value in values]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(rows)
 
 
 def _definition(spec: FilterSpec) -> str:
@@ -152,7 +201,6 @@ def _numbers(config: Config, origin: Origin, figures: Figures) -> dict[str, str]
         "from": f"study {origin.study}, trial {chosen.trial}",
         "trained for": f"{training['iterations']:,} iterations, {training['images']:,} crops, "
         f"{training['seconds']:.0f} s on {training['device']}",
-        "ONNX Runtime differs from PyTorch by": f"at most {figures.parity:.1e}",
     }
     reference = origin.reference
     if reference is not None:

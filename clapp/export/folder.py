@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from clapp import __version__
 from clapp.errors import UserError
-from clapp.export.card import Figures, Origin, write_card
-from clapp.export.onnx import parity, write_onnx
+from clapp.export.card import Figures, Origin, Proof, write_card
+from clapp.export.formats import ONNX, Bundle, Difference, Written, write_format
+from clapp.export.options import Options, check_options
 from clapp.front.objectives import amount
 from clapp.front.outcomes import candidates, front, objectives, reference_of
 from clapp.front.pick import Finished, folder_name, meaning, pick
@@ -39,7 +40,6 @@ from clapp.training.preview import predict, write_preview
 if TYPE_CHECKING:
     from optuna import Study
 
-ONNX = "model.onnx"
 CARD = "card.md"
 FILES = (CARD, CONFIG, ONNX, WEIGHTS, PREVIEW)
 
@@ -74,7 +74,12 @@ class ExportResult(NamedTuple):
 
 
 def export_pick(
-    study: str, rule: str, results: Path, storage: str | None = None, out: Path | None = None
+    study: str,
+    rule: str,
+    results: Path,
+    storage: str | None = None,
+    out: Path | None = None,
+    options: Options | None = None,
 ) -> ExportResult:
     """Export the model that `rule` picks from a study.
 
@@ -85,6 +90,7 @@ def export_pick(
         storage: the URL of the study's storage; None: SQLite in the study's folder.
         out: the folder to write; None: `export/RULE` in the study's folder. An export that is
             there is replaced.
+        options: formats beside ONNX, and how they are written.
 
     Raises:
         UserError: no such study, rule or trial; nothing satisfies the rule; the trial's files are
@@ -96,7 +102,7 @@ def export_pick(
     folder = results / loaded.study_name
     origin = _origin(loaded, rule)
     out = folder / "export" / folder_name(rule) if out is None else out
-    return export_folder(trial_folder(folder, origin.chosen.trial), origin, out)
+    return export_folder(trial_folder(folder, origin.chosen.trial), origin, out, options)
 
 
 def _origin(study: "Study", rule: str) -> Origin:
@@ -105,14 +111,18 @@ def _origin(study: "Study", rule: str) -> Origin:
     return Origin(study.study_name, rule, meaning(rule), chosen, reference_of(study))
 
 
-def export_folder(source: Path, origin: Origin, out: Path) -> ExportResult:
+def export_folder(
+    source: Path, origin: Origin, out: Path, options: Options | None = None
+) -> ExportResult:
     """Export the model in the trial folder `source` to `out`, whole or not at all.
 
     Raises:
         UserError, ParityError: see `export_pick`.
     """
+    options = options or Options()
     chosen = origin.chosen
     model, config = load_trained(source)
+    check_options(options, model.min_size)
     training = read_result(source)
     images, targets = validation_set(config.valid_data, config.target_filter)
     tell(f"running trial {chosen.trial} on {len(images)} validation pictures")
@@ -124,35 +134,64 @@ def export_folder(source: Path, origin: Origin, out: Path) -> ExportResult:
         properties = {
             "filter": json.dumps(config.target_filter),
             "params": str(chosen.params),
-            "min_size": str(model.min_size),
+            "loss": str(metrics.l2),
             "clapp": __version__,
         }
-        tell("writing the ONNX file")
-        write_onnx(model, folder / ONNX, properties)
-        tell("checking the ONNX file against PyTorch")
-        difference = parity(model, folder / ONNX, _proof(images, model.min_size))
+        proof = _proof(images, model.min_size, options.size)
+        bundle = Bundle(folder, model, config, options, proof, properties)
+        written, differences = _write_formats(bundle)
         write_preview(folder / PREVIEW, model, config)
-        figures = Figures(metrics, len(images), difference, model.min_size, training)
-        write_text(folder / CARD, write_card(config, origin, figures))
+        sizes = [picture.shape[2:] for picture in proof]
+        proven = Proof([(h, w) for h, w in sizes], differences)
+        figures = Figures(metrics, len(images), model.min_size, training)
+        write_text(folder / CARD, write_card(config, origin, figures, written, proven, options))
+    files = (*FILES, *(name for name in written.files if name not in FILES))
+    onnx = differences[0].values
+    assert not isinstance(onnx, str)  # what cannot be run is not exported
     return ExportResult(
-        out, chosen.trial, chosen.params, chosen.flops, chosen.loss, FILES, difference
+        out, chosen.trial, chosen.params, chosen.flops, chosen.loss, files, max(onnx)
     )
 
 
-def _proof(images: NDArray[np.uint8], least: int) -> list[NDArray[np.float32]]:
-    """Pieces of validation pictures, of even, odd and unequal sides: float32 (1, 3, H, W) each."""
+def _write_formats(bundle: Bundle) -> tuple[Written, list[Difference]]:
+    """ONNX and what else was asked for."""
+    files: dict[str, str] = {}
+    facts: dict[str, str] = {}
+    differences: list[Difference] = []
+    for name in dict.fromkeys(("onnx", *bundle.options.formats)):
+        tell(f"writing the format {name} and comparing it with PyTorch")
+        written, found = write_format(name, bundle)
+        files |= written.files
+        facts |= written.facts
+        differences += found
+    return Written(files, facts), differences
+
+
+def _proof(
+    images: NDArray[np.uint8], least: int, size: tuple[int, int] | None
+) -> list[NDArray[np.float32]]:
+    """Pieces of validation pictures, of even, odd and unequal sides: float32 (1, 3, H, W) each.
+
+    Args:
+        least: the smallest side that the model takes.
+        size: the only size that the files take; None: any.
+    """
+    if size is not None:
+        return [as_batch(_of_size(image, *size)) for image in images[:3]]
     side = images.shape[1]
-    sizes = [
-        (side, side),
-        (side * 2 // 3 | 1, side // 2 | 1),
-        (side // 3, side - 1 | 1),
-        (least, least),
-    ]
+    sizes = [(side, side), (side * 2 // 3 | 1, side // 2 | 1), (side // 3, side - 1 | 1)]
     pieces = []
     for number, (height, width) in enumerate(sizes):
         image = images[number % len(images)]
-        pieces.append(as_batch(image[: max(height, least), : max(width, least)]))
+        pieces.append(as_batch(_of_size(image, max(height, least), max(width, least))))
     return pieces
+
+
+def _of_size(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """The top left corner, the picture mirrored as often as it takes."""
+    more = [max(0, height - image.shape[0]), max(0, width - image.shape[1])]
+    padded = np.pad(image, ((0, more[0]), (0, more[1]), (0, 0)), mode="symmetric")
+    return padded[:height, :width]
 
 
 @contextmanager

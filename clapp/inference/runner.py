@@ -95,9 +95,13 @@ class _OnnxRunner:
         self._path = path
         self._session = open_session(path)
         inputs = self._session.get_inputs()
-        if [(i.type, len(i.shape), i.shape[1:2]) for i in inputs] != [("tensor(float)", 4, [3])]:
+        self._uint8 = [i.type for i in inputs] == ["tensor(uint8)"]
+        kind = "tensor(uint8)" if self._uint8 else "tensor(float)"
+        if [(i.type, len(i.shape), i.shape[1:2]) for i in inputs] != [(kind, 4, [3])]:
             found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
-            raise UserError(f"{path}: one input, float32 (N, 3, H, W), is expected, not {found}")
+            raise UserError(
+                f"{path}: one input, float32 or uint8 (N, 3, H, W), is expected, not {found}"
+            )
         self._input = inputs[0].name
         properties = self._session.get_modelmeta().custom_metadata_map
         self.filter: FilterSpec | None = _json_or_none(properties.get("filter"))
@@ -105,8 +109,9 @@ class _OnnxRunner:
 
     def run(self, images: Batch) -> Batch:
         expected = (len(images), 1, *images.shape[2:])
+        given = np.rint(images * 255).astype(np.uint8) if self._uint8 else images
         try:
-            output: Batch = self._session.run(None, {self._input: images})[0]
+            output: Batch = self._session.run(None, {self._input: given})[0]
         except Exception as error:  # its exceptions share no base
             raise UserError(
                 f"{self._path}: cannot be applied to {images.shape}: {_first_line(error)}"

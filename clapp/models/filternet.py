@@ -9,12 +9,8 @@ from torch import Tensor, nn
 
 from clapp.config import BlockShape, ModelConfig, model_config
 from clapp.models.activations import ACTIVATIONS, WINDOWS
+from clapp.models.graph.nodes import MAX_EPS, ROOT_EPS
 from clapp.models.initialise import initialise
-
-# The slope of the root is at most 1 / (2 sqrt(eps)) = 500, and its offset is taken off again.
-ROOT_EPS = 1e-6
-# Bounds how much a picture without contrast is amplified, and with it the gradient it causes.
-MAX_EPS = 1e-4
 
 
 class Block(nn.Module):

@@ -1,0 +1,153 @@
+"""The formats of an export: a registry, and what each is given and returns."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clapp.config import Config
+from clapp.errors import ParityError
+from clapp.export.onnx import parity, weights_of, write_onnx
+from clapp.export.options import Options
+from clapp.inference.runner import Batch, open_session
+from clapp.models.filternet import FilterNet
+from clapp.models.graph.filternet import filternet_graph
+from clapp.models.graph.nodes import IMAGE, Graph
+from clapp.system.registry import Registry
+
+ONNX = "model.onnx"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a format is made from.
+
+    Attributes:
+        folder: where its files go.
+        model: on the CPU, in eval mode.
+        proof: pictures float32 (1, 3, H, W) in [0, 1], of three sizes, to compare on.
+        properties: said of the model in files that have room for it.
+    """
+
+    folder: Path
+    model: FilterNet
+    config: Config
+    options: Options
+    proof: Sequence[Batch]
+    properties: Mapping[str, str]
+
+    @property
+    def graph(self) -> Graph:
+        """The steps of the network."""
+        return filternet_graph(self.model.config)
+
+    @property
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """The weights by name."""
+        return weights_of(self.model)
+
+
+class Written(NamedTuple):
+    """What a format wrote.
+
+    Attributes:
+        files: name -> what it is, for the card.
+        facts: rows of the card: name -> value.
+        runs: who runs a file -> float32 pictures (1, 3, H, W) to (1, C, H, W), or the reason why
+            it could not be tried here.
+    """
+
+    files: dict[str, str]
+    facts: dict[str, str] = {}  # noqa: RUF012 - never written to
+    runs: dict[str, "Callable[[Batch], Batch] | str"] = {}  # noqa: RUF012
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format: what writes it, and how far its results may be from PyTorch's.
+
+    Attributes:
+        needs: package -> extra of CLAPP that has it.
+    """
+
+    write: Callable[[Bundle], Written]
+    tolerance: float = 1e-4
+    needs: Mapping[str, str] = field(default_factory=dict)
+
+
+FORMATS: Registry[Format] = Registry("format")
+
+
+class Difference(NamedTuple):
+    """How far one way of running a file is from PyTorch: a value for each size, or a reason."""
+
+    name: str
+    values: Sequence[float] | str
+
+
+def compare(bundle: Bundle, name: str, run: Callable[[Batch], Batch] | str) -> Difference:
+    """The largest absolute difference from PyTorch for every picture of the proof."""
+    import torch
+
+    if isinstance(run, str):
+        return Difference(name, run)
+    found = []
+    for picture in bundle.proof:
+        with torch.no_grad():
+            expected = bundle.model(torch.from_numpy(picture)).numpy()
+        try:
+            found.append(float(np.abs(run(picture) - expected).max()))
+        except Exception as error:  # runtimes raise anything
+            height, width = picture.shape[2:]
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            return Difference(name, f"fails at {width}x{height}: {reason[:120]}")
+    return Difference(name, found)
+
+
+def write_format(name: str, bundle: Bundle) -> tuple[Written, list[Difference]]:
+    """Write one format and compare every way of running it.
+
+    Raises:
+        ConfigError: no such format.
+        ParityError: its results are further from PyTorch's than the format allows.
+    """
+    entry = FORMATS.find(name)
+    written = entry.write(bundle)
+    differences = [compare(bundle, who, run) for who, run in written.runs.items()]
+    for difference in differences:
+        if isinstance(difference.values, str):
+            continue
+        worst = max(difference.values)
+        if not worst <= entry.tolerance:
+            raise ParityError(
+                f"{name}: {difference.name} and PyTorch differ by {worst:.2g}; at most "
+                f"{entry.tolerance:g} is allowed"
+            )
+    return written, differences
+
+
+def _onnx(bundle: Bundle) -> Written:
+    path = bundle.folder / ONNX
+    write_onnx(bundle.model, path, bundle.properties, bundle.options)
+    parity(bundle.model, path, bundle.proof)
+    session = open_session(path)
+    uint8 = bundle.options.uint8
+
+    def run(batch: Batch) -> Batch:
+        given = np.rint(batch * 255).astype(np.uint8) if uint8 else batch
+        result: Batch = session.run(None, {IMAGE: given})[0]
+        return result
+
+    size = bundle.options.size
+    free = "with free batch size, height and width" if size is None else "of fixed size"
+    return Written(
+        {ONNX: f"the same network as ONNX, {free}"},
+        {"ONNX opset": str(bundle.options.opset or 11)},
+        {"ONNX Runtime": run},
+    )
+
+
+FORMATS.add("onnx", Format(_onnx))

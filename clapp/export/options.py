@@ -1,0 +1,57 @@
+"""How a model is exported: formats, size, opset, kind of input."""
+
+import re
+from dataclasses import dataclass
+
+from clapp.errors import UserError
+
+LEAST_OPSET, MOST_OPSET = 11, 18
+"""Below 11 neither reflected borders nor slices of unknown sides can be written."""
+_SIZE = re.compile(r"(\d+)x(\d+)")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `clapp export` was asked for.
+
+    Attributes:
+        formats: beside ONNX; see `clapp.export.formats`.
+        size: (height, width) of every picture, with batch 1; None: any, and any batch.
+        opset: of ONNX, 11 to 18; None: the lowest that serves.
+        uint8: the input is uint8, and the scaling to [0, 1] lies inside.
+        target: the name of a target profile that the model must fit; None: none.
+    """
+
+    formats: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
+    opset: int | None = None
+    uint8: bool = False
+    target: str | None = None
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """HEIGHTxWIDTH in pixels as numbers.
+
+    Raises:
+        UserError: not such a text.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise UserError(f"--size {text}: not a size; allowed: HEIGHTxWIDTH, such as 224x320")
+    return int(match[1]), int(match[2])
+
+
+def check_options(options: Options, min_size: int) -> None:
+    """See that a model can be exported so.
+
+    Raises:
+        UserError: the opset is out of range, or a side smaller than the network's minimum.
+    """
+    opset = options.opset
+    if opset is not None and not LEAST_OPSET <= opset <= MOST_OPSET:
+        raise UserError(f"--opset {opset}: allowed: {LEAST_OPSET} to {MOST_OPSET}")
+    if options.size is not None and min(options.size) < min_size:
+        height, width = options.size
+        raise UserError(
+            f"--size {height}x{width}: sides of at least {min_size} pixels are needed by this model"
+        )

@@ -1,0 +1,101 @@
+"""The steps of a FilterNet."""
+
+from typing import Any
+
+from clapp.config import BlockShape, ModelConfig
+from clapp.models.graph.nodes import IMAGE, OUTPUT, Graph, Node
+
+
+def filternet_graph(config: ModelConfig) -> Graph:
+    """The steps that `FilterNet.forward` takes; the weights have the names of its state."""
+    build = _Builder(config)
+    value = IMAGE
+    if config.downsample == 2:
+        value = build.add("halve", value, config.input_channels, level=2)
+    if config.stem != 0:
+        value = build.conv(value, config.stem_channels, "prep", config.bias)
+    for number, block in enumerate(config.blocks):
+        place = f"main.{0 if config.shared_weights else number}"
+        value = build.block(value, block, place)
+    outputs = config.output_channels
+    if config.head == "conv":
+        value = build.conv(value, outputs, "post", config.bias)
+    else:
+        value = build.add("sum", value, outputs)
+    ends = {"relu": "relu", "sqrt": "root"}
+    if config.output_activation != "none":
+        value = build.add("function", value, outputs, function=ends[config.output_activation])
+    if config.downsample == 2:
+        value = build.add("double", value, outputs, level=1)
+    if config.output_norm == "max":
+        build.add("maximum", value, outputs)
+    return build.graph()
+
+
+class _Builder:
+    def __init__(self, config: ModelConfig) -> None:
+        self._config = config
+        self._nodes: list[Node] = []
+        self._level = config.downsample
+
+    def add(self, kind: str, value: str, channels: int, *others: str, **details: Any) -> str:
+        name = f"value{len(self._nodes)}"
+        details = {"level": self._level} | details
+        self._nodes.append(Node(kind, (value, *others), name, channels, **details))
+        self._level = details["level"]
+        return name
+
+    def conv(self, value: str, channels: int, place: str, bias: bool, **details: Any) -> str:
+        weights = (f"{place}.weight", f"{place}.bias" if bias else None)
+        return self.add("conv", value, channels, weights=weights, **details)
+
+    def block(self, value: str, shape: BlockShape, place: str) -> str:
+        skipped = value
+        if shape.norm_first:
+            value = self._norm(value, shape, shape.channels, place)
+        value = self._convolutions(value, shape, place)
+        if not shape.norm_first:
+            value = self._norm(value, shape, shape.width, place)
+        if shape.activation in ("max3", "min3"):
+            value = self.add("window", value, shape.width, function=shape.activation)
+        elif shape.activation != "none":
+            value = self.add("function", value, shape.width, function=shape.activation)
+        if not shape.has_skip:
+            return value
+        scales = (
+            f"{place}.alfa" if shape.rezero else None,
+            f"{place}.beta" if shape.reskip else None,
+        )
+        return self.add("mix", value, shape.width, skipped, weights=scales)
+
+    def _convolutions(self, value: str, shape: BlockShape, place: str) -> str:
+        after = self._config.padding == "zero_after"
+        how = {
+            "kernel": shape.kernel,
+            "dilation": shape.dilation,
+            "border": "none" if after else self._config.padding,
+        }
+        bias = self._config.bias
+        if shape.separable:
+            place = f"{place}.conv"
+            value = self.conv(
+                value, shape.channels, f"{place}.0", bias=False, groups=shape.channels, **how
+            )
+            value = self.conv(value, shape.width, f"{place}.1", bias)
+        else:
+            groups = shape.channels if shape.depthwise else 1
+            value = self.conv(value, shape.width, f"{place}.conv.0", bias, groups=groups, **how)
+        if after and max(shape.border):
+            value = self.add("pad", value, shape.width, outside=shape.border)
+        return value
+
+    def _norm(self, value: str, shape: BlockShape, channels: int, place: str) -> str:
+        if shape.norm == "none":
+            return value
+        weights = (f"{place}.norm.weight", f"{place}.norm.bias")
+        return self.add("norm", value, channels, weights=weights)
+
+    def graph(self) -> Graph:
+        last = self._nodes[-1]
+        values = {**last.__dict__, "output": OUTPUT}
+        return Graph((*self._nodes[:-1], Node(**values)), self._config.input_channels)

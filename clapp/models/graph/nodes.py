@@ -1,0 +1,121 @@
+"""A network as a list of steps from one named value to the next."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+IMAGE, OUTPUT = "image", "output"
+# The slope of the root is at most 1 / (2 sqrt(eps)) = 500, and its offset is taken off again.
+ROOT_EPS = 1e-6
+# Bounds how much a picture without contrast is amplified, and with it the gradient it causes.
+MAX_EPS = 1e-4
+LEAK = 0.01
+"""Slope of the leaky ReLU below zero."""
+NORM_EPS = 1e-5
+
+ELEMENTWISE = ("function", "mix", "norm", "maximum")
+"""Kinds whose output may take the place of their first input."""
+NEVER_NEGATIVE = ("relu", "squared_relu", "sigmoid", "abs", "square", "root")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One step of a network.
+
+    Kinds:
+        conv: a convolution; `weights` are its kernel and its bias or None.
+        pad: rows and columns of zeros in place of those that unpadded convolutions took.
+        function: `function` of each value; `root` is sqrt(relu(y) + eps) - sqrt(eps).
+        window: `function`, max3 or min3, over 3x3 pixels, the border left out.
+        norm: group normalisation with one group; weights and biases of the channels.
+        mix: alfa * first input + beta * second input; None stands for 1.
+        sum: the channels of each of `channels` equal groups added up.
+        halve: the mean of 2x2 pixels, an odd size completed by its last row and column.
+        double: bilinear interpolation to twice the size, cut to the picture's.
+        maximum: divided by the picture's largest magnitude + eps.
+
+    Attributes:
+        inputs: names of the values it takes.
+        output: name of the value it makes.
+        channels: of the output.
+        level: 1 where the output has the picture's size, 2 where it has half of it, rounded up.
+        weights: names in the state dictionary.
+        border: of a conv: none (the result is smaller), zero, reflect or replicate.
+        outside: (rows, columns) that a `pad` adds on each side.
+    """
+
+    kind: str
+    inputs: tuple[str, ...]
+    output: str
+    channels: int
+    level: int = 1
+    weights: tuple[str | None, ...] = ()
+    kernel: tuple[int, int] = (1, 1)
+    dilation: int = 1
+    groups: int = 1
+    border: str = "zero"
+    function: str = ""
+    outside: tuple[int, int] = (0, 0)
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Pixels that it sees above and left of a pixel of its input."""
+        if self.kind == "window":
+            return 1, 1
+        height, width = self.kernel
+        return height // 2 * self.dilation, width // 2 * self.dilation
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The steps of a network in order; the last one makes `output`."""
+
+    nodes: tuple[Node, ...]
+    input_channels: int
+
+    @property
+    def output_channels(self) -> int:
+        """Channels of the result."""
+        return self.nodes[-1].channels
+
+    def channels(self, name: str) -> int:
+        """Channels of a value."""
+        return self.input_channels if name == IMAGE else self.maker(name).channels
+
+    def level(self, name: str) -> int:
+        """The level of a value; see `Node`."""
+        return 1 if name == IMAGE else self.maker(name).level
+
+    def maker(self, name: str) -> Node:
+        """The step that makes a value."""
+        return next(node for node in self.nodes if node.output == name)
+
+    def users(self, name: str) -> list[Node]:
+        """The steps that take a value."""
+        return [node for node in self.nodes if name in node.inputs]
+
+    def multiply_adds(self, node: Node) -> int:
+        """Weights of a convolution, each one multiply-add an output pixel; 0 for other steps."""
+        if node.kind != "conv":
+            return 0
+        into = self.channels(node.inputs[0]) // node.groups
+        return node.channels * into * node.kernel[0] * node.kernel[1]
+
+
+def never_negative(graph: Graph, name: str, state: Mapping[str, Any]) -> bool:
+    """Whether no picture in [0, 1] can make a value of `name` negative, given the weights.
+
+    Args:
+        state: weights by name; any arrays.
+    """
+    if name == IMAGE:
+        return True
+    node = graph.maker(name)
+    if node.kind == "function" and node.function in NEVER_NEGATIVE:
+        return True
+    if node.kind in ("function", "norm"):
+        return node.function == "none" and never_negative(graph, node.inputs[0], state)
+    held = [state[key] for key in node.weights if key is not None]
+    if any(float(values.min()) < 0 for values in held):
+        return False
+    return all(never_negative(graph, value, state) for value in node.inputs)
