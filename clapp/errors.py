@@ -15,6 +15,10 @@ class ConfigError(UserError):
     """A configuration, study or search-space file that cannot be used as written."""
 
 
+class ExhaustedError(UserError):
+    """Nothing new is left in a search space that may be trained: a search is over."""
+
+
 class FeederError(ClappError):
     """The process that fills the picture pool died or reported an error."""
 

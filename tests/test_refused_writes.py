@@ -18,7 +18,9 @@ from clapp.front.record import record_of
 from clapp.front.trials import is_lost, trained
 from clapp.study.running import running_trial as running
 from clapp.study.running.running_trial import RunningTrial, ask
-from clapp.study.storage import patience
+from clapp.study.storage import patience, signs
+from clapp.study.storage.retries import interrupt
+from clapp.study.storage.storage import storage_of
 
 WRITES = ("INSERT", "UPDATE", "DELETE")
 TRIALS = 40
@@ -63,7 +65,7 @@ def _keep_nothing_and_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-@pytest.mark.parametrize("sampler", ["evolution"])
+@pytest.mark.parametrize("sampler", ["evolution", "random"])
 def test_each_write_is_refused_once_and_nothing_is_lost(
     kind: str, sampler: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -126,6 +128,56 @@ def test_a_trial_that_cannot_be_stored_is_given_back_and_tried_again(
     first, second = bench.trials()
     assert record_of(first).failed == "interrupted: what came out could not be stored"
     assert (record_of(second).retry_of, second.state) == (left.number, TrialState.COMPLETE)
+
+
+@pytest.mark.parametrize("sampler", ["evolution", "random"])
+def test_what_was_taken_without_a_name_is_given_back_without_a_driver(
+    sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim that was stored although it was refused: nobody names the trial."""
+    monkeypatch.setattr(signs, "NAMELESS_SECONDS", 0.2)
+    bench = Bench(tmp_path, f"budget: {{trials: 2}}\nsampler: {sampler}")
+    storage = type(storage_of(bench.study))
+    write = storage.set_trial_state_values
+    calls: list[int] = []
+
+    def ambiguous(self: Any, trial_id: int, state: TrialState, values: Any = None) -> bool:
+        done = write(self, trial_id, state, values)
+        if state == TrialState.RUNNING:
+            calls.append(trial_id)
+            if len(calls) == 1:
+                raise OperationalError("COMMIT", None, Exception("the connection broke"))
+        return bool(done)
+
+    monkeypatch.setattr(storage, "set_trial_state_values", ambiguous)
+    assert bench.work() == "the budget is spent"
+    first, *others = bench.trials()
+    assert record_of(first).baseline == "reference"
+    assert record_of(first).failed == "interrupted: its worker was killed (attempt 1 of 3)"
+    again = next(trial for trial in others if record_of(trial).retry_of == 0)
+    assert again.state == TrialState.COMPLETE
+    assert record_of(again).baseline == "reference"
+    assert trained(others) == 2
+
+
+def test_a_worker_taken_for_dead_goes_on_with_another_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, "budget: {trials: 2}\nsampler: random\nbaselines: {}")
+    store = RunningTrial.store
+    failed: list[int] = []
+
+    def too_late(self: RunningTrial) -> None:
+        if not failed:
+            failed.append(self.number)
+            (running_one,) = (t for t in bench.trials() if t.number == self.number)
+            interrupt(bench.study, running_one, "taken for dead")
+        store(self)
+
+    monkeypatch.setattr(RunningTrial, "store", too_late)
+    assert bench.work() == "the budget is spent"
+    assert trained(bench.trials()) == 2
+    assert record_of(bench.trials()[0]).failed == "interrupted: taken for dead"
 
 
 def test_a_storage_that_refuses_for_good_is_named(tmp_path: Path) -> None:

@@ -480,3 +480,65 @@ def test_a_worker_taken_for_dead_goes_on_with_the_next_trial(tmp_path: Path) -> 
     assert bench.work(slow) == "the budget is spent"
     assert bench.trials()[0].state == TrialState.FAIL
     assert trials.trained(bench.trials()) == 2
+
+
+SMALL_SPACE = "search_space: {model.capacity: {type: int, low: 1, high: 7}}"
+
+
+@pytest.mark.parametrize(("name", "sampler"), [("latency", "evolution"), ("memory", "random")])
+def test_a_measured_limit_that_nothing_meets_is_named_with_the_smallest_value(
+    name: str, sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sampler != "evolution":  # which knows by itself when nothing new is left
+        monkeypatch.setattr("clapp.study.running.worker.SKIPS_IN_A_ROW", 6)
+    bench = Bench(tmp_path, f"limits: {{{name}: 0.01}}\nsampler: {sampler}", SMALL_SPACE)
+    with pytest.raises(UserError) as caught:
+        bench.work()
+    found = [record_of(trial).value(name) for trial in bench.trials()]
+    assert len(found) >= 3
+    unit = {"latency": "ms", "memory": "bytes"}[name]
+    assert str(caught.value) == (
+        f"study mine: limits.{name}: 0.01 is not allowed; allowed: at least {min(found):g} {unit}, "
+        f"the smallest of {len(found)} networks that were tried"
+    )
+
+
+def test_limits_that_nothing_meets_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = iter(range(1, 1000))
+
+    def either(*_: Any) -> dict[str, float]:
+        return (
+            {"latency": 5.0, "memory": 50.0}
+            if next(measured) % 2
+            else {"latency": 50.0, "memory": 5.0}
+        )
+
+    monkeypatch.setattr("clapp.study.running.objective.measured_costs", either)
+    monkeypatch.setattr("clapp.study.running.worker.SKIPS_IN_A_ROW", 6)
+    bench = Bench(tmp_path, "limits: {latency: 10, memory: 10}\nsampler: random")
+    message = (
+        r"limits: none of \d networks that were tried keeps to latency 10 and memory 10 at once"
+    )
+    with pytest.raises(UserError, match=message):
+        bench.work()
+
+
+def test_a_study_with_trained_trials_that_finds_nothing_new_ends_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latencies = iter([5.0, *[50.0] * 1000])
+    monkeypatch.setattr(
+        "clapp.study.running.objective.measured_costs", lambda *_: {"latency": next(latencies)}
+    )
+    monkeypatch.setattr("clapp.study.running.worker.SKIPS_IN_A_ROW", 6)
+    bench = Bench(tmp_path, "limits: {latency: 10}\nsampler: random")
+    assert bench.work().startswith(
+        "6 trials in a row were skipped, the last for: limit: latency 50"
+    )
+    assert trials.trained(bench.trials()) == 1
+
+
+def test_a_space_in_which_everything_was_tried_ends_the_search_well(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "", SMALL_SPACE)
+    assert "nothing new seems to be left in the search space" in bench.work()
+    assert trials.trained(bench.trials()) >= 3

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from clapp.front.objectives import objective
 from clapp.front.record import record_of
+from clapp.front.trials import is_trained
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -37,3 +39,30 @@ def is_feasible(
         if trial.constraints.get(name, 0.0) > 0 if value is None else value > limit:
             return False
     return True
+
+
+def unmet_limits(
+    trials: "Sequence[FrozenTrial]", objectives: Sequence[str], limits: Mapping[str, float]
+) -> str | None:
+    """Which limits no trial of a study kept to, in words; None: some trained trial did.
+
+    For limits on what is measured, such as the latency: how low it can get is not known before.
+    """
+    if any(is_trained(trial) and is_feasible(trial, objectives, limits) for trial in trials):
+        return None
+    least = {}
+    for name in limits:
+        values = [value_of(trial, name, objectives) for trial in trials]
+        least[name] = min((value for value in values if value is not None), default=0.0)
+    tried = f"of {len(trials)} networks that were tried"
+    for name, limit in limits.items():
+        if least[name] > limit:
+            unit = f" {objective(name).unit}".rstrip()
+            return (
+                f"limits.{name}: {limit:g} is not allowed; allowed: at least "
+                f"{least[name]:g}{unit}, the smallest {tried}"
+            )
+    if all(objective(name).exact for name in limits):
+        return None
+    pairs = " and ".join(f"{name} {limit:g}" for name, limit in limits.items())
+    return f"limits: none {tried} keeps to {pairs} at once; raise one of them"

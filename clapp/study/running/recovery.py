@@ -1,9 +1,8 @@
 """What a killed process left behind: trials that count as running, to be tried again elsewhere."""
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from loguru import logger
 
@@ -13,14 +12,11 @@ from clapp.study.running.crew import Worker
 from clapp.study.storage import liveness
 from clapp.study.storage import storage as storages
 from clapp.study.storage.retries import enqueue_again, enqueuing, fail, interrupt, killed, running
-from clapp.study.storage.signs import sign
+from clapp.study.storage.signs import Silence
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
-
-NAMELESS_SECONDS = 10
-"""A worker names itself to its trial within milliseconds; without a name this long it is dead."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ class Recovery:
     locks: Path
     local: bool
     max_retry: int
-    _signs: dict[int, tuple[Any, float]] = field(default_factory=dict)
+    _silence: Silence = field(default_factory=Silence)
 
     def recover(self, *, failed_baselines: bool = False) -> None:
         """Fail the running trials whose workers are dead, and enqueue what was lost.
@@ -76,18 +72,7 @@ class Recovery:
         worker = record_of(trial).worker
         if worker is not None and liveness.is_known(self.locks, worker):
             return not liveness.is_alive(self.locks, worker)
-        if worker is None and self.local:
+        if worker is None:
             # Either just asked for, or its worker died before it could say who it is.
-            return self._silence(trial) > NAMELESS_SECONDS
-        return self.local or self._silence(trial) > storages.GRACE_SECONDS
-
-    def _silence(self, trial: "FrozenTrial") -> float:
-        """Seconds in which a trial gave no sign of life, as far as this process has watched it.
-
-        No clock of another machine is asked: it may be off.
-        """
-        shown, now = sign(trial), time.monotonic()
-        seen, since = self._signs.get(trial.number, (shown, now))
-        since = since if seen == shown else now
-        self._signs[trial.number] = shown, since
-        return now - since
+            return self._silence.is_nameless(trial, local=self.local)
+        return self.local or self._silence.seconds(trial) > storages.GRACE_SECONDS

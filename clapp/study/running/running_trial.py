@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -26,6 +27,7 @@ from clapp.study.storage.storage import CONSTRAINTS, refusals, storage_of, trial
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.distributions import BaseDistribution
 
     from clapp.study.plan.plan import Plan
     from clapp.study.sampling.evolution import Proposal
@@ -129,11 +131,25 @@ class RunningTrial:
 
 
 def ask(study: "Study", worker: str) -> RunningTrial:
-    """Take a trial that waits, or have the study's sampler begin one."""
-    asked = patiently(study.ask)
-    trial = RunningTrial(study, asked.number, record_of(asked), asked=asked)
-    trial.note(worker=worker, started=time.time())
-    trial.store()
+    """Take a trial that waits, or have the study's sampler begin one.
+
+    One that is begun bears the worker's name from its first write on. `Study.ask` cannot do that:
+    a write that is refused in it leaves a trial that runs and that nobody knows to be their own.
+
+    Raises:
+        UpdateFinishedTrialError: somebody took the worker for dead meanwhile.
+    """
+    mine = TrialRecord(worker=worker, started=time.time())
+    number = _claim(study)
+    waited = number is not None
+    if number is None:
+        number = _add(study, mine)
+    one = patiently(lambda: trial_id(study, number))
+    asked = patiently(lambda: optuna.Trial(study, one))
+    trial = RunningTrial(study, number, record_of(asked), asked=asked)
+    if waited:
+        trial.note(worker=worker, started=mine.started)
+        trial.store()
     return trial
 
 
@@ -149,15 +165,40 @@ def begin(study: "Study", worker: str, proposal: "Proposal") -> RunningTrial:
         parent=proposal.parent,
         move=proposal.move,
     )
+    number = _add(study, record, proposal.drawn, proposal.distributions)
+    return RunningTrial(study, number, record, drawn=proposal.drawn)
+
+
+def _claim(study: "Study") -> int | None:
+    """The number of a trial that waited and that is this process's now; None: there is none."""
+    storage = storage_of(study)
+    waiting = (TrialState.WAITING,)
+    for trial in patiently(lambda: study.get_trials(deepcopy=False, states=waiting)):
+        one = patiently(partial(trial_id, study, trial.number))
+        try:
+            if patiently(partial(storage.set_trial_state_values, one, TrialState.RUNNING)):
+                return trial.number
+        except UpdateFinishedTrialError:
+            continue  # another worker has even finished it
+    return None
+
+
+def _add(
+    study: "Study",
+    record: TrialRecord,
+    params: Mapping[str, Any] | None = None,
+    distributions: "Mapping[str, BaseDistribution] | None" = None,
+) -> int:
+    """Add a running trial with this record, in one write; its number."""
     created = optuna.trial.create_trial(
         state=TrialState.RUNNING,
-        params=proposal.drawn,
-        distributions=proposal.distributions,
+        params=dict(params or {}),
+        distributions=dict(distributions or {}),
         user_attrs={RECORD: record.document()},
     )
     patiently(lambda: study.add_trial(created))
-    mine = (t for t in reversed(all_trials(study)) if is_worked_on_by(t, worker))
-    return RunningTrial(study, next(mine).number, record, drawn=proposal.drawn)
+    mine = (t for t in reversed(all_trials(study)) if is_worked_on_by(t, str(record.worker)))
+    return next(mine).number
 
 
 def is_worked_on_by(trial: FrozenTrial, worker: str) -> bool:

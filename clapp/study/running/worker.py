@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from clapp.errors import ClappError, FeederError, UserError
+from clapp.errors import ClappError, ExhaustedError, FeederError, UserError
 from clapp.study.running.job import Job
 from clapp.study.running.stop import Stop
 from clapp.system.process import prepare_process
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from clapp.study.running.failures import TrialError
     from clapp.study.running.objective import Train
     from clapp.study.running.running_trial import RunningTrial
+    from clapp.study.storage.signs import Silence
 
     Run = Callable[[RunningTrial, float], list[float]]
 
@@ -78,23 +79,27 @@ def work(study: "Study", objective: "Run", plan: "Plan", job: Job, stop: Stop) -
     from clapp.study.running.failures import TooLargeError
     from clapp.study.storage.patience import all_trials
     from clapp.study.storage.retries import enqueue_again, enqueuing
+    from clapp.study.storage.signs import Silence
 
     total, max_retry = plan.file.budget.trials, plan.file.max_retry
     failures: list[TrialError] = []  # since the last trial that did not
+    silence = Silence()
     while True:
         if stop.requested:
             return "stopped"
         if job.deadline is not None and time.time() >= job.deadline:
             return "the study's time is over"
         trials = all_trials(study)
-        _let_go(study, trials, job.worker)
+        _let_go(study, trials, job, silence, max_retry)
         done = trained(trials)
         if done >= total:
             return "the budget is spent"
         if skips_in_a_row(trials, job.first) >= SKIPS_IN_A_ROW:
-            return (
+            return _over(
+                plan,
+                trials,
                 f"{SKIPS_IN_A_ROW} trials in a row were skipped, the last for: "
-                f"{last_skip(trials)}; nothing new seems to be left in the search space"
+                f"{last_skip(trials)}; nothing new seems to be left in the search space",
             )
         if done + count(trials, TrialState.RUNNING) >= total:
             time.sleep(POLL_SECONDS)  # one of those running may yet fail
@@ -104,24 +109,51 @@ def work(study: "Study", objective: "Run", plan: "Plan", job: Job, stop: Stop) -
             with enqueuing(Path(job.folder) / LOCKS):
                 enqueue_again(study, max_retry)
             continue
-        failure = _run_one(study, trials, objective, job)
+        try:
+            failure = _run_one(study, trials, objective, job)
+        except ExhaustedError as error:
+            return _over(plan, trials, str(error))
         failures = [*failures, failure] if failure else []
         too_large = sum(isinstance(failure, TooLargeError) for failure in failures)
         if too_large == TOO_LARGE_IN_A_ROW or len(failures) - too_large == FAILURES_IN_A_ROW:
             raise ClappError(f"{len(failures)} trials in a row failed, the last with: {failure}")
 
 
-def _let_go(study: "Study", trials: "Sequence[FrozenTrial]", worker: str) -> None:
-    """Give back trials that this worker seems to be at although it is between two trials.
+def _over(plan: "Plan", trials: "Sequence[FrozenTrial]", reason: str) -> str:
+    """The reason to end a search that finds nothing new.
 
-    The storage refused to be told of their beginning or their end, and perhaps took it in.
+    Raises:
+        UserError: nothing was ever found, for a limit that nothing keeps to.
+    """
+    from clapp.front.feasible import unmet_limits
+
+    hindrance = unmet_limits(trials, plan.objectives, plan.limits)
+    if hindrance is not None:
+        raise UserError(f"study {plan.name}: {hindrance}")
+    return reason
+
+
+def _let_go(
+    study: "Study",
+    trials: "Sequence[FrozenTrial]",
+    job: Job,
+    silence: "Silence",
+    max_retry: int,
+) -> None:
+    """Give back trials that nobody works on, as far as a worker between two trials can tell.
+
+    Those of its own: the storage refused to be told of their beginning or their end, and perhaps
+    took it in. And those that nobody put a name to: a worker took one and was refused, or died.
     """
     from clapp.study.running.running_trial import is_worked_on_by
-    from clapp.study.storage.retries import interrupt
+    from clapp.study.storage.retries import interrupt, killed
+    from clapp.study.storage.storage import is_sqlite
 
     for trial in trials:
-        if is_worked_on_by(trial, worker):
+        if is_worked_on_by(trial, job.worker):
             interrupt(study, trial, "what came out could not be stored")
+        elif silence.is_nameless(trial, local=is_sqlite(job.storage)):
+            killed(study, trial, max_retry)
 
 
 def _take(study: "Study", trials: "list[FrozenTrial]", worker: str) -> "RunningTrial":
@@ -142,21 +174,42 @@ def _run_one(
 ) -> "TrialError | None":
     """Run one trial; why it failed by itself, if it did."""
     from loguru import logger
-    from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
-    from optuna.trial import TrialState
+    from optuna.exceptions import UpdateFinishedTrialError
 
     from clapp.front.record import INTERRUPTED
-    from clapp.study.running.failures import TrialError, recorded
-    from clapp.study.storage.storage import is_sqlite
 
     tell("choosing what to try next")
     start = time.perf_counter()
-    trial = _take(study, trials, job.worker)
+    try:
+        trial = _take(study, trials, job.worker)
+        failure = _to_its_end(trial, lambda: objective(trial, time.perf_counter() - start), job)
+    except UpdateFinishedTrialError as error:
+        # Somebody failed this trial in the belief that this worker was dead.
+        logger.warning(f"a trial was finished by another process: {error}")
+        return None
+    return None if str(failure).startswith(INTERRUPTED) else failure
+
+
+def _to_its_end(
+    trial: "RunningTrial", run: "Callable[[], list[float]]", job: Job
+) -> "TrialError | None":
+    """Run a trial and store what came out; why it failed, if it did.
+
+    Raises:
+        UserError, FeederError: nothing can be trained.
+        UpdateFinishedTrialError: somebody else has finished it.
+    """
+    from optuna.exceptions import TrialPruned
+    from optuna.trial import TrialState
+
+    from clapp.study.running.failures import TrialError, recorded
+    from clapp.study.storage.storage import is_sqlite
+
     values, state, failure = None, TrialState.FAIL, None
     try:
         # Where all workers use one folder, their locks tell who lives.
         with recorded(trial), nullcontext() if is_sqlite(job.storage) else trial.pulse():
-            values = objective(trial, time.perf_counter() - start)
+            values = run()
         state = TrialState.COMPLETE
     except TrialPruned:
         state = TrialState.PRUNED
@@ -165,12 +218,8 @@ def _run_one(
     except (UserError, FeederError):
         trial.finish(state)
         raise
-    try:
-        trial.finish(state, values)
-    except UpdateFinishedTrialError as error:
-        # Somebody failed this trial in the belief that this worker was dead.
-        logger.warning(f"trial {trial.number} was finished by another process: {error}")
-    return None if failure is None or str(failure).startswith(INTERRUPTED) else failure
+    trial.finish(state, values)
+    return failure
 
 
 def run(job: Job, emit: Events, stop: Stop, train: "Train | None" = None) -> str:

@@ -17,7 +17,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from clapp.config import Config, Layer, compose, flatten, identity, nest
-from clapp.errors import UserError
+from clapp.errors import ExhaustedError
 from clapp.front.record import record_of
 from clapp.front.trials import is_enqueued
 from clapp.models.changes import smaller
@@ -142,7 +142,7 @@ class Evolution(BaseSampler):
         """What to try next.
 
         Raises:
-            UserError: nothing new is possible within the limits; where nothing is at all, the
+            ExhaustedError: nothing new is possible within the limits; UserError: nothing is, the
                 message names the limit.
         """
         members = self._members(trials)
@@ -160,9 +160,9 @@ class Evolution(BaseSampler):
         last = self._made(within_reach(self._problem, self._random))
         if last is not None and identity(last.config) not in tried:
             return last
-        raise UserError(
-            f"study {self._problem.name}: {TRIES} draws in a row were impossible, over a limit or "
-            "tried before; nothing new seems to be left in the search space"
+        raise ExhaustedError(
+            f"{TRIES} draws in a row were impossible, over a limit or tried before; "
+            "nothing new seems to be left in the search space"
         )
 
     def _members(self, trials: Sequence[FrozenTrial]) -> list[Member]:

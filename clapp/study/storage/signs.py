@@ -19,10 +19,41 @@ if TYPE_CHECKING:
 ALIVE = "alive"
 """User attribute of a running trial: seconds since the epoch when its worker last gave a sign."""
 
+NAMELESS_SECONDS = 10
+"""A worker names itself to its trial within milliseconds; without a name this long it is dead."""
+
 
 def sign(trial: FrozenTrial) -> Any:
     """What changes while the worker of a trial lives."""
     return record_of(trial).worker, trial.user_attrs.get(ALIVE)
+
+
+class Silence:
+    """How long running trials have given no sign of life, as far as this process has watched.
+
+    No clock of another machine is asked: it may be off.
+    """
+
+    def __init__(self) -> None:
+        self._signs: dict[int, tuple[Any, float]] = {}
+
+    def seconds(self, trial: FrozenTrial) -> float:
+        """Seconds since a look at `trial` last showed something new; 0 at the first look."""
+        shown, now = sign(trial), time.monotonic()
+        seen, since = self._signs.get(trial.number, (shown, now))
+        since = since if seen == shown else now
+        self._signs[trial.number] = shown, since
+        return now - since
+
+    def is_nameless(self, trial: FrozenTrial, *, local: bool) -> bool:
+        """Whether nobody has said for too long that they work on a running trial.
+
+        Args:
+            local: all workers of the study write to this machine's disk.
+        """
+        if trial.state != TrialState.RUNNING or record_of(trial).worker is not None:
+            return False
+        return self.seconds(trial) > (NAMELESS_SECONDS if local else storages.GRACE_SECONDS)
 
 
 def gave_one_lately(trial: FrozenTrial) -> bool:
