@@ -207,8 +207,8 @@ def _untrained(
 ) -> "TrainResult":
     """In place of `clapp.training.trainer.train`: fresh weights, a made-up loss, one report."""
     from clapp.config import identity
+    from clapp.models.build import build_model
     from clapp.models.costs import cost
-    from clapp.models.filternet import build_model
     from clapp.pool.validation import validation_set
     from clapp.training.trainer import Point, Progress, TrainResult
 

@@ -23,7 +23,7 @@ from clapp.images import open_source
 from clapp.images.decode import Picture
 
 if TYPE_CHECKING:
-    from clapp.models.filternet import FilterNet
+    from clapp.models import build
 
 WARM_UP_SECONDS, SECONDS = 0.2, 1.0
 REFERENCE = "reference"
@@ -49,7 +49,7 @@ class Network(NamedTuple):
     """A network to measure: what to call it, its module on the CPU, the filter it stands for."""
 
     name: str
-    model: "FilterNet"
+    model: "build.Network"
     filter: FilterSpec
 
 
@@ -104,14 +104,14 @@ def _ratios(rows: list[Row], small: str, sizes: list[int]) -> dict[str, float]:
 
 
 def _reference() -> Network:
-    from clapp.models.filternet import build_model
+    from clapp.models.build import build_model
 
     config = load_config()
     return Network(REFERENCE, build_model(config.model).eval(), config.target_filter)
 
 
 def _small() -> Network:
-    from clapp.models.filternet import build_model
+    from clapp.models.build import build_model
 
     return Network(f"{_FILTER}'s own form (untrained)", build_model(_SMALL).eval(), _FILTER)
 

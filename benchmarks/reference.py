@@ -28,7 +28,7 @@ from clapp.filters.base import Filter, resolve
 from clapp.images import open_source
 from clapp.images.decode import Picture, shorter_side_to
 from clapp.images.source import stream
-from clapp.models.filternet import FilterNet, build_model
+from clapp.models.build import Network, build_model
 from clapp.training.losses import loss
 
 Pair = tuple[Tensor, Tensor]
@@ -71,7 +71,7 @@ class Trained:
         reached: whether the average fell below the threshold.
     """
 
-    model: FilterNet
+    model: Network
     seconds: float
     steps: int
     ema: float
@@ -225,7 +225,7 @@ def train(
     return Trained(model.eval(), seconds, step - warm_up, ema, reached)
 
 
-def plain_model(config: ModelConfig) -> FilterNet:
+def plain_model(config: ModelConfig) -> Network:
     """The network with the weights PyTorch draws, from its global seed."""
     model = build_model(config)
     for module in model.modules():
@@ -235,5 +235,5 @@ def plain_model(config: ModelConfig) -> FilterNet:
 
 
 @torch.no_grad()
-def _validate(model: FilterNet, batch: Pair) -> float:
+def _validate(model: Network, batch: Pair) -> float:
     return F.mse_loss(model(batch[0]), batch[1]).item()

@@ -21,7 +21,7 @@ from clapp.config import Config, Layer, compose, nest, override_layer
 from clapp.errors import ClappError, UserError
 
 if TYPE_CHECKING:
-    from clapp.models.filternet import FilterNet
+    from clapp.models.build import Network
 
 # How ours trains where it differs from the packaged defaults, which are chosen for a search.
 OURS: dict[str, Any] = {
@@ -239,7 +239,7 @@ def train_ours(config: Config, goal: Goal, cache: Path) -> Figures:
     }
 
 
-def l2(model: "FilterNet", config: Config) -> float:
+def l2(model: "Network", config: Config) -> float:
     """Mean squared error of a trained network over the fixed validation set."""
     import torch
     import torch.nn.functional as F

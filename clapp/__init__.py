@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from clapp.system import moved
 
 if TYPE_CHECKING:
+    from clapp.config import ModelConfig as ModelConfig
     from clapp.config import load_config as load_config
     from clapp.errors import ClappError as ClappError
     from clapp.errors import UserError as UserError
@@ -14,8 +15,13 @@ if TYPE_CHECKING:
     from clapp.front.objectives import Objective as Objective
     from clapp.front.objectives import register_objective as register_objective
     from clapp.images import register_source as register_source
+    from clapp.models.activations import Activation as Activation
+    from clapp.models.activations import register_activation as register_activation
+    from clapp.models.build import build_model as build_model
     from clapp.models.costs import cost as cost
-    from clapp.models.filternet import build_model as build_model
+    from clapp.models.families import register_family as register_family
+    from clapp.models.family import Cost as Cost
+    from clapp.models.family import Family as Family
     from clapp.study.pruning.pruners import Pruner as Pruner
     from clapp.study.pruning.pruners import Verdict as Verdict
     from clapp.study.pruning.pruners import register_pruner as register_pruner
@@ -29,17 +35,23 @@ __version__ = "0.1.0"
 moved.install()
 
 _HOMES = {
+    "Activation": "clapp.models.activations",
     "ClappError": "clapp.errors",
+    "Cost": "clapp.models.family",
+    "Family": "clapp.models.family",
+    "ModelConfig": "clapp.config",
     "Objective": "clapp.front.objectives",
     "Pruner": "clapp.study.pruning.pruners",
     "Verdict": "clapp.study.pruning.pruners",
     "TrainResult": "clapp.training.trainer",
     "UserError": "clapp.errors",
     "apply_filter": "clapp.filters.base",
-    "build_model": "clapp.models.filternet",
+    "build_model": "clapp.models.build",
     "cost": "clapp.models.costs",
     "load": "clapp.training.folder",
     "load_config": "clapp.config",
+    "register_activation": "clapp.models.activations",
+    "register_family": "clapp.models.families",
     "register_filter": "clapp.filters.base",
     "register_loss": "clapp.training.losses",
     "register_objective": "clapp.front.objectives",

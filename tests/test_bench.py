@@ -149,9 +149,7 @@ def test_pool_compares_the_decoding_of_few_and_many() -> None:
 
 
 def test_infer_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from clapp.models.filternet import (
-        build_model,  # not above: every fresh process would import torch
-    )
+    from clapp.models.build import build_model  # not above: every fresh process would import torch
     from clapp.training.folder import save_config, save_weights
 
     monkeypatch.setattr(infer, "WARM_UP_SECONDS", 0.0)

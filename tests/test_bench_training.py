@@ -16,7 +16,7 @@ from clapp.commands.app import app
 from clapp.config import load_config
 from clapp.errors import ClappError, UserError
 from clapp.filters.base import apply_filter
-from clapp.models.filternet import build_model
+from clapp.models.build import build_model
 
 # Buffers that are full at once.
 TINY = reference.Settings(

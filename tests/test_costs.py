@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from clapp.config import model_config
 from clapp.errors import ConfigError
 from clapp.models.costs import _cost, cost
-from clapp.models.filternet import FilterNet
+from clapp.models.networks.filternet import FilterNet
 
 
 def test_the_reference_network() -> None:

@@ -21,8 +21,8 @@ from browser import Browser
 
 from clapp.config import Config
 from clapp.errors import UserError
+from clapp.models.build import build_model
 from clapp.models.costs import cost
-from clapp.models.filternet import build_model
 from clapp.study.dashboard.artifacts import open_artifacts
 from clapp.study.dashboard.overview import Overview
 from clapp.study.dashboard.server import serve

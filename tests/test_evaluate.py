@@ -12,7 +12,7 @@ from clapp.export.onnx import write_onnx
 from clapp.filters.base import apply_filter
 from clapp.inference.evaluate import evaluate
 from clapp.inference.metrics import measure
-from clapp.models.filternet import build_model
+from clapp.models.build import build_model
 from clapp.training.folder import save_config, save_trained, save_weights
 from clapp.training.trainer import train
 

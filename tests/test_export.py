@@ -19,8 +19,8 @@ from clapp.errors import ParityError, UserError
 from clapp.export.folder import FILES, ExportResult, export_pick
 from clapp.export.onnx import parity, write_onnx
 from clapp.front.objectives import loss_text
+from clapp.models.build import build_model
 from clapp.models.costs import cost
-from clapp.models.filternet import build_model
 from clapp.study.storage.storage import default_url, open_storage
 from clapp.training.folder import save_trained
 from clapp.training.trainer import TrainResult

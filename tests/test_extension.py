@@ -1,15 +1,21 @@
-"""A filter and a loss from outside the package, through the public registries."""
+"""A filter, a loss and an activation from outside the package, through the public registries."""
 
+import pickle
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from torch import Tensor
 
 import clapp
+from clapp.export.onnx import parity, write_onnx
 from clapp.filters.base import _REGISTRY as FILTERS
+from clapp.models.activations import ACTIVATIONS
+from clapp.models.words import model_in_words
 from clapp.training.losses import _REGISTRY as LOSSES
 
 
@@ -23,7 +29,9 @@ def registered() -> Iterator[None]:
     def quartic(prediction: Tensor, target: Tensor) -> Tensor:
         return (prediction - target).pow(4).mean()
 
+    clapp.register_activation(clapp.Activation("softsign", torch.nn.functional.softsign, "soft"))
     yield
+    ACTIVATIONS.remove("softsign")
     del FILTERS["brighter"], LOSSES["quartic"]
 
 
@@ -46,3 +54,13 @@ def test_a_training_uses_both(registered: None, optimizer: str) -> None:
     assert result.curve[-1].l2 < 0.02
     white = np.full((8, 8, 3), 100, np.uint8)
     assert (clapp.apply_filter("brighter", white) == 120).all()
+
+
+def test_an_activation_is_trained_said_and_exported(registered: None, tmp_path: Path) -> None:
+    model = {"capacity": 2, "num_layers": 2, "activation": ["softsign", "none"], "norm": "none"}
+    net = clapp.build_model(model).eval()
+    assert "soft then no activation" in model_in_words(net.config)
+    picture = torch.rand(1, 3, 20, 30)
+    assert pickle.loads(pickle.dumps(net))(picture).equal(net(picture))
+    write_onnx(net, tmp_path / "net.onnx", {})
+    assert parity(net, tmp_path / "net.onnx", [picture.numpy()]) < 1e-5

@@ -12,7 +12,7 @@ from clapp.errors import UserError
 from clapp.export.onnx import write_onnx
 from clapp.inference.picture import infer
 from clapp.inference.runner import open_runner
-from clapp.models.filternet import build_model
+from clapp.models.build import build_model
 from clapp.training.folder import save_config, save_weights
 
 

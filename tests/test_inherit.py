@@ -10,8 +10,8 @@ from torch import Tensor
 
 from clapp.config import ModelConfig, model_config
 from clapp.errors import ConfigError
-from clapp.models.filternet import FilterNet
 from clapp.models.inherit import inherited
+from clapp.models.networks.filternet import FilterNet
 
 
 def child_of(parent: FilterNet, values: dict[str, Any]) -> FilterNet:

@@ -6,7 +6,7 @@ import torch
 
 import clapp
 from clapp.config import Config, load_config
-from clapp.models.filternet import build_model
+from clapp.models.build import build_model
 from clapp.study.storage.keep import keep, trial_folder
 from clapp.training.folder import (
     CONFIG,

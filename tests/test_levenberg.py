@@ -8,7 +8,8 @@ from test_model import FORMS, SMALL
 from torch import Tensor, nn
 
 from clapp.errors import ConfigError
-from clapp.models.filternet import FilterNet, build_model
+from clapp.models.build import build_model
+from clapp.models.networks.filternet import FilterNet
 from clapp.training.losses import loss
 from clapp.training.optimisers import levenberg
 from clapp.training.optimisers.levenberg import LevenbergMarquardt

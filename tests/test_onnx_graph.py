@@ -16,8 +16,9 @@ from clapp.errors import UserError
 from clapp.export.onnx import make_onnx, parity, weights_of, write_onnx
 from clapp.export.options import Options, check_options, parse_size
 from clapp.inference.evaluate import evaluate
-from clapp.models.filternet import FilterNet, build_model
+from clapp.models.build import build_model
 from clapp.models.graph.filternet import filternet_graph
+from clapp.models.networks.filternet import FilterNet
 
 PLAIN = {"norm": "none", "rezero": False, "reskip": False, "stem": 1, "num_layers": 1}
 EDGES = PLAIN | {

@@ -11,9 +11,9 @@ from clapp.commands.app import app
 from clapp.commands.shrink import shrink, shrink_folder
 from clapp.config import load_config, model_config
 from clapp.errors import ConfigError, UserError
-from clapp.models.changes import smaller
 from clapp.models.costs import cost
-from clapp.models.filternet import FilterNet
+from clapp.models.networks.filternet import FilterNet
+from clapp.models.smaller import smaller
 from clapp.training.folder import save_trained
 from clapp.training.trainer import train
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacfwd
 
 from clapp.config import ModelConfig
-from clapp.models.filternet import FilterNet
+from clapp.models.networks.filternet import FilterNet
 from clapp.training.optimisers.tangents import jacobian
 
 # torch.func imports what torch itself has deprecated.

@@ -16,7 +16,7 @@ from wandb.proto import wandb_internal_pb2 as records
 
 from clapp.config import Config, load_config
 from clapp.errors import UserError
-from clapp.models.filternet import build_model
+from clapp.models.build import build_model
 from clapp.study.plan import definition
 from clapp.study.plan.plan import make_plan
 from clapp.study.preparing import prepare

@@ -11,7 +11,7 @@ import torch
 from clapp.config import Config, TrainConfig, defaults, load_config
 from clapp.errors import ConfigError, UserError
 from clapp.filters.on_device import batched
-from clapp.models.filternet import build_model
+from clapp.models.build import build_model
 from clapp.pool.pool import Pool, validation_set
 from clapp.training.device import resolve_device
 from clapp.training.losses import loss

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 import clapp
 from clapp.config import Config, load_config
 from clapp.errors import UserError
-from clapp.models.filternet import FilterNet, build_model
+from clapp.models.build import build_model
+from clapp.models.networks.filternet import FilterNet
 from clapp.training import preview
 from clapp.training.folder import is_model_folder, load_trained, read_result, save_trained
 from clapp.training.trainer import Point, TrainResult

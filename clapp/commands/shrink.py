@@ -19,10 +19,9 @@ from clapp.config import Config, ModelConfig, compose, flatten, nest
 from clapp.config import Layer as ConfigLayer
 from clapp.errors import ConfigError, UserError
 from clapp.front.objectives import loss_text, short
-from clapp.models.changes import smaller
+from clapp.models.build import heir
 from clapp.models.costs import cost
-from clapp.models.filternet import FilterNet
-from clapp.models.inherit import inherited
+from clapp.models.smaller import smaller
 from clapp.training.folder import load_trained, save_trained
 from clapp.training.trainer import TrainResult, train
 
@@ -158,8 +157,9 @@ def _with_train(config: Config, **changes: Any) -> Config:
 def _start(parent: ModelConfig, state: Mapping[str, Tensor], child: Config) -> Mapping[str, Tensor]:
     with torch.random.fork_rng([]):
         torch.manual_seed(child.train.seed)
-        fresh = FilterNet(child.model).state_dict()
-    return inherited(parent, state, child.model, fresh)
+        weights = heir(parent, state, child.model)
+    assert weights is not None  # changes leave the family as it is
+    return weights
 
 
 def _smaller(config: Config) -> list[tuple[str, Config]]:

@@ -4,12 +4,16 @@ from clapp.config.choices import one_of as one_of
 from clapp.config.differences import differences as differences
 from clapp.config.differences import without_secrets as without_secrets
 from clapp.config.explain import explain as explain
+from clapp.config.filternet import Activation as Activation
+from clapp.config.filternet import BlockShape as BlockShape
+from clapp.config.filternet import FilterNetConfig as FilterNetConfig
 from clapp.config.identity import ELSEWHERE as ELSEWHERE
 from clapp.config.identity import NO_EFFECT as NO_EFFECT
 from clapp.config.identity import identity as identity
 from clapp.config.layers import Layer as Layer
 from clapp.config.layers import compose as compose
 from clapp.config.layers import defaults as defaults
+from clapp.config.layers import defaults_of as defaults_of
 from clapp.config.layers import flatten as flatten
 from clapp.config.layers import load_config as load_config
 from clapp.config.layers import load_stored as load_stored
@@ -19,8 +23,6 @@ from clapp.config.layers import nest as nest
 from clapp.config.layers import override_layer as override_layer
 from clapp.config.layers import refuse_repetitions as refuse_repetitions
 from clapp.config.layers import validate as validate
-from clapp.config.model import Activation as Activation
-from clapp.config.model import BlockShape as BlockShape
 from clapp.config.model import ModelConfig as ModelConfig
 from clapp.config.schema import Config as Config
 from clapp.config.schema import Count as Count

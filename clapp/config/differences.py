@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from clapp.config.layers import defaults, flatten
+from clapp.config.layers import defaults, defaults_of, flatten
 from clapp.config.schema import Config
 
 
@@ -13,7 +13,11 @@ def without_secrets(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(config: Config) -> dict[str, Any]:
-    """The dotted keys in which a configuration differs from the packaged defaults."""
-    packaged = flatten(defaults())
+    """The dotted keys in which a configuration differs from the packaged defaults.
+
+    Of another family than the default one: from that family's defaults, and the family itself.
+    """
+    packaged = flatten(defaults_of(config.model.family))
+    packaged["model.family"] = defaults()["model"]["family"]
     flat = without_secrets(flatten(config.model_dump()))
     return {key: value for key, value in flat.items() if value != packaged.get(key)}

@@ -29,6 +29,7 @@ ELSEWHERE = {
     "valid_data.token": "it is a secret, and gives access to the same pictures",
 }
 """Keys that decide where or with whose rights a network is trained, not what it becomes."""
+DEFAULT_FAMILY = "filternet"
 _SEEDS = ("train.seed", "train.batch_seed")
 
 
@@ -45,6 +46,8 @@ def essence(config: Config) -> dict[str, Any]:
     document = config.model_dump(mode="json") | {
         "model": config.model.canonical().model_dump(mode="json")
     }
+    if document["model"]["family"] == DEFAULT_FAMILY:
+        del document["model"]["family"]  # as before there were others
     for key in (*NO_EFFECT, *ELSEWHERE, *_SEEDS):
         *sections, last = key.split(".")
         place = document

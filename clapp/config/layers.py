@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 
 from clapp.config.explain import explain
-from clapp.config.model import ModelConfig
+from clapp.config.model import ModelConfig, section_of
 from clapp.config.schema import STORED, Config
 from clapp.errors import ConfigError
 from clapp.system.files import read_mapping, shown
@@ -114,10 +114,21 @@ def compose(layers: Iterable[Layer], stored: bool = False) -> Config:
     written = list(layers)
     merged = defaults()
     for layer in written:
-        merged = merge(merged, layer.values)
+        merged = merge(_of_same_family(merged, layer), layer.values)
     merged = dict(merged)  # the defaults are shared
     _fit_defaults(merged, written)
     return validate(Config, merged, [Layer(DEFAULTS, defaults()), *written], {STORED: stored})
+
+
+def _of_same_family(below: dict[str, Any], layer: Layer) -> dict[str, Any]:
+    """What `layer` is laid over: where it names another family, that family's model."""
+    over, model = layer.values.get("model"), below.get("model")
+    if not (isinstance(over, Mapping) and isinstance(model, Mapping)):
+        return below
+    if over.get("family", model["family"]) == model["family"]:
+        return below
+    kept = {key: model[key] for key in ("input_channels", "output_channels") if key in model}
+    return below | {"model": defaults_of(over["family"])["model"] | kept}
 
 
 FITTED = {
@@ -159,8 +170,9 @@ def model_config(values: Mapping[str, Any]) -> ModelConfig:
     Raises:
         ConfigError: a key or value the model does not have.
     """
-    layers = [Layer("model", values)]
-    return validate(ModelConfig, merge(defaults()["model"], values), layers)
+    base = defaults_of(values.get("family", defaults()["model"]["family"]))["model"]
+    merged = merge(base, values)
+    return validate(section_of(merged), merged, [Layer("model", values)])
 
 
 def validate(
@@ -177,13 +189,33 @@ def validate(
     try:
         return model.model_validate(values, context=context)
     except ValidationError as error:
-        raise ConfigError(explain(error, model, layers)) from error
+        raise ConfigError(explain(error, _explained(model, values), layers)) from error
+
+
+def _explained(model: type[BaseModel], values: Mapping[str, Any]) -> type[BaseModel]:
+    """`model` with the section of the family that `values` name, whose keys are then known."""
+    if model is not Config:
+        return model
+    return create_model("Config", __base__=Config, model=(section_of(values.get("model")), ...))
 
 
 @cache
 def defaults() -> dict[str, Any]:
     """The packaged defaults as a mapping. Treat it as read-only."""
     return read_mapping(Path(__file__).with_name("default.yaml"))
+
+
+def defaults_of(family: Any) -> dict[str, Any]:
+    """The packaged defaults with the section `model` of a family; of filternet if it is unknown."""
+    model = defaults()["model"]
+    section = section_of({"family": family})
+    values = {}
+    for key, field in section.model_fields.items():
+        if not field.is_required():
+            values[key] = field.get_default(call_default_factory=True)
+        elif key in model:
+            values[key] = model[key]
+    return defaults() | {"model": values | {"family": family}}
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,15 +8,17 @@ from importlib import import_module
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import (
+    BeforeValidator,
     Field,
     PositiveFloat,
+    SerializeAsAny,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from clapp.config.choices import one_of, registered
-from clapp.config.model import ModelConfig
+from clapp.config.model import ModelConfig, of_family
 from clapp.config.section import NonNegative, Section
 from clapp.errors import ConfigError
 
@@ -141,7 +143,7 @@ class Config(Section):
     experiment_name: str | None
     train_data: DataConfig
     valid_data: ValidConfig
-    model: ModelConfig
+    model: Annotated[SerializeAsAny[ModelConfig], BeforeValidator(of_family)]
     train: TrainConfig
 
     def with_train(self, **changes: Any) -> Self:

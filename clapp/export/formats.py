@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clapp.config import Config
-from clapp.errors import ParityError
-from clapp.export.onnx import parity, weights_of, write_onnx
+from clapp.errors import ParityError, UserError
+from clapp.export.onnx import opset_of, parity, weights_of, write_onnx
 from clapp.export.options import Options
 from clapp.inference.runner import Batch, open_session
-from clapp.models.filternet import FilterNet
-from clapp.models.graph.filternet import filternet_graph
+from clapp.models.build import Network
+from clapp.models.families import family_of
 from clapp.models.graph.nodes import IMAGE, Graph
+from clapp.models.words import model_in_words
 from clapp.system.registry import Registry
 
 ONNX = "model.onnx"
@@ -33,7 +34,7 @@ class Bundle:
     """
 
     folder: Path
-    model: FilterNet
+    model: Network
     config: Config
     options: Options
     proof: Sequence[Batch]
@@ -41,13 +42,23 @@ class Bundle:
 
     @property
     def graph(self) -> Graph:
-        """The steps of the network."""
-        return filternet_graph(self.model.config)
+        """The steps of the network.
+
+        Raises:
+            UserError: its family does not know them.
+        """
+        graph = family_of(self.model.config).graph(self.model.config)
+        if graph is None:
+            raise UserError(
+                f"--format: this network ({model_in_words(self.model.config)}) can be written as "
+                "onnx alone"
+            )
+        return graph
 
     @property
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """The weights by name."""
-        return weights_of(self.model)
+        return weights_of(family_of(self.model.config).exported(self.model))
 
 
 class Written(NamedTuple):
@@ -145,7 +156,7 @@ def _onnx(bundle: Bundle) -> Written:
     free = "with free batch size, height and width" if size is None else "of fixed size"
     return Written(
         {ONNX: f"the same network as ONNX, {free}"},
-        {"ONNX opset": str(bundle.options.opset or 11)},
+        {"ONNX opset": str(opset_of(path))},
         {"ONNX Runtime": run},
     )
 

@@ -10,13 +10,16 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
+from clapp.config import ModelConfig
 from clapp.errors import ParityError
 from clapp.export.onnx_steps import Writer
+from clapp.export.onnx_traced import traced
 from clapp.export.options import LEAST_OPSET, Options
 from clapp.inference.runner import open_session
-from clapp.models.filternet import FilterNet
-from clapp.models.graph.filternet import filternet_graph
+from clapp.models.build import Network
+from clapp.models.families import family_of
 from clapp.models.graph.nodes import IMAGE, OUTPUT, Graph
 
 TOLERANCE = 1e-4
@@ -24,7 +27,7 @@ DTYPES = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
 
 
 def write_onnx(
-    model: FilterNet, path: Path, metadata: Mapping[str, str], options: Options | None = None
+    model: Network, path: Path, metadata: Mapping[str, str], options: Options | None = None
 ) -> None:
     """Write `model` to `path`, with one input `image` and one output `output`.
 
@@ -37,14 +40,19 @@ def write_onnx(
     are free. The file has passed ONNX's checker and its strict shape inference.
     """
     options = options or Options()
-    graph = filternet_graph(model.config)
-    proto = make_onnx(graph, weights_of(model), options)
-    properties = {**metadata, **describe(graph, options, model.min_size)}
+    family = family_of(model.config)
+    exported = family.exported(model)
+    graph = family.graph(model.config)
+    if graph is None:
+        proto = traced(exported, model.config, options)
+    else:
+        proto = make_onnx(graph, weights_of(exported), options)
+    properties = {**metadata, **describe(model.config, options, model.min_size)}
     helper.set_model_props(proto, properties)
     onnx.save(proto, path)
 
 
-def weights_of(model: FilterNet) -> dict[str, NDArray[np.float32]]:
+def weights_of(model: nn.Module) -> dict[str, NDArray[np.float32]]:
     """The state of a model as arrays."""
     return {name: value.detach().numpy() for name, value in model.state_dict().items()}
 
@@ -75,6 +83,11 @@ def make_onnx(
     return proto
 
 
+def opset_of(path: Path) -> int:
+    """The opset of an ONNX file."""
+    return int(onnx.load(path, load_external_data=False).opset_import[0].version)
+
+
 def _value(name: str, kind: int, sides: tuple[Any, ...], channels: int) -> onnx.ValueInfoProto:
     batch, height, width = sides
     value = helper.make_tensor_value_info(name, kind, [batch, channels, height, width])
@@ -82,19 +95,19 @@ def _value(name: str, kind: int, sides: tuple[Any, ...], channels: int) -> onnx.
     return value
 
 
-def describe(graph: Graph, options: Options, min_size: int) -> dict[str, str]:
+def describe(config: ModelConfig, options: Options, min_size: int) -> dict[str, str]:
     """Input and output as properties of the file: name, type, layout, range."""
     batch, height, width = ("N", "H", "W") if options.size is None else (1, *options.size)
     image = {
         "name": IMAGE,
         "type": "uint8" if options.uint8 else "float32",
-        "layout": f"({batch}, {graph.input_channels}, {height}, {width})",
+        "layout": f"({batch}, {config.input_channels}, {height}, {width})",
         "range": [0, 255] if options.uint8 else [0, 1],
     }
     output = {
         "name": OUTPUT,
         "type": "float32",
-        "layout": f"({batch}, {graph.output_channels}, {height}, {width})",
+        "layout": f"({batch}, {config.output_channels}, {height}, {width})",
         "range": "not clamped; [0, 1] is black to white",
     }
     return {
@@ -105,7 +118,7 @@ def describe(graph: Graph, options: Options, min_size: int) -> dict[str, str]:
 
 
 def parity(
-    model: FilterNet,
+    model: Network,
     path: Path,
     pictures: Sequence[NDArray[np.float32]],
     tolerance: float = TOLERANCE,

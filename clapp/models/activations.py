@@ -1,46 +1,120 @@
-"""The activations of a FilterNet, by the names a configuration uses."""
+"""Activations, by the names a configuration uses.
+
+The registry is read to check a configuration, so torch is imported when one is computed.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from clapp.system.registry import Registry
 
-Activation = Callable[[Tensor], Tensor]
-
-
-def _squared_relu(x: Tensor) -> Tensor:
-    return torch.square(F.relu(x))
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def _maximum(x: Tensor) -> Tensor:
-    return F.max_pool2d(x, 3, 1, 1)
+@dataclass(frozen=True)
+class Activation:
+    """What follows a convolution.
+
+    Attributes:
+        name: what `model.activation` calls it.
+        function: of (B, C, H, W), to the same shape.
+        words: what a person reads.
+        window: how many pixels away it looks.
+        degree: n where f(c x) = c^n f(x) for c > 0, so that a factor can be moved past it.
+    """
+
+    name: str
+    function: "Callable[[Tensor], Tensor]"
+    words: str
+    window: int = 0
+    degree: int | None = None
+
+    def __call__(self, x: "Tensor") -> "Tensor":
+        """Its value."""
+        return self.function(x)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return activation, (self.name,)
 
 
-def _minimum(x: Tensor) -> Tensor:
-    return -F.max_pool2d(-x, 3, 1, 1)
+ACTIVATIONS: Registry[Activation] = Registry("activation")
 
 
-def _identity(x: Tensor) -> Tensor:
+def known_activations() -> list[str]:
+    """What `model.activation` may be."""
+    return ACTIVATIONS.names()
+
+
+def register_activation(activation: Activation) -> Activation:
+    """Make an activation known to configurations; see `Activation`.
+
+    Raises:
+        UserError: its name is taken or not a name.
+    """
+    return ACTIVATIONS.add(activation.name, activation)
+
+
+def activation(name: str) -> Activation:
+    """The activation called `name`.
+
+    Raises:
+        ConfigError: no such activation.
+    """
+    return ACTIVATIONS.find(name)
+
+
+def _torch(name: str) -> "Callable[[Tensor], Tensor]":
+    """A function of torch, such as "nn.functional.relu"; torch is imported when it is called."""
+
+    def call(x: "Tensor") -> "Tensor":
+        import torch
+
+        result: Tensor = attrgetter(name)(torch)(x)
+        return result
+
+    return call
+
+
+def _identity(x: "Tensor") -> "Tensor":
     return x
 
 
-WINDOWS = {"max3": 1, "min3": 1}
-"""Activations that look at neighbours, and how many pixels far."""
+def _squared_relu(x: "Tensor") -> "Tensor":
+    import torch
+    from torch.nn import functional
 
-ACTIVATIONS: dict[str, Activation] = {
-    "relu": F.relu,
-    "leaky_relu": F.leaky_relu,
-    "squared_relu": _squared_relu,  # So et al. 2021, Primer
-    "gelu": F.gelu,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "swish": F.silu,
-    "none": _identity,
+    return torch.square(functional.relu(x))
+
+
+def _maximum(x: "Tensor") -> "Tensor":
+    from torch.nn import functional
+
+    return functional.max_pool2d(x, 3, 1, 1)
+
+
+def _minimum(x: "Tensor") -> "Tensor":
+    from torch.nn import functional
+
+    return -functional.max_pool2d(-x, 3, 1, 1)
+
+
+for _entry in (
+    Activation("relu", _torch("nn.functional.relu"), "ReLU", degree=1),
+    Activation("leaky_relu", _torch("nn.functional.leaky_relu"), "leaky ReLU", degree=1),
+    Activation("squared_relu", _squared_relu, "squared ReLU", degree=2),  # So et al. 2021, Primer
+    Activation("gelu", _torch("nn.functional.gelu"), "GELU"),
+    Activation("tanh", _torch("tanh"), "tanh"),
+    Activation("sigmoid", _torch("sigmoid"), "sigmoid"),
+    Activation("swish", _torch("nn.functional.silu"), "Swish"),
+    Activation("none", _identity, "no activation", degree=1),
     # Edge strength is an even function of the gradient, and these two are even.
-    "abs": torch.abs,
-    "square": torch.square,
+    Activation("abs", _torch("abs"), "absolute value", degree=1),
+    Activation("square", _torch("square"), "square", degree=2),
     # Over 3x3 pixels, the border left out: what dilate and erode are (cv2.dilate, cv2.erode).
-    "max3": _maximum,
-    "min3": _minimum,
-}
+    Activation("max3", _maximum, "maximum over 3x3", window=1, degree=1),
+    Activation("min3", _minimum, "minimum over 3x3", window=1, degree=1),
+):
+    register_activation(_entry)

@@ -1,30 +1,12 @@
-"""Single changes that make a network smaller, as keys of its configuration."""
+"""Single changes that make a FilterNet smaller, as keys of its configuration."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from clapp.config import ModelConfig, model_config
-from clapp.errors import ConfigError
-from clapp.models.costs import cost
+from clapp.config import FilterNetConfig
 
 
-def smaller(model: ModelConfig) -> list[tuple[str, dict[str, Any]]]:
-    """Every single change with fewer parameters, in words and as keys; the smallest first."""
-    before, seen = cost(model).params, {model.canonical()}
-    found = []
-    for number, (words, values) in enumerate(_changes(model)):
-        try:
-            child = model_config(model.model_dump() | values)
-        except ConfigError:
-            continue
-        after, key = cost(child), child.canonical()
-        if after.params < before and key not in seen:
-            seen.add(key)
-            found.append((after, number, words, values))
-    return [(words, values) for _, _, words, values in sorted(found, key=lambda entry: entry[:2])]
-
-
-def _changes(model: ModelConfig) -> Iterator[tuple[str, dict[str, Any]]]:
+def changes(model: FilterNetConfig) -> Iterator[tuple[str, dict[str, Any]]]:
     """Changes of a network that may make it smaller, in words and as keys."""
     lists = {key: _listed(model, key) for key in model.PER_BLOCK}
     if model.bias:
@@ -38,7 +20,7 @@ def _changes(model: ModelConfig) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _changes_of_block(
-    model: ModelConfig, lists: Mapping[str, list[Any]], block: int
+    model: FilterNetConfig, lists: Mapping[str, list[Any]], block: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     def other(**values: Any) -> dict[str, Any]:
         return {
@@ -70,7 +52,7 @@ def _changes_of_block(
 
 
 def _factored(
-    lists: Mapping[str, list[Any]], model: ModelConfig, block: int
+    lists: Mapping[str, list[Any]], model: FilterNetConfig, block: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """A k x k kernel as a column and a row, with one channel between or each on its own."""
     high, wide = model.blocks[block].kernel
@@ -92,7 +74,7 @@ def _factored(
         yield f"{words}, one channel between", twice | sizes | narrow
 
 
-def _listed(model: ModelConfig, key: str) -> list[Any]:
+def _listed(model: FilterNetConfig, key: str) -> list[Any]:
     value = getattr(model, key)
     return list(value) if isinstance(value, list) else [value] * model.num_layers
 

@@ -1,4 +1,4 @@
-"""First weights of a network from those of a similar one that is trained.
+"""First weights of a FilterNet from those of a similar one that is trained.
 
 The idea is that of network morphisms in LEMONADE (Elsken et al. 2019): a child differs from its
 parent in a few keys and begins with what the parent has learnt. What fits is taken over: the most
@@ -7,23 +7,22 @@ row whose product is nearest to a k x k kernel. What is new begins without an ef
 is possible.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from clapp.config import BlockShape, ModelConfig
+from clapp.config import BlockShape, FilterNetConfig
+from clapp.models.activations import activation
+from clapp.models.family import State
 
-State = Mapping[str, Tensor]
 Channels = list[int | None]
 """For each channel of the child the parent's that it continues; None: it is new."""
 
-_DEGREES = {"none": 1, "relu": 1, "leaky_relu": 1, "abs": 1, "max3": 1, "min3": 1}
-_DEGREES |= {"square": 2, "squared_relu": 2}
-"""Activations with f(c x) = c^n f(x) for c > 0: a factor after them can be moved before them."""
 
-
-def inherited(parent: ModelConfig, weights: State, child: ModelConfig, fresh: State) -> State:
+def inherited(
+    parent: FilterNetConfig, weights: State, child: FilterNetConfig, fresh: State
+) -> State:
     """Weights for `child` from those of `parent`.
 
     Args:
@@ -57,7 +56,7 @@ def inherited(parent: ModelConfig, weights: State, child: ModelConfig, fresh: St
     return state
 
 
-def _modules(config: ModelConfig) -> Sequence[BlockShape]:
+def _modules(config: FilterNetConfig) -> Sequence[BlockShape]:
     return config.blocks[:1] if config.shared_weights else config.blocks
 
 
@@ -116,7 +115,7 @@ def _kept(importance: Tensor, width: int) -> Channels:
 
 
 def _stem(
-    parent: ModelConfig, weights: State, child: ModelConfig, state: dict[str, Tensor]
+    parent: FilterNetConfig, weights: State, child: FilterNetConfig, state: dict[str, Tensor]
 ) -> Channels:
     if child.stem == 0:
         return list(range(child.input_channels)) if parent.stem == 0 else [None] * 3
@@ -238,9 +237,9 @@ def _factors(kernels: Tensor, first: BlockShape) -> tuple[Tensor, Tensor]:
 
 
 def _head(
-    parent: ModelConfig,
+    parent: FilterNetConfig,
     weights: State,
-    child: ModelConfig,
+    child: FilterNetConfig,
     channels: Channels,
     blocks: Sequence[BlockShape],
     state: dict[str, Tensor],
@@ -263,7 +262,7 @@ def _fold(
     head: Tensor, channels: Channels, last: BlockShape, number: int, state: dict[str, Tensor]
 ) -> None:
     """Move the factors of a 1x1 head into the last block, so that a sum can stand for the head."""
-    degree = _DEGREES.get(last.activation)
+    degree = activation(last.activation).degree
     if degree is None or last.has_skip:
         return
     layer = "conv.1" if last.separable else "conv.0"

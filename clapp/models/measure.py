@@ -14,8 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from clapp.config import ModelConfig, model_config
+from clapp.models.build import build_model
 from clapp.models.costs import SIDE
-from clapp.models.filternet import build_model
 
 _WARM_UP, _RUNS = 3, 15
 

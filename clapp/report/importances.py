@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from clapp.config import Layer, compose, defaults, flatten, nest
+from clapp.config import Layer, compose, defaults_of, flatten, nest
 from clapp.errors import ClappError
 from clapp.front.objectives import exact_costs, exact_names, objective, positive
 from clapp.front.outcomes import candidates, objectives
@@ -163,7 +163,8 @@ def _squared_changes(
     space: Space, layers: Sequence[Layer], names: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """Key -> cost -> mean squared change of its log10 when the key is drawn again."""
-    base = flatten(defaults())
+    layers = space.over(layers)
+    base = flatten(defaults_of(space.families[0] if space.families else None))
     for layer in layers:
         base |= flatten(layer.values)
     random, weights = np.random.default_rng(0), space.weights()

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from clapp import __version__
 from clapp.config import Config, load_stored
 from clapp.errors import ConfigError, UserError
+from clapp.models.build import Network, build_model
 from clapp.models.costs import cost
 from clapp.models.fast_conv.layer import fast_convolutions
-from clapp.models.filternet import FilterNet, build_model
 from clapp.system.files import atomic_path, dump_json, write_text
 from clapp.system.strict_yaml import dump_yaml
 from clapp.training.curve import curve_svg
@@ -108,7 +108,7 @@ def save_config(folder: Path, config: Config) -> None:
     write_text(folder / CONFIG, dump_yaml(values))
 
 
-def load(path: str | Path) -> FilterNet:
+def load(path: str | Path) -> Network:
     """The trained model in an export or trial folder, on the CPU and in eval mode.
 
     It takes float32 (N, 3, H, W) in [0, 1] and returns (N, 1, H, W), not clamped. Nothing is
@@ -120,7 +120,7 @@ def load(path: str | Path) -> FilterNet:
     return load_trained(path)[0]
 
 
-def load_trained(path: str | Path) -> tuple[FilterNet, Config]:
+def load_trained(path: str | Path) -> tuple[Network, Config]:
     """The trained model in a folder, and the configuration it was trained with; see `load`.
 
     Raises:
@@ -193,7 +193,7 @@ def _present(path: Path) -> Path:
     return path
 
 
-def _load_weights(model: FilterNet, path: Path) -> None:
+def _load_weights(model: Network, path: Path) -> None:
     try:
         weights = load_file(path)
     except (SafetensorError, OSError) as error:

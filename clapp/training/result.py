@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from clapp.models.filternet import FilterNet
+from clapp.models.build import Network
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Progress:
     train_loss: float
     ema: float
     l2: float
-    model: FilterNet
+    model: Network
 
 
 Report = Callable[[Progress], bool]
@@ -56,7 +56,7 @@ class TrainResult:
             mean by the first comparison.
     """
 
-    model: FilterNet
+    model: Network
     loss: float
     ema: float
     stop_reason: str

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from clapp.models.build import Network
 from clapp.models.fast_conv.layer import fast_convolutions
-from clapp.models.filternet import FilterNet
 from clapp.training.optimisers.registry import Optimiser
 
 ROUND = 100
@@ -25,7 +25,7 @@ class Start:
         steps: optimiser steps that the best one has made.
     """
 
-    model: FilterNet
+    model: Network
     optimiser: Optimiser
     alive: int
     steps: int
@@ -33,7 +33,7 @@ class Start:
 
 def best_start(
     optimisers: Sequence[Optimiser],
-    models: Sequence[FilterNet],
+    models: Sequence[Network],
     pairs: Iterator[tuple[Tensor, Tensor]],
     rate: float,
 ) -> Start:
@@ -60,7 +60,7 @@ def best_start(
 
 
 @torch.inference_mode()
-def _l2(model: FilterNet, x: Tensor, y: Tensor) -> float:
+def _l2(model: Network, x: Tensor, y: Tensor) -> float:
     """Mean squared error; infinite for a network that has diverged."""
     with fast_convolutions(model):
         value = float((model(x) - y).square().mean())

@@ -18,8 +18,8 @@ from clapp.config import Config
 from clapp.errors import ConfigError
 from clapp.filters.base import resolve
 from clapp.filters.on_device import batched
+from clapp.models.build import Network, build_model, min_size
 from clapp.models.fast_conv.layer import fast_convolutions
-from clapp.models.filternet import FilterNet, min_size
 from clapp.pool.batches import Batch, Batches
 from clapp.pool.pool import Pool, validation_set
 from clapp.training.device import resolve_device
@@ -103,12 +103,12 @@ class Trainer:
         self.curve: list[Point] = []
         self.iterations = self.images = self.validations = self.starts = 0
         self.start = time.perf_counter()
-        self.model = FilterNet(config.model).to(device)
+        self.model = build_model(config.model).to(device)
         if weights is not None:
             self.model.load_state_dict(dict(weights))
         self.optimiser = self.optimise(self.model)
 
-    def optimise(self, model: FilterNet) -> Optimiser:
+    def optimise(self, model: Network) -> Optimiser:
         """The optimiser of a network."""
         return OPTIMISERS.find(self.optimizer)(model, self.loss, self.config)
 
@@ -168,7 +168,7 @@ class Trainer:
             return
         models = [self.model]
         while len(models) < wanted:
-            models.append(FilterNet(self.config.model).to(self.device))
+            models.append(build_model(self.config.model).to(self.device))
         with self.timed("step"):
             found = best_start(
                 [self.optimise(model) for model in models],
@@ -241,7 +241,7 @@ class Trainer:
         self.validations += 1
         return self.l2(self.model, images[turn], targets[turn])
 
-    def final_l2(self, model: FilterNet, end: Point) -> float:
+    def final_l2(self, model: Network, end: Point) -> float:
         """Mean squared error over the whole validation set; `end` is the last validation."""
         images, targets = self.valid
         if (self.config.train.validation_images or len(images)) >= len(images):
@@ -250,7 +250,7 @@ class Trainer:
             return self.l2(model, images, targets).item()
 
     @torch.inference_mode()
-    def l2(self, model: FilterNet, images: Pictures, targets: Pictures) -> Tensor:
+    def l2(self, model: Network, images: Pictures, targets: Pictures) -> Tensor:
         """Mean squared error of a model on images (N, S, S, 3) and targets (N, S, S)."""
         total = torch.zeros((), device=self.device)
         with fast_convolutions(model):

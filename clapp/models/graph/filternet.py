@@ -2,11 +2,17 @@
 
 from typing import Any
 
-from clapp.config import BlockShape, ModelConfig
-from clapp.models.graph.nodes import IMAGE, OUTPUT, Graph, Node
+from clapp.config import BlockShape, FilterNetConfig
+from clapp.models.graph.nodes import FUNCTIONS, IMAGE, OUTPUT, Graph, Node
 
 
-def filternet_graph(config: ModelConfig) -> Graph:
+def graph(config: FilterNetConfig) -> Graph | None:
+    """The same as `filternet_graph`; None: an activation from outside of the package."""
+    known = all(block.activation in FUNCTIONS for block in config.blocks)
+    return filternet_graph(config) if known else None
+
+
+def filternet_graph(config: FilterNetConfig) -> Graph:
     """The steps that `FilterNet.forward` takes; the weights have the names of its state."""
     build = _Builder(config)
     value = IMAGE
@@ -33,7 +39,7 @@ def filternet_graph(config: ModelConfig) -> Graph:
 
 
 class _Builder:
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: FilterNetConfig) -> None:
         self._config = config
         self._nodes: list[Node] = []
         self._level = config.downsample

@@ -15,6 +15,11 @@ NORM_EPS = 1e-5
 
 ELEMENTWISE = ("function", "mix", "norm", "maximum")
 """Kinds whose output may take the place of their first input."""
+FUNCTIONS = (
+    *("none", "relu", "leaky_relu", "squared_relu", "gelu", "tanh", "sigmoid", "swish", "abs"),
+    *("square", "max3", "min3"),
+)
+"""Activations that can be written as steps."""
 NEVER_NEGATIVE = ("relu", "squared_relu", "sigmoid", "abs", "square", "root")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from clapp.config import defaults, flatten
+from clapp.config import defaults_of, flatten
 from clapp.system.files import shown
 
 DEFINITION, RESOLVED, ELAPSED = "definition", "resolved", "elapsed"
@@ -47,10 +47,11 @@ def first_change(
     if path is not None:
         return Change(path, "is not what the study was started with")
     config = started_with(old, old_resolved)
+    packaged = flatten(defaults_of(new_resolved["config"].get("model.family")))
     for key, value in new_resolved["config"].items():
         if key in new["search_space"] and key not in old["search_space"]:
             continue  # it is searched from now on
-        before = config.get(key, BEFORE.get(key, flatten(defaults()).get(key)))
+        before = config.get(key, BEFORE.get(key, packaged.get(key)))
         if before != value:
             return Change(
                 f"config.{key}", f"is {shown(value)}; the study was started with {shown(before)}"

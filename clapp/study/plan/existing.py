@@ -1,13 +1,18 @@
 """A study that is there already, found by its name."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
+from loguru import logger
 from sqlalchemy.engine import make_url
 
-from clapp.errors import UserError
-from clapp.study.plan.files import how_to_start
+from clapp.errors import ConfigError, UserError
+from clapp.filters.code import load_plugin, look_in
+from clapp.study.plan.definition import DEFINITION
+from clapp.study.plan.files import find_study, how_to_start
 from clapp.study.storage.redaction import redact
 from clapp.study.storage.storage import default_url, is_sqlite, open_storage, storage_errors
 
@@ -34,6 +39,21 @@ def load_existing(study: str, results: Path, storage: str | None = None) -> "Stu
     with storage_errors(url):
         opened = open_storage(url, create=False)
         try:
-            return optuna.load_study(study_name=name, storage=opened)
+            found = optuna.load_study(study_name=name, storage=opened)
         except KeyError as error:
             raise UserError(f"no study named {name!r} in {redact(url)}; {start}") from error
+    _load_plugins(study, found.user_attrs.get(DEFINITION, {}).get("plugins", []))
+    return found
+
+
+def _load_plugins(study: str, plugins: Sequence[str]) -> None:
+    """What a study's trials are made of may be registered by them; who only reads may lack them."""
+    if not plugins:
+        return
+    with suppress(UserError):
+        look_in(find_study(study).parent)
+    for plugin in plugins:
+        try:
+            load_plugin(plugin)
+        except ConfigError as error:
+            logger.warning(f"study {study}: {error}")

@@ -132,12 +132,12 @@ def plan_from(name: str, document: Mapping[str, Any]) -> Plan:
 def _resolve(
     name: str, file: StudyFile, origin: str, layers: list[Layer], path: Path | None = None
 ) -> Plan:
-    layers = [ENGINE, *layers]
-    base = flatten(compose(layers).model_dump())
-    space = load_space(file.search_space, f"{origin}: search_space", layers, path)
+    space = load_space(file.search_space, f"{origin}: search_space", [ENGINE, *layers], path)
     written: dict[str, Any] = {}
-    for layer in layers[1:]:
+    for layer in layers:
         written = merge(written, layer.values)
+    layers = [ENGINE, *space.over(layers)]
+    base = flatten(compose(layers).model_dump())
     resolved = file.model_copy(update={"search_space": space.document(), "config": written})
     plan = Plan(name, resolved, layers, space, base)
     for baseline in file.baselines:

@@ -12,15 +12,15 @@ from clapp.config import (
     ELSEWHERE,
     NO_EFFECT,
     Layer,
-    ModelConfig,
     Section,
     compose,
-    defaults,
+    defaults_of,
     flatten,
     nest,
     validate,
 )
 from clapp.errors import ConfigError
+from clapp.models.families import known_families, section
 from clapp.study.plan.files import find_space
 from clapp.study.plan.parameters import KINDS, CategoricalParameter, Parameter, Scalar
 from clapp.study.pruning.problem import Suggests
@@ -32,9 +32,7 @@ RESERVED = {
     "train.seed": "it is derived from the study's `seed` and the trial's number",
 }
 """Keys that neither a study nor its space may set, with the reason."""
-LAYERS = "model.num_layers"
-PER_LAYER = [f"model.{key}" for key in ModelConfig.PER_BLOCK]
-"""Keys that may have a value for each block."""
+FAMILY, LAYERS = "model.family", "model.num_layers"
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,18 @@ class Space:
     parameters: Mapping[str, Parameter]
     most_layers: int = 1
     """The largest `model.num_layers` that a trial may have."""
+
+    @property
+    def families(self) -> list[Scalar]:
+        """The families of networks it chooses among; empty: the study's configuration says it."""
+        found = self.parameters.get(FAMILY)
+        return list(found.samples().values()) if found is not None else []
+
+    def over(self, layers: Iterable[Layer]) -> list[Layer]:
+        """Layers of a study's configuration, above the family that the space begins with."""
+        if not self.families:
+            return list(layers)
+        return [Layer(self.origin, nest({FAMILY: self.families[0]})), *layers]
 
     def suggest(self, trial: Suggests, base: Mapping[str, Any]) -> dict[str, Any]:
         """Draw the keys that apply; `base` holds the dotted values of the others.
@@ -77,6 +87,8 @@ class Space:
         """
         found: dict[str, Scalar] = {}
         for key, parameter in self.parameters.items():
+            if key not in values:  # of another family
+                continue
             for number, here in enumerate(_applies(parameter, values)):
                 value = of_block(values[key], number) if parameter.per_layer else values[key]
                 if here and parameter.contains(value):
@@ -146,8 +158,8 @@ def load_space(
         origin, raw = inline_origin, dict(spec)
     if not raw:
         raise ConfigError(f"{origin}: the search space is empty; a mapping of keys is expected")
-    layers = list(base)
     parameters = _ordered(origin, _parse(origin, raw))
+    layers = Space(origin, parameters).over(base)
     space = Space(origin, parameters, _most_layers(parameters, layers))
     _check_values(space, layers)
     return space
@@ -155,12 +167,24 @@ def load_space(
 
 def _most_layers(parameters: Mapping[str, Parameter], base: list[Layer]) -> int:
     if LAYERS not in parameters:
-        return compose(base).model.num_layers
+        return int(getattr(compose(base).model, "num_layers", 1))
     return max(int(value) for value in parameters[LAYERS].samples().values() if value)
 
 
+def _searchable() -> list[str]:
+    """Every key that trials may differ in, of all families."""
+    keys = dict.fromkeys(key for name in known_families() for key in flatten(defaults_of(name)))
+    return [key for key in keys if refusal(key) is None]
+
+
+def _per_layer() -> list[str]:
+    """Keys that may have a value for each block."""
+    sections = [section(name) for name in known_families()]
+    return [f"model.{key}" for one in sections for key in one.PER_BLOCK]
+
+
 def _parse(origin: str, raw: dict[str, Any]) -> dict[str, Parameter]:
-    searchable = [key for key in flatten(defaults()) if refusal(key) is None]
+    searchable = _searchable()
     for key, entry in raw.items():
         reason = refusal(str(key))
         if reason:
@@ -207,10 +231,10 @@ def _ordered(origin: str, parameters: dict[str, Parameter]) -> dict[str, Paramet
             _check_condition(f"{origin}: {key}.when.{other}", other, allowed, parameters)
     graph = {key: list(parameter.when) for key, parameter in parameters.items()}
     for key, parameter in parameters.items():
-        if parameter.per_layer and key not in PER_LAYER:
+        if parameter.per_layer and key not in _per_layer():
             raise ConfigError(
                 f"{origin}: {key}.per_layer: true is not allowed; allowed for "
-                f"{', '.join(PER_LAYER)}"
+                f"{', '.join(_per_layer())}"
             )
         if parameter.per_layer and LAYERS in parameters:
             graph[key].append(LAYERS)
@@ -240,9 +264,12 @@ def _check_condition(
 def _check_values(space: Space, base: list[Layer]) -> None:
     for key, parameter in space.parameters.items():
         conditions = _conditions(key, space.parameters)
-        for label, value in parameter.samples().items():
-            values = nest({**conditions, key: value})
-            compose([*base, Layer(f"{space.origin}: {key}.{label}", values)])
+        anywhere = key == FAMILY or FAMILY in conditions or not key.startswith("model.")
+        for family in [None] if anywhere else space.families or [None]:
+            given = conditions if family is None else {FAMILY: family, **conditions}
+            for label, value in parameter.samples().items():
+                values = nest({**given, key: value})
+                compose([*base, Layer(f"{space.origin}: {key}.{label}", values)])
 
 
 def _conditions(key: str, parameters: Mapping[str, Parameter]) -> dict[str, Scalar]:

@@ -12,7 +12,7 @@ from clapp.training.trackers import Trackers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from clapp.models.inherit import State
+    from clapp.models.family import State
     from clapp.study.running.job import Job
     from clapp.study.running.objective import Train
     from clapp.training.trainer import Report, TrainResult

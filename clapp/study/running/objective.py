@@ -25,7 +25,7 @@ from clapp.system.seeding import derived_seed
 from clapp.training.provenance import provenance
 
 if TYPE_CHECKING:
-    from clapp.models.inherit import State
+    from clapp.models.family import State
     from clapp.training.trainer import Report, TrainResult
 
 Train = Callable[[Config, "Report", "State | None"], "TrainResult"]

@@ -20,7 +20,7 @@ from clapp.config import Config, Layer, compose, flatten, identity, nest
 from clapp.errors import ExhaustedError
 from clapp.front.record import record_of
 from clapp.front.trials import is_enqueued
-from clapp.models.changes import smaller
+from clapp.models.smaller import smaller
 from clapp.study.pruning.decide import Records
 from clapp.study.sampling.draw import Draw, value, within_limits
 from clapp.study.sampling.mutation import changed

@@ -10,28 +10,28 @@ from torch import Tensor, nn
 
 from clapp.config import Config, Layer, compose, nest
 from clapp.front.record import TrialRecord, record_of
-from clapp.models.filternet import FilterNet
-from clapp.models.inherit import State, inherited
+from clapp.models.build import build_model, heir
+from clapp.models.family import State
 
 MOST_PARAMETERS = 2000
 """Of a network whose weights are handed down: 8 kB, as much as the rest of a record."""
 
 
 def packed(model: nn.Module) -> str | None:
-    """The parameters of a network as text, float32 in Base64; None: they are too many."""
-    values = nn.utils.parameters_to_vector(model.parameters()).detach()
+    """The state of a network as text, float32 in Base64; None: its numbers are too many."""
+    values = torch.cat([value.flatten().float() for value in model.state_dict().values()])
     if values.numel() > MOST_PARAMETERS:
         return None
     return base64.b64encode(values.numpy().astype("<f4").tobytes()).decode()
 
 
-def unpacked(text: str, model: FilterNet) -> dict[str, Tensor]:
+def unpacked(text: str, model: nn.Module) -> dict[str, Tensor]:
     """The state of a network like `model` from what `packed` wrote."""
     values = torch.from_numpy(np.frombuffer(base64.b64decode(text), "<f4").copy())
     state, start = {}, 0
-    for name, parameter in model.named_parameters():
-        count = parameter.numel()
-        state[name] = values[start : start + count].view(parameter.shape)
+    for name, value in model.state_dict().items():
+        count = value.numel()
+        state[name] = values[start : start + count].view(value.shape)
         start += count
     return state
 
@@ -49,11 +49,10 @@ def first_weights(
         return None
     older = configuration(record).model
     with torch.device("meta"):
-        weights = unpacked(record.weights, FilterNet(older))
+        weights = unpacked(record.weights, build_model(older))
     with torch.random.fork_rng([]):
         torch.manual_seed(config.train.seed)
-        fresh = FilterNet(config.model).state_dict()
-    return inherited(older, weights, config.model, fresh)
+        return heir(older, weights, config.model)
 
 
 def configuration(record: TrialRecord) -> Config:

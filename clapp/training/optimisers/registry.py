@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from clapp.config import Config
-    from clapp.models.filternet import FilterNet
+    from clapp.models.build import Network
     from clapp.training.losses import Loss
 
 AUTO = "auto"
@@ -39,7 +39,7 @@ class Optimiser(Protocol):
         ...
 
 
-Maker = Callable[["FilterNet", "Loss", "Config"], Optimiser]
+Maker = Callable[["Network", "Loss", "Config"], Optimiser]
 OPTIMISERS: Registry[Maker] = Registry("optimizer")
 
 
@@ -60,7 +60,7 @@ def chosen(config: "Config") -> str:
 
 
 @OPTIMISERS.register("adam")
-def adam(net: "FilterNet", loss: "Loss", config: "Config") -> Optimiser:
+def adam(net: "Network", loss: "Loss", config: "Config") -> Optimiser:
     """Adam (Kingma & Ba 2015) on the gradient of the loss."""
     from clapp.training.optimisers.adam import FirstOrder
 
@@ -68,7 +68,7 @@ def adam(net: "FilterNet", loss: "Loss", config: "Config") -> Optimiser:
 
 
 @OPTIMISERS.register("lm")
-def levenberg_marquardt(net: "FilterNet", loss: "Loss", config: "Config") -> Optimiser:
+def levenberg_marquardt(net: "Network", loss: "Loss", config: "Config") -> Optimiser:
     """Levenberg-Marquardt on a batch's residuals; for networks of a few hundred parameters."""
     from clapp.training.optimisers.levenberg import LevenbergMarquardt
 

@@ -1,16 +1,16 @@
 """FilterNet: the small fully convolutional network that stands in for a classical filter."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clapp.config import BlockShape, ModelConfig, model_config
-from clapp.models.activations import ACTIVATIONS, WINDOWS
+from clapp.config import BlockShape, FilterNetConfig
+from clapp.models.activations import activation
+from clapp.models.families.filternet import min_size
 from clapp.models.graph.nodes import MAX_EPS, ROOT_EPS
-from clapp.models.initialise import initialise
+from clapp.models.networks.initialise import initialise
 
 
 class Block(nn.Module):
@@ -23,7 +23,7 @@ class Block(nn.Module):
         super().__init__()
         width = shape.width
         self.norm_first = shape.norm_first
-        self.activation = ACTIVATIONS[shape.activation]
+        self.activation = activation(shape.activation)
         self.conv = nn.Sequential(*_convolution(shape, padding, bias))
         self.norm = _norm(shape)
         self.skip = shape.has_skip
@@ -66,7 +66,7 @@ class FilterNet(nn.Module):
         min_size: the smallest height and width in pixels the network accepts.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: FilterNetConfig) -> None:
         super().__init__()
         self.config = config
         self.min_size = min_size(config)
@@ -110,53 +110,6 @@ class FilterNet(nn.Module):
             # Magnitudes, so that a picture that is negative everywhere is not divided by nothing.
             y = y / (torch.amax(torch.abs(y), (1, 2, 3), keepdim=True) + MAX_EPS)
         return y
-
-
-def build_model(config: ModelConfig | Mapping[str, Any]) -> FilterNet:
-    """A freshly initialised FilterNet; its weights follow torch's global seed.
-
-    Args:
-        config: a model configuration, or a mapping of its keys laid over the packaged defaults.
-
-    Raises:
-        ConfigError: a key or value the model does not have.
-    """
-    return FilterNet(config if isinstance(config, ModelConfig) else model_config(config))
-
-
-def min_size(config: ModelConfig) -> int:
-    """The smallest height and width in pixels that the network accepts."""
-    inside = 1
-    for block in config.blocks:
-        border = max(block.border)
-        if config.padding == "zero_after":  # an unpadded convolution needs its whole kernel
-            inside = max(inside, 2 * border + 1)
-        elif config.padding == "reflect":  # a reflection, one pixel more than it mirrors
-            inside = max(inside, border + 1)
-        if block.norm == "group" and 1 in (block.channels, block.width):
-            inside = max(inside, 2)  # one value alone cannot be normalised
-    return 2 * inside - 1 if config.downsample == 2 else inside
-
-
-def receptive_field(config: ModelConfig) -> tuple[int, int]:
-    """How many pixels up and down, and left and right, an output pixel depends on.
-
-    Statistics of the whole picture, a norm or the output's maximum, are not counted: see
-    `is_local`.
-    """
-    reach = [0, 0]
-    for block in config.blocks:
-        for axis in (0, 1):
-            reach[axis] += block.border[axis] + WINDOWS.get(block.activation, 0)
-    if config.downsample == 2:
-        # A half-resolution pixel sees two; the bilinear interpolation reaches one of them further.
-        reach = [2 * (pixels + 1) + 1 for pixels in reach]
-    return reach[0], reach[1]
-
-
-def is_local(config: ModelConfig) -> bool:
-    """Whether an output pixel depends on its receptive field alone."""
-    return config.output_norm == "none" and all(b.norm == "none" for b in config.blocks)
 
 
 def _convolution(shape: BlockShape, padding: str, bias: bool) -> list[nn.Module]:

@@ -1,4 +1,4 @@
-"""Weights to start from: no unit dead, nothing vanishing or exploding, whatever the architecture.
+"""First weights of a FilterNet: no unit dead, nothing vanishing or exploding.
 
 Torch's random weights are changed in two ways.
 
@@ -22,13 +22,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clapp.config import ModelConfig
+from clapp.config import FilterNetConfig
 
 
-class Network(Protocol):
+class Layered(Protocol):
     """What first weights are given to."""
 
-    config: ModelConfig
+    config: FilterNetConfig
     min_size: int
     prep: nn.Module
     main: nn.ModuleList
@@ -52,7 +52,7 @@ _SCALES = (1, 1, 2, 2, 4, 4, 8, 8)
 
 
 @torch.no_grad()
-def initialise(net: Network) -> None:
+def initialise(net: Layered) -> None:
     """Give a newly constructed network its first weights."""
     noise = smooth_noise(net.config.input_channels, max(_SIDE, net.min_size))
     for scale in _SCALES:

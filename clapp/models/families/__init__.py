@@ -1,0 +1,36 @@
+"""The families of networks, by the names that `model.family` takes."""
+
+from typing import Any
+
+from clapp.config import ModelConfig
+from clapp.models.families.filternet import FILTERNET
+from clapp.models.family import FAMILIES, Family
+
+for _family in (FILTERNET,):
+    FAMILIES.add(_family.name, _family)
+
+
+def register_family(family: Family[Any]) -> Family[Any]:
+    """Make a family of networks known to configurations; see `Family`.
+
+    Raises:
+        UserError: its name is taken or not a name.
+    """
+    return FAMILIES.add(family.name, family)
+
+
+def known_families() -> list[str]:
+    """What `model.family` may be."""
+    return FAMILIES.names()
+
+
+def family_of(config: ModelConfig) -> Family[Any]:
+    """The family that a configuration belongs to."""
+    return FAMILIES.find(config.family)
+
+
+def section(name: Any) -> type[ModelConfig]:
+    """The class of the section `model` of a family; that of a FilterNet if there is none."""
+    known = isinstance(name, str) and name in FAMILIES
+    found: type[ModelConfig] = (FAMILIES[name] if known else FILTERNET).config
+    return found

@@ -1,0 +1,190 @@
+"""FilterNet: a 1x1 convolution, a few blocks, a 1x1 convolution or a sum.
+
+It is the family of the packaged configuration, whose keys `default.yaml` explains.
+"""
+
+from typing import TYPE_CHECKING
+
+from clapp.config import BlockShape, FilterNetConfig
+from clapp.models.activations import ACTIVATIONS
+from clapp.models.changes import changes
+from clapp.models.family import SIDE, Cost, Family, State
+from clapp.models.graph.filternet import graph
+from clapp.models.phrases import counted, joined, one_each
+
+if TYPE_CHECKING:
+    from clapp.models.networks.filternet import FilterNet
+
+_BORDERS = {
+    "zero_after": "zeros around the result",
+    "zero": "border of zeros",
+    "reflect": "reflected border",
+    "replicate": "repeated border",
+}
+
+
+def build(config: FilterNetConfig) -> "FilterNet":
+    """A freshly initialised FilterNet."""
+    from clapp.models.networks.filternet import FilterNet
+
+    return FilterNet(config)
+
+
+def inherited(
+    parent: FilterNetConfig, weights: State, child: FilterNetConfig, fresh: State
+) -> State:
+    """See `clapp.models.inherit`."""
+    from clapp.models.inherit import inherited
+
+    return inherited(parent, weights, child, fresh)
+
+
+def cost(config: FilterNetConfig) -> Cost:
+    """Parameters and FLOPs, counted without laying the network out."""
+    stem, last = config.stem_channels, config.blocks[-1].width
+    outputs, bias = config.output_channels, config.bias
+    blocks = config.blocks[:1] if config.shared_weights else config.blocks
+    repeats = config.num_layers if config.shared_weights else 1
+    side = SIDE // config.downsample
+
+    first = config.input_channels * stem if config.stem != 0 else 0  # weights of the 1x1
+    end = last * outputs if config.head == "conv" else 0
+    params = first + end
+    if bias:
+        params += stem * (config.stem != 0) + outputs * (config.head == "conv")
+    work = (first + end) * side**2
+    for block in blocks:
+        weights = _block_weights(block)
+        params += weights + _block_others(block, bias)
+        # Convolved first and padded after, a picture has fewer pixels where the work is done.
+        less = [2 * pixels if config.padding == "zero_after" else 0 for pixels in block.border]
+        work += weights * (side - less[0]) * (side - less[1]) * repeats
+    return Cost(params, 2 * work)
+
+
+def _block_weights(block: BlockShape) -> int:
+    """Weights of the convolutions of a block, each one multiply-add an output pixel."""
+    area, channels, width = block.kernel[0] * block.kernel[1], block.channels, block.width
+    if block.separable:
+        return channels * (area + width)
+    return width * area if block.depthwise else channels * width * area
+
+
+def _block_others(block: BlockShape, bias: bool) -> int:
+    """Biases, normalisation and the scales of ReZero and ReSkip."""
+    normed = block.channels if block.norm_first else block.width
+    norm = 2 * normed if block.norm == "group" else 0
+    scales = block.rezero + block.reskip if block.channels == block.width else 0
+    return block.width * bias + norm + block.width * scales
+
+
+def min_size(config: FilterNetConfig) -> int:
+    """The smallest height and width in pixels that the network accepts."""
+    inside = 1
+    for block in config.blocks:
+        border = max(block.border)
+        if config.padding == "zero_after":  # an unpadded convolution needs its whole kernel
+            inside = max(inside, 2 * border + 1)
+        elif config.padding == "reflect":  # a reflection, one pixel more than it mirrors
+            inside = max(inside, border + 1)
+        if block.norm == "group" and 1 in (block.channels, block.width):
+            inside = max(inside, 2)  # one value alone cannot be normalised
+    return 2 * inside - 1 if config.downsample == 2 else inside
+
+
+def receptive_field(config: FilterNetConfig) -> tuple[int, int]:
+    """How many pixels up and down, and left and right, an output pixel depends on.
+
+    Statistics of the whole picture, a norm or the output's maximum, are not counted: see
+    `is_local`.
+    """
+    reach = [0, 0]
+    for block in config.blocks:
+        for axis in (0, 1):
+            reach[axis] += block.border[axis] + ACTIVATIONS.find(block.activation).window
+    if config.downsample == 2:
+        # A half-resolution pixel sees two; the bilinear interpolation reaches one of them further.
+        reach = [2 * (pixels + 1) + 1 for pixels in reach]
+    return reach[0], reach[1]
+
+
+def is_local(config: FilterNetConfig) -> bool:
+    """Whether an output pixel depends on its receptive field alone."""
+    return config.output_norm == "none" and all(b.norm == "none" for b in config.blocks)
+
+
+def words(config: FilterNetConfig) -> str:
+    """Such as "1 block of 4 channels, 5x5, square, no normalisation, reflected border".
+
+    What differs from block to block is listed: "2 blocks of 2 then 1 channels, 1x5 then 5x1, ...".
+    """
+    model = config.canonical()  # what has no effect is not said
+    blocks = model.blocks
+    return joined(
+        [
+            _blocks(model),
+            one_each(_convolution(block) for block in blocks),
+            one_each(ACTIVATIONS.find(block.activation).words for block in blocks),
+            one_each(_norm(block) for block in blocks),
+            one_each(_skip(block) for block in blocks),
+            _BORDERS[model.padding] if any(block.kernel != (1, 1) for block in blocks) else "",
+            "" if model.bias else "no biases",
+            "half resolution" if model.downsample == 2 else "",
+            _end(model),
+        ]
+    )
+
+
+def _blocks(model: FilterNetConfig) -> str:
+    if isinstance(model.capacity, list):
+        channels = f"{' then '.join(map(str, model.capacity))} channels"
+    else:
+        channels = counted(model.capacity, "channel")
+    if model.shared_weights:
+        blocks = f"1 block of {channels} applied {model.num_layers} times"
+    else:
+        blocks = f"{counted(model.num_layers, 'block')} of {channels}"
+    if model.stem == 0:
+        return f"{blocks} without a stem"
+    if model.stem_channels == model.blocks[0].width:
+        return blocks
+    return f"{blocks} after a stem of {model.stem_channels}"
+
+
+def _convolution(block: BlockShape) -> str:
+    kind = "separable " if block.separable else "depthwise " if block.depthwise else ""
+    dilated = f" dilated by {block.dilation}" if block.dilation > 1 else ""
+    return "{}{}x{}{}".format(kind, *block.kernel, dilated)
+
+
+def _norm(block: BlockShape) -> str:
+    if block.norm == "none":
+        return "no normalisation"
+    return f"normalised {'before' if block.norm_first else 'after'} the convolution"
+
+
+def _skip(block: BlockShape) -> str:
+    scaled = [name for name, on in (("ReZero", block.rezero), ("ReSkip", block.reskip)) if on]
+    return " and ".join(scaled)  # a block without either has no skip
+
+
+def _end(model: FilterNetConfig) -> str:
+    last = {"none": "", "relu": "ReLU at the end", "sqrt": "square root at the end"}
+    scaled = "divided by its maximum" if model.output_norm == "max" else ""
+    summed = "channels summed" if model.head == "sum" else ""
+    return joined([summed, last[model.output_activation], scaled])
+
+
+FILTERNET = Family(
+    name="filternet",
+    config=FilterNetConfig,
+    build=build,
+    cost=cost,
+    min_size=min_size,
+    receptive_field=receptive_field,
+    is_local=is_local,
+    words=words,
+    changes=changes,
+    inherited=inherited,
+    graph=graph,
+)
