@@ -168,7 +168,7 @@ def _time_onnx(folder: Path, size: int) -> float:
 def _time_classical(spec: FilterSpec, size: int) -> float:
     import cv2
 
-    from clapp.filters.base import resolve
+    from clapp.filters.library import resolve
 
     cv2.setNumThreads(1)
     target, picture = resolve(spec), photograph(size)

@@ -26,7 +26,7 @@ from PIL import Image, ImageOps
 
 from benchmarks.measure import Result, Row, figure, in_turn
 from clapp.config import DataConfig, load_config
-from clapp.filters.base import resolve
+from clapp.filters.library import resolve
 from clapp.images import open_source
 from clapp.images.decode import shorter_side_to
 from clapp.images.samples import Picture, as_rgb

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from clapp.config import load_config as load_config
     from clapp.errors import ClappError as ClappError
     from clapp.errors import UserError as UserError
-    from clapp.filters.base import apply_filter as apply_filter
-    from clapp.filters.base import register_filter as register_filter
+    from clapp.filters.library import apply_filter as apply_filter
+    from clapp.filters.library import register_filter as register_filter
     from clapp.front.objectives import Objective as Objective
     from clapp.front.objectives import register_objective as register_objective
     from clapp.images import register_source as register_source
@@ -45,14 +45,14 @@ _HOMES = {
     "Verdict": "clapp.study.pruning.pruners",
     "TrainResult": "clapp.training.trainer",
     "UserError": "clapp.errors",
-    "apply_filter": "clapp.filters.base",
+    "apply_filter": "clapp.filters.library",
     "build_model": "clapp.models.build",
     "cost": "clapp.models.costs",
     "load": "clapp.training.folder",
     "load_config": "clapp.config",
     "register_activation": "clapp.models.activations",
     "register_family": "clapp.models.families",
-    "register_filter": "clapp.filters.base",
+    "register_filter": "clapp.filters.library",
     "register_loss": "clapp.training.losses",
     "register_objective": "clapp.front.objectives",
     "register_pruner": "clapp.study.pruning.pruners",

@@ -11,7 +11,7 @@ import pytest
 
 from clapp.config import load_config
 from clapp.errors import UserError
-from clapp.filters.base import apply_filter, resolve
+from clapp.filters.library import apply_filter, resolve
 from clapp.pool.batches import Batches
 from clapp.pool.pool import Pool
 
@@ -81,7 +81,7 @@ def test_fresh_processes_and_caches_give_the_same_batches(tmp_path):
     code = (
         "import hashlib, sys\n"
         "from clapp.pool.batches import Batches; from clapp.config import load_config\n"
-        "from clapp.filters.base import resolve; from clapp.pool.pool import Pool\n"
+        "from clapp.filters.library import resolve; from clapp.pool.pool import Pool\n"
         "config = load_config({'train_data': {'name': 'photos+synthetic', 'min_buffer': 4}})\n"
         "with Pool.open(config.train_data, 1) as pool:\n"
         "    batches = Batches(pool, resolve('sobel_3'), 8, 64, 128, 0)\n"

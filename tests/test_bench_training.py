@@ -15,7 +15,7 @@ from benchmarks.loops import Record, draw, plain_loop
 from clapp.commands.app import app
 from clapp.config import load_config
 from clapp.errors import ClappError, UserError
-from clapp.filters.base import apply_filter
+from clapp.filters.library import apply_filter
 from clapp.models.build import build_model
 
 # Buffers that are full at once.

@@ -9,7 +9,7 @@ from PIL import Image
 from clapp.config import load_config
 from clapp.errors import ConfigError, UserError
 from clapp.export.onnx import write_onnx
-from clapp.filters.base import apply_filter
+from clapp.filters.library import apply_filter
 from clapp.inference.evaluate import evaluate
 from clapp.inference.metrics import measure
 from clapp.models.build import build_model

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import clapp
 from clapp.export.onnx import parity, write_onnx
-from clapp.filters.base import _REGISTRY as FILTERS
+from clapp.filters.base import FILTERS
 from clapp.models.activations import ACTIVATIONS
 from clapp.models.words import model_in_words
 from clapp.training.losses import _REGISTRY as LOSSES
@@ -32,7 +32,8 @@ def registered() -> Iterator[None]:
     clapp.register_activation(clapp.Activation("softsign", torch.nn.functional.softsign, "soft"))
     yield
     ACTIVATIONS.remove("softsign")
-    del FILTERS["brighter"], LOSSES["quartic"]
+    FILTERS.remove("brighter")
+    del LOSSES["quartic"]
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lm"])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from clapp.config import compose, defaults, flatten, identity, load_config, nest
 from clapp.errors import UserError
-from clapp.filters.base import apply_filter, known_filters
+from clapp.filters.library import apply_filter, known_filters
 from clapp.study.plan.files import StudyFile, find_space, find_study, load_study
 from clapp.study.plan.plan import make_plan, plan_from
 from clapp.study.plan.space import load_space

@@ -15,7 +15,7 @@ from PIL import Image
 
 from clapp.config import DataConfig, FilterSpec, ValidConfig, load_config
 from clapp.errors import FeederError, UserError
-from clapp.filters.base import apply_filter
+from clapp.filters.library import apply_filter
 from clapp.images import open_source
 from clapp.pool import eviction as cache
 from clapp.pool import pool

@@ -12,7 +12,7 @@ import pytest
 
 from clapp.config import Layer, defaults, layers
 from clapp.errors import UserError
-from clapp.filters.base import resolve
+from clapp.filters.library import resolve
 from clapp.study.plan.definition import Change, first_change
 from clapp.study.plan.existing import load_existing
 from clapp.study.plan.files import find_study, how_to_start, load_study, seconds
@@ -206,7 +206,7 @@ def test_other_code_of_a_filter_makes_another_study(write: Any, tmp_path: Path) 
 CODE = """
 import sys
 from pathlib import Path
-from clapp.filters.code import code_hash, look_in
+from clapp.filters.custom import code_hash, look_in
 place = Path(sys.argv[1])
 (place / "first_channel.py").write_text(sys.argv[2])
 look_in(place)
@@ -247,7 +247,7 @@ def test_spaces_and_filters_are_looked_for_beside_the_study_first(
         ("experiment_name: x", "experiment_name: cannot be set here: only `clapp train` uses it"),
         ("train: {output_dir: x}", "train.output_dir: cannot be set here: only `clapp train`"),
         ("valid_data: {min_buffer: 3}", "valid_data.min_buffer: cannot be set here"),
-        ("model.output_channels: 3", "filters turn 3 channels into 1"),
+        ("model.output_channels: 3", "the filter sobel_3 returns 1 channel"),
         ("train_data.target_filter: nowhere:f", "'nowhere:f' cannot be imported"),
     ],
 )

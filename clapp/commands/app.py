@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from clapp.commands.filters import filters
 from clapp.errors import UserError
 from clapp.front.pick import describe_rules
 from clapp.replay.cli import replay
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 _add_benchmarks()
 app.command()(replay)
+app.command()(filters)
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
 Results = Annotated[Path, typer.Option(help="Folder of results.")]
@@ -194,6 +196,10 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; default: train.output_dir.")
     ] = None,
+    filter: Annotated[  # noqa: A002 - the option's name
+        str | None,
+        typer.Option(metavar="FILTER", help="The filter to learn, as `clapp filters` takes it."),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key.")
     ] = None,
@@ -214,17 +220,18 @@ def train(
 ) -> None:
     """Train one configuration and write weights, configuration, curve and preview."""
     if trial is not None:
-        _repeat(trial, bool(config or set_), results, storage, out, overwrite, json)
+        _repeat(trial, bool(config or set_ or filter), results, storage, out, overwrite, json)
         return
     with status("loading PyTorch"):
         from clapp.commands.train import train_to_folder
         from clapp.config import load_config, refuse_repetitions
-        from clapp.filters.code import look_in
+        from clapp.filters.custom import look_in
         from clapp.front.objectives import amount
 
         if config is not None:
             look_in(config.parent)
-        loaded = load_config(config, set_ or ())
+        sets = [*([f"train_data.target_filter={filter}"] if filter else []), *(set_ or ())]
+        loaded = load_config(config, sets)
         refuse_repetitions(loaded)
         prepare_process()
         folder = out or Path(loaded.train.output_dir)

@@ -45,6 +45,10 @@ def optimize(
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of the study.")] = None,
+    filter: Annotated[  # noqa: A002 - the option's name
+        str | None,
+        typer.Option(metavar="FILTER", help="The filter to learn, as `clapp filters` takes it."),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key; repeatable."),
@@ -90,7 +94,8 @@ def optimize(
             )
             if value is not None
         ]
-        plan = make_plan(study, set_ or (), overrides)
+        sets = [*([f"train_data.target_filter={filter}"] if filter else []), *(set_ or ())]
+        plan = make_plan(study, sets, overrides)
         if device is not None:
             plan.config({}, seed=0, device=device)  # refuses an unknown device now
     options = Options(

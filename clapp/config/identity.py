@@ -54,4 +54,15 @@ def essence(config: Config) -> dict[str, Any]:
         for section in sections:
             place = place[section]
         place.pop(last, None)
+    for section in ("train_data", "valid_data"):
+        document[section]["target_filter"] = _canonical(document[section]["target_filter"])
     return document
+
+
+def _canonical(spec: Any) -> Any:
+    """A filter as written most shortly; a name alone needs no look at the library."""
+    if spec is None or isinstance(spec, str):
+        return spec
+    from clapp.filters.library import canonical
+
+    return canonical(spec)

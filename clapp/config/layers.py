@@ -22,6 +22,8 @@ from clapp.system.strict_yaml import ends_in_comment, parse_yaml
 M = TypeVar("M", bound=BaseModel)
 DEEPEST = 8
 """Sections inside each other; a configuration has two, and the settings of a filter."""
+WHOLE = ("target_filter", "loss_type")
+"""Keys whose mappings are one value: merging two filters or two sums of losses would mix them."""
 DEFAULTS = "clapp/config/default.yaml"
 """What an error calls the packaged defaults."""
 
@@ -117,6 +119,8 @@ def compose(layers: Iterable[Layer], stored: bool = False) -> Config:
         merged = merge(_of_same_family(merged, layer), layer.values)
     merged = dict(merged)  # the defaults are shared
     _fit_defaults(merged, written)
+    if not stored:
+        _fit_channels(merged, written)
     return validate(Config, merged, [Layer(DEFAULTS, defaults()), *written], {STORED: stored})
 
 
@@ -157,6 +161,23 @@ def _fit_defaults(merged: dict[str, Any], written: list[Layer]) -> None:
             continue
         if least <= most < values[lower]:
             merged[section] = {**values, lower: most}
+
+
+def _fit_channels(merged: dict[str, Any], written: list[Layer]) -> None:
+    """Let the network have as many outputs as the filter, unless somebody wrote how many."""
+    data, model = merged.get("train_data"), merged.get("model")
+    if not isinstance(data, dict) or not isinstance(model, dict):
+        return
+    if any(_writes(layer, "model", "output_channels") for layer in written):
+        return
+    spec = data.get("target_filter")
+    if spec is None or spec == defaults()["train_data"]["target_filter"]:
+        return
+    from clapp.filters.library import output_channels  # cv2 is not needed for the defaults
+
+    channels = output_channels(spec)
+    if channels is not None and channels != model["output_channels"]:
+        merged["model"] = {**model, "output_channels": channels}
 
 
 def _writes(layer: Layer, section: str, key: str) -> bool:
@@ -225,8 +246,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(key, str):
             raise ConfigError(f"the key {shown(key)} is not text")
         below = merged.get(key)
-        # A filter given inline is one value; merging two of them would mix two filters.
-        if isinstance(below, Mapping) and isinstance(value, Mapping) and key != "target_filter":
+        if isinstance(below, Mapping) and isinstance(value, Mapping) and key not in WHOLE:
             merged[key] = merge(below, value)
         else:
             merged[key] = value
@@ -260,7 +280,7 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested sections as dotted keys; the reverse of `nest`."""
     flat: dict[str, Any] = {}
     for key, value in nested.items():
-        if isinstance(value, Mapping) and key != "target_filter":
+        if isinstance(value, Mapping) and key not in WHOLE:
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value

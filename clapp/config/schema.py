@@ -22,7 +22,7 @@ from clapp.config.model import ModelConfig, of_family
 from clapp.config.section import NonNegative, Section
 from clapp.errors import ConfigError
 
-FilterSpec = str | dict[str, Any]
+FilterSpec = str | dict[str, Any] | list[Any]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 """A number of things; NumPy, torch and databases hold it in 32 or 64 bits."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -59,7 +59,7 @@ class DataConfig(Section):
     @classmethod
     def _known_filter(cls, value: FilterSpec | None, info: ValidationInfo) -> FilterSpec | None:
         if value is not None and not (info.context or {}).get(STORED):
-            from clapp.filters.base import resolve  # cv2 is not needed to print --help
+            from clapp.filters.library import resolve  # cv2 is not needed to print --help
 
             try:
                 resolve(value)
@@ -157,11 +157,22 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _trainable(self, info: ValidationInfo) -> Self:
-        channels = (self.model.input_channels, self.model.output_channels)
-        if channels != (3, 1) and not (info.context or {}).get(STORED):
+        model, spec = self.model, self.train_data.target_filter
+        if (info.context or {}).get(STORED) or spec is None:
+            return self
+        if model.input_channels != 3:
             raise ValueError(
-                f"model.input_channels {channels[0]} and model.output_channels {channels[1]}: "
-                "filters turn 3 channels into 1"
+                f"model.input_channels {model.input_channels} is not allowed; allowed: 3, as "
+                "filters take colour pictures"
+            )
+        from clapp.filters.library import filter_name, output_channels
+
+        wanted = output_channels(spec) or model.output_channels
+        if model.output_channels != wanted or wanted not in (1, 3):
+            what = f"{wanted} channel{'s' * (wanted != 1)}" if wanted in (1, 3) else "1 or 3"
+            raise ValueError(
+                f"model.output_channels {model.output_channels} is not allowed; the filter "
+                f"{filter_name(spec)} returns {what}"
             )
         return self
 

@@ -9,7 +9,7 @@ from clapp import __version__
 from clapp.config import Config, FilterSpec
 from clapp.export.formats import Difference, Written
 from clapp.export.options import Options
-from clapp.filters.base import filter_name
+from clapp.filters.library import filter_name
 from clapp.front.objectives import loss_text
 from clapp.front.outcomes import Candidate
 from clapp.inference.metrics import Metrics

@@ -1,124 +1,227 @@
-"""The classical filters that networks learn to stand in for.
+"""What a classical filter is, their registry, and what several of them share.
 
-A filter maps an RGB picture, uint8 (H, W, 3), to one grey channel, uint8 (H, W). It is given as
-
-- a name of the registry below (`sobel_3`, ...),
-- `module:function`, any importable function with that signature, or
-- `{kernel: [[...]], normalize: none|max|clip}`, a linear filter written in the configuration.
+A filter maps an RGB picture, uint8 (H, W, 3), to a target of the same height and width: (H, W) or
+(H, W, 3), uint8, or float32 in [0, 1], which keeps what eight bits would cut off.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, TypeVar, cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clapp.errors import ConfigError, UserError
-from clapp.filters.code import checked, load_function, try_filter
-from clapp.filters.kernels import KERNEL_15, KERNEL_41, KERNEL_51, Weights, inline_kernel
-from clapp.system.suggest import hint
+from clapp.errors import ConfigError
+from clapp.filters.parameters import Choice, Parameter, complete
+from clapp.system.registry import Registry
 
-if TYPE_CHECKING:
-    from clapp.config import Config
-
-FilterSpec = str | Mapping[str, Any]
+FilterSpec = str | Mapping[str, Any] | list[Any]
+Values = Mapping[str, Any]
 Picture = NDArray[np.uint8]
 Plane = NDArray[np.float32]
-FilterFunction = Callable[[Picture], Picture]
+Target = NDArray[Any]
+FilterFunction = Callable[..., Any]
+F = TypeVar("F", bound=FilterFunction)
+Check = Callable[[Values], str | None]
 
+SIDE = 224
+"""FLOPs are those of one picture of this height and width, as those of networks are."""
 EPSILON = 1e-8
 """Added to a maximum before a division by it."""
 LUMA = (19595, 38470, 7471)
 """Pillow's `L` is (19595 R + 38470 G + 7471 B + 2^15) >> 16."""
-_REGISTRY: dict[str, FilterFunction] = {}
+GREY_WORK = 3
+"""Multiply-adds a pixel to make grey of colour."""
 # Every product and partial sum of `L` has fewer than 25 bits, so float32 holds them exactly, and
 # truncation equals the shift.
 _LUMA_ROW = np.array([[*(weight / 2**16 for weight in LUMA), 0.5]], np.float32)
 
+COLOUR, GREY, EITHER, GREY16, COLOUR16 = "colour", "grey", "either", "grey16", "colour16"
+"""What a filter's function is given: uint8 (H, W, 3); uint8 (H, W); one of these, as the parameter
+`channels` says; uint16 (H, W) or (H, W, 3) from 0 to 65535."""
+TAKES = (COLOUR, GREY, EITHER, GREY16, COLOUR16)
+CHANNELS = "channels"
+"""Parameter of the filters that take grey or colour."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a filter beside its function.
+
+    Attributes:
+        source: the function that computes it, such as "cv2.Canny".
+        takes: see `TAKES`.
+        border: what is assumed outside of the picture, in words.
+        reach: pixels up, down, left and right that a target pixel depends on; None: the whole
+            picture, or not known.
+        work: multiply-adds, or other operations, a pixel; None: not known.
+        counted: what `work` counts, in words.
+        space: the search space to begin with.
+    """
+
+    source: str
+    takes: str = COLOUR
+    border: str = "not known"
+    reach: int | None = None
+    work: float | None = None
+    counted: str = ""
+    space: str = "filternet"
+
+    @property
+    def flops(self) -> int | None:
+        """Operations for a picture of 224x224, 2 for a multiply-add; None: not known."""
+        return None if self.work is None else round(2 * self.work * SIDE**2)
+
+    @property
+    def channels_in(self) -> int:
+        """Channels of what the function is given."""
+        return 1 if self.takes in (GREY, GREY16) else 3
+
 
 @dataclass(frozen=True)
 class Filter:
-    """A resolved filter. It pickles as its specification, so other processes resolve it anew."""
+    """A resolved filter. It pickles as its specification, so other processes resolve it anew.
+
+    Attributes:
+        name: what to call it: "canny(low=20)".
+        spec: as a configuration has it.
+        channels: of its targets, 1 or 3; None: known when it has been called.
+    """
 
     name: str
     spec: FilterSpec
     function: FilterFunction = field(repr=False, compare=False)
+    channels: int | None = field(default=1, compare=False)
+    facts: Facts = field(default=Facts(""), repr=False, compare=False)
 
-    def __call__(self, image: Picture) -> Picture:
-        """Filter uint8 (H, W, 3) to uint8 (H, W)."""
-        return self.function(image)
+    def __call__(self, image: Picture) -> Target:
+        """Filter uint8 (H, W, 3) to (H, W) or (H, W, 3), uint8 or float32 in [0, 1]."""
+        return cast(Target, self.function(image))
 
     def __reduce__(self) -> tuple[Callable[[FilterSpec], "Filter"], tuple[FilterSpec]]:
+        from clapp.filters.library import resolve
+
         return resolve, (self.spec,)
 
 
-def known_filters() -> list[str]:
-    """The names of the registry, sorted."""
-    return sorted(_REGISTRY)
+@dataclass(frozen=True)
+class Definition:
+    """A registered filter, whose parameters are still open.
 
-
-def resolve(spec: FilterSpec) -> Filter:
-    """The filter that `spec` stands for.
-
-    Raises:
-        ConfigError: an unknown name (the known ones are listed), a function that cannot be
-            imported, or a mapping that is not a kernel.
+    Attributes:
+        function: takes a picture as `takes` says and each parameter by name.
+        channels: of its targets; None: known when it has been called.
+        reach, work: numbers, or functions of the parameters; see `Facts`.
+        check: what is wrong with values that are each allowed by themselves, or None.
+        ours: whether it is part of the package, whose results need no checking.
     """
-    if isinstance(spec, Mapping):
-        return _inline(spec)
-    if not isinstance(spec, str):
-        raise ConfigError(f"a filter is a name or a mapping with a kernel, not {spec!r}")
-    if spec in _REGISTRY:
-        return Filter(spec, spec, _REGISTRY[spec])
-    if ":" in spec:
-        return Filter(spec, spec, checked(spec, load_function(spec)))
-    raise ConfigError(
-        f"unknown filter {spec!r}; {hint(spec, _REGISTRY)}known: {', '.join(known_filters())}, "
-        "module:function, or a mapping {kernel: [[...]], normalize: none|max|clip}"
-    )
+
+    name: str
+    function: FilterFunction
+    parameters: Mapping[str, Parameter]
+    source: str
+    takes: str = COLOUR
+    channels: int | None = None
+    border: str = "not known"
+    reach: int | Callable[[Values], int | None] | None = None
+    work: float | Callable[[Values], float] | None = None
+    counted: str = ""
+    space: str = "filternet"
+    check: Check | None = None
+    ours: bool = False
+
+    @property
+    def summary(self) -> str:
+        """The first line of its documentation."""
+        return (self.function.__doc__ or self.name).strip().splitlines()[0]
+
+    def values(self, given: Values) -> dict[str, Any]:
+        """All parameters.
+
+        Raises:
+            ConfigError: an unknown one, or one that is not allowed.
+        """
+        values = complete(self.name, self.parameters, given)
+        wrong = self.check(values) if self.check is not None else None
+        if wrong:
+            raise ConfigError(f"filter {self.name}: {wrong}")
+        return values
+
+    def facts(self, values: Values) -> Facts:
+        """What is known of it with these parameters."""
+        takes = self.takes
+        if takes == EITHER:
+            takes = COLOUR if values[CHANNELS] == 3 else GREY
+        work = self.work(values) if callable(self.work) else self.work
+        if work is not None and self.takes == EITHER:
+            work = 3 * work if takes == COLOUR else work + GREY_WORK
+        elif work is not None and takes == GREY:
+            work += GREY_WORK
+        reach = self.reach(values) if callable(self.reach) else self.reach
+        return Facts(self.source, takes, self.border, reach, work, self.counted, self.space)
+
+    def outputs(self, values: Values) -> int | None:
+        """Channels of its targets with these parameters."""
+        return int(values[CHANNELS]) if CHANNELS in self.parameters else self.channels
 
 
-def filter_name(spec: FilterSpec) -> str:
-    """What to call a filter, also where its code is missing."""
-    return spec if isinstance(spec, str) else resolve(spec).name
+FILTERS: Registry[Definition] = Registry("filter")
 
 
-def apply_filter(spec: FilterSpec, image: Picture) -> Picture:
-    """Filter one picture.
+def filter(  # noqa: A001 - the decorator's name says what it makes
+    name: str,
+    *,
+    source: str = "",
+    takes: str = COLOUR,
+    gives: int | None = None,
+    border: str = "not known",
+    reach: int | Callable[[Values], int | None] | None = None,
+    work: float | Callable[[Values], float] | None = None,
+    counted: str = "",
+    space: str = "filternet",
+    check: Check | None = None,
+    **parameters: Parameter,
+) -> Callable[[F], F]:
+    """Register the decorated function as a filter: `@filter("median", ksize=Odd(3, 31, 5))`.
 
     Args:
-        spec: a name, `module:function`, or a mapping as in a configuration file.
-        image: uint8 (H, W, 3) in RGB order, or (H, W), which stands for three equal channels.
+        name: what configurations call it.
+        gives: channels of its targets.
+        parameters: what it takes beside the picture.
 
-    Returns:
-        uint8 (H, W).
-
-    Raises:
-        ConfigError: see `resolve`.
-        UserError: the picture has another type or shape.
+    The others are those of `Definition`. A filter that takes `EITHER` gets the parameter `channels`
+    (1, 3), which its function does not see.
     """
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
-        raise UserError(
-            "a picture is a uint8 array of shape (H, W, 3) or (H, W), "
-            f"not {image.dtype} {image.shape}"
+    if takes not in TAKES:
+        raise ConfigError(
+            f"filter {name}: takes {takes!r} is not allowed; allowed: {', '.join(TAKES)}"
         )
-    if image.size == 0:
-        raise UserError(f"a picture needs at least one pixel, not {image.shape}")
-    if image.ndim == 2:
-        image = np.repeat(image[..., None], 3, axis=2)
-    return resolve(spec)(np.ascontiguousarray(image))
+    if takes == EITHER:
+        parameters[CHANNELS] = Choice((1, 3))
 
+    def keep(function: F) -> F:
+        ours = function.__module__.startswith("clapp.filters.")
+        module = "" if ours else f"{function.__module__}:{getattr(function, '__name__', name)}"
+        entry = Definition(
+            name,
+            function,
+            parameters,
+            source or module,
+            takes,
+            gives,
+            border,
+            reach,
+            work,
+            counted,
+            space,
+            check,
+            ours,
+        )
+        FILTERS.add(name, entry)
+        return function
 
-def check_filter(config: "Config") -> None:
-    """Call the filter of a configuration on pictures as large as its crops; see `try_filter`.
-
-    Raises:
-        UserError: see `try_filter`.
-    """
-    target = resolve(config.target_filter)
-    try_filter(target, target.name, config.train_data.crop_size, config.valid_data.crop_size)
+    return keep
 
 
 def luma(image: Picture) -> Picture:
@@ -126,55 +229,16 @@ def luma(image: Picture) -> Picture:
     return cv2.transform(image.astype(np.float32), _LUMA_ROW).astype(np.uint8)
 
 
-def register_filter(name: str) -> Callable[[FilterFunction], FilterFunction]:
-    """Enter the decorated function into the registry."""
-
-    def enter(function: FilterFunction) -> FilterFunction:
-        _REGISTRY[name] = function
-        return function
-
-    return enter
-
-
-@register_filter("sobel_3")
-def sobel_3(image: Picture) -> Picture:
-    """Gradient magnitude of the blurred grey picture, over its maximum (OpenCV's 3x3 Sobel)."""
-    return _sobel(image, 3)
+def given(image: Picture, takes: str) -> Target:
+    """A picture, uint8 (H, W, 3), as a filter's function is given it; see `TAKES`."""
+    if takes in (GREY, GREY16):
+        image = luma(image)
+    if takes in (GREY16, COLOUR16):
+        return image.astype(np.uint16) * np.uint16(257)
+    return image
 
 
-@register_filter("sobel_canny_5")
-def sobel_canny_5(image: Picture) -> Picture:
-    """OpenCV's Canny (thresholds 50 and 150) of the 5x5 Sobel magnitude."""
-    return cast(Picture, cv2.Canny(_sobel(image, 5), 50, 150))
-
-
-@register_filter("random_41")
-def random_41(image: Picture) -> Picture:
-    """One fixed random 3x3 kernel for each channel, all weights positive with sum one."""
-    response = _convolve(image, _ROWS_41)
-    return (np.clip(response, 0, 1) * np.float32(255)).astype(np.uint8)
-
-
-@register_filter("random2_51_15")
-def random2_51_15(image: Picture) -> Picture:
-    """Magnitude of two fixed random antisymmetric kernels, over its maximum."""
-    first, second = _convolve(image, _ROWS_51), _convolve(image, _ROWS_15)
-    magnitude = np.sqrt(first * first + second * second)
-    magnitude /= magnitude.max() + np.float32(EPSILON)
-    return (magnitude * np.float32(255)).astype(np.uint8)
-
-
-def _sobel(image: Picture, size: int) -> Picture:
-    blurred = cv2.GaussianBlur(luma(image), (3, 3), 0)
-    dx = cv2.Sobel(blurred, cv2.CV_16S, 1, 0, ksize=size).astype(np.float32)
-    dy = cv2.Sobel(blurred, cv2.CV_16S, 0, 1, ksize=size).astype(np.float32)
-    dx *= dx
-    dy *= dy
-    dx += dy
-    return _over_maximum(np.sqrt(dx, out=dx))
-
-
-def _over_maximum(magnitude: Plane) -> Picture:
+def over_maximum(magnitude: Plane) -> Picture:
     """Scale so that the maximum becomes 255, and truncate; changes its argument."""
     scale = magnitude.max() + np.float32(EPSILON)
     magnitude *= np.float32(255)  # before the division: the reference rounds in this order
@@ -182,61 +246,51 @@ def _over_maximum(magnitude: Plane) -> Picture:
     return magnitude.astype(np.uint8)
 
 
-def _interleaved(kernel: Weights) -> Weights:
-    """(3, KH, KW) as (KH, 3 * KW): the order in which an RGB picture lies in memory."""
-    _, height, width = kernel.shape
-    return kernel.transpose(1, 2, 0).reshape(height, 3 * width)
+NORMALIZE = Choice(("none", "clip", "max", "unit", "offset"))
+"""How a response that may be negative becomes a target.
 
-
-_ROWS_41, _ROWS_51, _ROWS_15 = map(_interleaved, (KERNEL_41, KERNEL_51, KERNEL_15))
-
-
-def _convolve(image: Picture, kernel: Weights) -> Plane:
-    """Correlate RGB in [0, 1], zeros outside, with a 3x3x3 kernel laid out by `_interleaved`.
-
-    One pass over the interleaved rows keeps the channels in a single running sum. Summing three
-    rounded responses instead moves values across whole grey levels where the picture is white.
-    """
-    rows = image.astype(np.float32).reshape(len(image), -1)  # (H, 3 W)
-    rows /= np.float32(255)
-    response = cv2.filter2D(rows, -1, kernel, borderType=cv2.BORDER_CONSTANT)
-    return cast(Plane, response[:, 1::3])  # where the kernel is centred on the green of a pixel
-
-
-def _inline(spec: Mapping[str, Any]) -> Filter:
-    """A kernel written in the configuration."""
-    kernel, mode = inline_kernel(spec)
-    finish = _NORMALISERS[mode]
-    height, width = kernel.shape[-2:]
-    name = f"kernel {height}x{width}"
-    return Filter(name, dict(spec), lambda image: finish(_correlate(image, kernel)))
-
-
-def _correlate(image: Picture, kernel: Weights) -> Plane:
-    """OpenCV's correlation, reflected border, of grey or of each channel, in float32 on [0, 255].
-
-    A kernel of even size is anchored right of and below its middle, as cv2.filter2D does.
-    """
-    if kernel.ndim == 2:
-        return cast(Plane, cv2.filter2D(luma(image), cv2.CV_32F, kernel))
-    responses = (
-        cv2.filter2D(np.ascontiguousarray(image[..., channel]), cv2.CV_32F, plane)
-        for channel, plane in enumerate(kernel)
-    )
-    return cast(Plane, sum(responses, np.float32(0)))
-
-
-def _clipped(response: Plane) -> Picture:
-    return np.clip(response, 0, 255).astype(np.uint8)
-
-
-_NORMALISERS: dict[str, Callable[[Plane], Picture]] = {
-    "none": lambda response: _clipped(np.abs(response)),
-    "max": lambda response: _over_maximum(np.abs(response)),
-    "clip": _clipped,
-}
-"""How a kernel's response becomes grey levels, all truncated towards zero.
-
-none: its magnitude as it is; clip: its positive part; both stop at 255. max: its magnitude, scaled
-so that the largest in the picture becomes 255.
+none: its magnitude, rounded, at most 255; clip: its positive part likewise; max: its magnitude,
+scaled so that the largest in the picture becomes 255; unit: its magnitude over the largest that is
+possible, float32; offset: 0.5 and half of it over the largest that is possible, float32.
 """
+
+
+def shown(response: Plane, normalize: str, gain: float) -> Target:
+    """A response in grey levels, float32 (H, W), as `NORMALIZE` says; may change its argument.
+
+    Args:
+        gain: the largest magnitude that is possible, over 255.
+    """
+    if normalize == "none":
+        return as_levels(np.abs(response))
+    if normalize == "clip":
+        return as_levels(response)
+    if normalize == "max":
+        return over_maximum(np.abs(response))
+    fraction = response / np.float32(255 * gain)
+    if normalize == "offset":
+        fraction = np.float32(0.5) + fraction / np.float32(2)
+    return as_fractions(np.abs(fraction))
+
+
+def as_levels(values: NDArray[Any]) -> Picture:
+    """Grey levels, rounded; what lies outside of 0 to 255 stops there."""
+    levels: Picture = np.rint(values.clip(0, 255)).astype(np.uint8)
+    return levels
+
+
+def as_fractions(values: NDArray[Any]) -> Plane:
+    """Values of [0, 1] as float32; those that rounding has put outside stop at its ends."""
+    fractions: Plane = np.asarray(values, np.float32).clip(0, 1)
+    return fractions
+
+
+def unless_scaled(reach: int | Callable[[Values], int]) -> Callable[[Values], int | None]:
+    """The reach of a filter that `normalize: max` lets depend on the whole picture."""
+
+    def found(values: Values) -> int | None:
+        if values["normalize"] == "max":
+            return None
+        return reach(values) if callable(reach) else reach
+
+    return found

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clapp.filters.base import EPSILON, LUMA, FilterSpec
-from clapp.filters.kernels import KERNEL_15, KERNEL_41, KERNEL_51, Weights, inline_kernel
+from clapp.filters.linear import inline_kernel
+from clapp.filters.random_kernels import KERNEL_15, KERNEL_41, KERNEL_51, Weights
 
 BatchedFilter = Callable[[Tensor], Tensor]
 
@@ -30,7 +31,7 @@ def batched(spec: FilterSpec) -> BatchedFilter | None:
     """The filter that `spec` stands for, for batches.
 
     Args:
-        spec: as `clapp.filters.base.resolve` takes it.
+        spec: as `clapp.filters.library.resolve` takes it.
 
     Returns:
         A function from pictures, uint8 (B, H, W, 3), to targets, uint8 (B, H, W), on the device of
@@ -40,18 +41,18 @@ def batched(spec: FilterSpec) -> BatchedFilter | None:
     Raises:
         ConfigError: a mapping that is not a kernel.
     """
-    if isinstance(spec, Mapping):
+    if isinstance(spec, Mapping) and "name" not in spec:
         kernel, mode = inline_kernel(spec)
         finish = _NORMALISERS[mode]
         height, width = kernel.shape[-2:]
         if height * width >= _FOURIER:
             return None
         return lambda pictures: finish(_correlate(pictures, kernel))
-    return _NAMED.get(spec)
+    return _NAMED.get(spec) if isinstance(spec, str) else None
 
 
 def sobel_3(pictures: Tensor) -> Tensor:
-    """See `clapp.filters.base.sobel_3`."""
+    """See `clapp.filters.edges.sobel_3`."""
     # A symmetric blur of the reflected picture is the reflected blurred picture: one border of two
     # pixels serves both.
     grey = _reflected(luma(pictures), (2, 2), (2, 2))  # (B, H + 4, W + 4)
@@ -62,12 +63,12 @@ def sobel_3(pictures: Tensor) -> Tensor:
 
 
 def random_41(pictures: Tensor) -> Tensor:
-    """See `clapp.filters.base.random_41`."""
+    """See `clapp.filters.random_kernels.random_41`."""
     return (_convolve(pictures, KERNEL_41).clamp(0, 1) * 255).to(torch.uint8)
 
 
 def random2_51_15(pictures: Tensor) -> Tensor:
-    """See `clapp.filters.base.random2_51_15`."""
+    """See `clapp.filters.random_kernels.random2_51_15`."""
     first, second = _convolve(pictures, KERNEL_51), _convolve(pictures, KERNEL_15)
     magnitude = _root(first * first + second * second)
     return (magnitude / _scale(magnitude) * 255).to(torch.uint8)
@@ -133,7 +134,7 @@ def _convolve(pictures: Tensor, kernel: Weights) -> Tensor:
 
 
 def _correlate(pictures: Tensor, kernel: Weights) -> Tensor:
-    """`_correlate` of `clapp.filters.base` for a batch: float32 (B, H, W).
+    """`_correlate` of `clapp.filters.linear` for a batch: float32 (B, H, W).
 
     Here OpenCV rounds both the product and the sum, and adds the channels at the end.
     """
@@ -176,4 +177,4 @@ _NORMALISERS: dict[str, BatchedFilter] = {
     "max": lambda response: _over_maximum(response.abs()),
     "clip": _clipped,
 }
-"""As in `clapp.filters.base`."""
+"""As in `clapp.filters.linear`."""

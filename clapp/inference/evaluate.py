@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from clapp.config import FilterSpec, load_config
 from clapp.errors import UserError
-from clapp.filters.base import Filter, resolve
+from clapp.filters.base import Filter
+from clapp.filters.library import resolve
 from clapp.images.decode import centre_crop
 from clapp.images.folder import Folder
 from clapp.images.photos import PHOTOS, Photos

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from clapp.config import FilterSpec, ValidConfig
 from clapp.errors import UserError
-from clapp.filters.base import resolve
+from clapp.filters.library import resolve
 from clapp.images import Source, open_source
 from clapp.images.decode import Picture, centre_crop
 from clapp.pool.eviction import cache_dir, digest, writing

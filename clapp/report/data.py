@@ -2,7 +2,7 @@
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +11,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from clapp.config import defaults, flatten
+from clapp.filters.library import filter_name
 from clapp.front.hypervolume import Moment, history, worst_point
 from clapp.front.outcomes import (
     Candidate,
@@ -108,7 +109,8 @@ class StudyData:
     def filter(self) -> str:
         """The name of the classical filter, or the shape of its kernel."""
         spec = self.config["train_data.target_filter"]
-        return spec if isinstance(spec, str) else "a kernel of its own"
+        named = not isinstance(spec, Mapping) or "name" in spec
+        return filter_name(spec) if named else "a kernel of its own"
 
 
 def gather(

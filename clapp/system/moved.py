@@ -36,7 +36,9 @@ MODULES = {
     "hypervolume": "front.hypervolume",
     "infer": "inference.picture",
     "initialise": "models.networks.initialise",
-    "kernels": "filters.kernels",
+    "filters.code": "filters.custom",
+    "filters.kernels": "filters.random_kernels filters.linear",
+    "kernels": "filters.random_kernels filters.linear",
     "listing": "study.listing",
     "losses": "training.losses",
     "metrics": "inference.metrics",
@@ -103,8 +105,10 @@ MODULES = {
 NAMES = {
     "export": {"folder": "CARD FILES ONNX ExportResult export_folder export_pick"},
     "filters": {
-        "base": "EPSILON LUMA Filter FilterFunction FilterSpec Picture Plane apply_filter "
-        "known_filters luma random2_51_15 random_41 resolve sobel_3 sobel_canny_5"
+        "base": "EPSILON LUMA Filter FilterFunction FilterSpec Picture Plane luma",
+        "edges": "sobel_3 sobel_canny_5",
+        "library": "apply_filter known_filters resolve",
+        "random_kernels": "random2_51_15 random_41",
     },
     "front": {
         "outcomes": "REFERENCE Candidate beats candidates counted counts front "

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from clapp.config import Config
 from clapp.errors import ConfigError
-from clapp.filters.base import resolve
+from clapp.filters.library import resolve
 from clapp.filters.on_device import batched
 from clapp.models.build import Network, build_model, min_size
 from clapp.models.fast_conv.layer import fast_convolutions

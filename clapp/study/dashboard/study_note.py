@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clapp.config import defaults, flatten
+from clapp.filters.library import filter_name
 from clapp.front.objectives import objective
 from clapp.front.outcomes import Candidate, beats
 from clapp.front.pick import Finished, pick
@@ -59,9 +60,10 @@ def _text(standing: Standing) -> str:
 def _aim(standing: Standing) -> str:
     config = {**flatten(defaults()), **flatten(standing.definition.get("config", {}))}
     spec = config["train_data.target_filter"]
-    filter_name = f"`{spec}`" if isinstance(spec, str) else "its own kernel"
+    named = not isinstance(spec, Mapping) or "name" in spec
+    target = f"`{filter_name(spec)}`" if named else "its own kernel"
     wanted = ", ".join(_meaning(name) for name in standing.objectives)
-    return f"Networks that stand in for the filter {filter_name}; as small as possible: {wanted}."
+    return f"Networks that stand in for the filter {target}; as small as possible: {wanted}."
 
 
 def _facts(standing: Standing) -> Iterable[tuple[str, str]]:

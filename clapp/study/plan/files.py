@@ -14,9 +14,9 @@ from pydantic import (
     field_validator,
 )
 
-from clapp.config import Count, Layer, Section, Seed, merge, one_of, validate
-from clapp.errors import UserError
-from clapp.filters.code import load_plugin, look_in
+from clapp.config import Count, Layer, Section, Seed, flatten, merge, one_of, validate
+from clapp.errors import ConfigError, UserError
+from clapp.filters.custom import load_plugin, look_in
 from clapp.front.objectives import OBJECTIVES
 from clapp.study.pruning.pruners import Front, Pruner
 from clapp.study.pruning.pruners import parse as parse_pruner
@@ -26,6 +26,8 @@ from clapp.system.suggest import hint
 
 SPACES = "search_spaces"
 """Folder of search spaces, of a user and of the package."""
+FILTER, TARGET = "filter", "train_data.target_filter"
+"""What a study may say at its top, and the key of a configuration that it stands for."""
 ObjectiveName = Annotated[str, one_of(OBJECTIVES.names)]
 
 LONGEST = 36500 * 86400.0
@@ -198,10 +200,27 @@ def load_study(name_or_path: str, *overrides: Layer) -> StudyFile:
         ConfigError: an unknown, duplicate, mistyped or out-of-range key.
     """
     path = find_study(name_or_path)
-    layers = [Layer(str(path), read_mapping(path)), *overrides]
+    layers = [_with_filter(Layer(str(path), read_mapping(path))), *overrides]
     merged: dict[str, Any] = {}
     for layer in layers:
         merged = merge(merged, layer.values)
     if merged.get("plugins"):
         look_in(path.parent)
     return validate(StudyFile, merged, layers)
+
+
+def _with_filter(layer: Layer) -> Layer:
+    """`filter: SPEC` at the top of a study as what it stands for: a key of its `config`.
+
+    Raises:
+        ConfigError: the filter is written there too.
+    """
+    if FILTER not in layer.values:
+        return layer
+    values = {key: value for key, value in layer.values.items() if key != FILTER}
+    config = values.get("config", {})
+    if not isinstance(config, dict):
+        return layer
+    if TARGET in flatten(config):
+        raise ConfigError(f"{layer.origin}: {FILTER}: config.{TARGET} says it too; write it once")
+    return Layer(layer.origin, {**values, "config": {**config, TARGET: layer.values[FILTER]}})

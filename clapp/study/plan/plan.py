@@ -19,7 +19,7 @@ from clapp.config import (
     without_secrets,
 )
 from clapp.errors import ConfigError
-from clapp.filters.code import code_hash, functions_in, look_in
+from clapp.filters.custom import code_hash, functions_in, look_in
 from clapp.study.plan.files import StudyFile, find_study, load_study
 from clapp.study.plan.space import RESERVED, Space, load_space, refusal
 

@@ -39,7 +39,7 @@ def check_sources(plan: Plan) -> None:
         UserError: a folder that does not exist, a split the source does not have, a filter that
             fails or returns something else than a picture.
     """
-    from clapp.filters.base import check_filter
+    from clapp.filters.library import check_filter
     from clapp.images import open_source
 
     config = plan.config({}, seed=0, device=None)

@@ -18,6 +18,11 @@ from numpy.typing import NDArray
 from clapp.errors import ClappError, ConfigError, UserError, one_line
 
 Picture = NDArray[np.uint8]
+Target = NDArray[Any]
+TAKES_KEY = "takes"
+"""Key of a mapping that says what a function of a user is given."""
+_ROUNDING = 1e-5
+"""How far a float may leave [0, 1], as single precision does by its last digit."""
 FOLDERS = "CLAPP_FILTERS"
 """Environment variable with the folders, parted by `os.pathsep`, in which modules of filters are
 looked for before the working directory. Processes that a study starts inherit it."""
@@ -47,7 +52,7 @@ def functions_in(spec: Any) -> Iterator[str]:
             yield from functions_in(value)
 
 
-def load_function(spec: str) -> Callable[[Picture], Any]:
+def load_function(spec: str) -> Callable[..., Any]:
     """The function that `module:function` names.
 
     A module that is a file of its own is looked for in the folders of `FOLDERS`, then in the
@@ -142,46 +147,103 @@ def _source(function: Any) -> str | None:
         return None
 
 
-def checked(name: str, function: Callable[[Picture], Any]) -> Callable[[Picture], Picture]:
+def checked(name: str, function: Callable[[Picture], Any]) -> Callable[[Picture], Target]:
     """`function` with its result checked; a wrong one would be learned without complaint."""
 
-    def call(image: Picture) -> Picture:
+    def call(image: Picture) -> Target:
         try:
             result = function(image)
+        except ClappError:
+            raise
         except (Exception, SystemExit) as error:
             reason = f"{type(error).__name__}: {one_line(error)}"
             raise UserError(f"filter {name!r} failed: {reason}") from error
-        height, width = image.shape[:2]
         if not isinstance(result, np.ndarray):
             raise UserError(f"filter {name!r} returned {type(result).__name__}, not an array")
-        if result.dtype != np.uint8 or result.shape != (height, width):
-            raise UserError(
-                f"filter {name!r} returned {result.dtype} {result.shape} "
-                f"for a picture of {image.shape}; uint8 ({height}, {width}) is expected"
-            )
-        return result
+        return _checked_target(name, result, image.shape)
 
     return call
 
 
-def try_filter(function: Callable[[Picture], Picture], name: str, *sides: int) -> None:
-    """Call a filter on a picture of each side, before anything is started that needs it.
+def _checked_target(name: str, result: NDArray[Any], shape: tuple[int, ...]) -> Target:
+    """A result as uint8 or float32; raises UserError if it is no target of a picture of `shape`."""
+    height, width = shape[:2]
+    floating = result.dtype in (np.float32, np.float64)
+    if result.dtype != np.uint8 and not floating:
+        raise UserError(
+            f"filter {name!r} returned {result.dtype} {result.shape}; uint8, or float32 or float64 "
+            "in [0, 1], is expected"
+        )
+    if result.shape not in ((height, width), (height, width, 3)):
+        raise UserError(
+            f"filter {name!r} returned {result.dtype} {result.shape} for a picture of {shape}; "
+            f"({height}, {width}) or ({height}, {width}, 3) is expected"
+        )
+    if not floating:
+        return result
+    lowest, highest = float(result.min()), float(result.max())  # NaN where one is
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
+        count = int((~np.isfinite(result)).sum())
+        raise UserError(
+            f"filter {name!r} returned {count} values that are not finite (NaN or infinite) for a "
+            f"picture of {shape}"
+        )
+    if lowest < -_ROUNDING or highest > 1 + _ROUNDING:
+        raise UserError(
+            f"filter {name!r} returned values from {lowest:g} to {highest:g}; floats in [0, 1], or "
+            "uint8, are expected"
+        )
+    return result.astype(np.float32, copy=False)
+
+
+def try_filter(
+    function: Callable[[Picture], Target], name: str, *sides: int, channels: int | None = None
+) -> None:
+    """Call a filter on pictures of each side, before anything is started that needs it.
+
+    The pictures are noise, black, white, and a ramp.
 
     Args:
         function: takes uint8 (H, W, 3).
         sides: heights of the pictures, in pixels; their widths are the same.
+        channels: that its targets have to have; None: any.
 
     Raises:
-        UserError: it fails, returns something else than a grey picture of the same size, changes
-            the picture it is given, or returns two results for one picture.
+        UserError: it fails, returns something that is no target, changes the picture it is given,
+            returns two results for one picture, or results of another kind for another picture.
     """
-    for side in sides:
-        noise = np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8)
-        given = noise.copy()
-        first = function(given)
-        if not np.array_equal(given, noise):
+    kind = None
+    for picture in (one for side in sides for one in _trials(side)):
+        given = picture.copy()
+        first = np.array(function(given))
+        if not np.array_equal(given, picture):
             raise UserError(f"filter {name!r} changes the picture it is given; let it copy first")
-        if not np.array_equal(first, function(noise.copy())):
+        if not np.array_equal(first, function(picture.copy())):
             raise UserError(
                 f"filter {name!r} returns two results for one picture; a network can learn only one"
             )
+        found = (first.dtype, first.shape[2:])
+        if kind is not None and found != kind:
+            raise UserError(
+                f"filter {name!r} returns {_kind(*kind)} for one picture and {_kind(*found)} for "
+                "another"
+            )
+        kind = found
+        if channels is not None and channels != (first.shape[2:] or (1,))[0]:
+            raise UserError(
+                f"filter {name!r} returns {_kind(*found)}; model.output_channels is {channels}"
+            )
+
+
+def _trials(side: int) -> Iterator[Picture]:
+    noise = np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8)
+    ramp = np.linspace(0, 255, side).astype(np.uint8)
+    yield noise
+    yield np.zeros_like(noise)
+    yield np.full_like(noise, 255)
+    yield np.repeat(np.minimum(ramp[:, None], ramp)[..., None], 3, axis=2)
+
+
+def _kind(dtype: Any, more: tuple[int, ...]) -> str:
+    count = (more or (1,))[0]
+    return f"{dtype} of {count} channel{'s' * (count != 1)}"
