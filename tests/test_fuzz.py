@@ -259,4 +259,4 @@ def test_any_filter(spec: Any) -> None:
     if result is not None:
         assert result.shape[:2] == (7, 9)
         assert result.dtype in (np.uint8, np.float32)
-    assert np.isfinite(result).all()
+        assert np.isfinite(result).all()

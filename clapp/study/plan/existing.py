@@ -10,7 +10,7 @@ from loguru import logger
 from sqlalchemy.engine import make_url
 
 from clapp.errors import ConfigError, UserError
-from clapp.filters.code import load_plugin, look_in
+from clapp.filters.custom import load_plugin, look_in
 from clapp.study.plan.definition import DEFINITION
 from clapp.study.plan.files import find_study, how_to_start
 from clapp.study.storage.redaction import redact
