@@ -81,7 +81,18 @@ def test_knee_with_a_loss_of_zero():
     found = finished(candidate(0, 0.0, 100, 10), candidate(1, 0.01, 90, 9), candidate(2, 1, 80, 8))
     assert pick("knee", found).trial == 0
     huge = finished(candidate(0, 0.0, 10_000, 1000), candidate(1, 0.01, 90, 9))
-    assert pick("knee", huge).trial == 1
+    assert pick("knee", huge).trial == 0  # zero counts as 1e-9: ten million times less
+    enormous = finished(candidate(0, 0.0, 10**10, 10**10), candidate(1, 0.01, 90, 9))
+    assert pick("knee", enormous).trial == 1
+
+
+def test_knee_of_losses_too_low_to_tell_apart_is_the_smallest():
+    """A zero used to count as a tenth of the best other loss, whatever that was."""
+    found = [candidate(0, 0.0, 400, 40), candidate(1, 1e-14, 200, 20), candidate(2, 1e-10, 100, 10)]
+    assert pick("knee", finished(*found)).trial == 2
+    assert pick("knee", finished(*found[:2])).trial == 1
+    others = [candidate(3, 1e-3, 90, 9), candidate(4, 1e-2, 80, 8)]
+    assert pick("knee", finished(*found, *others)).trial == 2  # whatever else there is
 
 
 def test_knee_does_not_depend_on_useless_members():

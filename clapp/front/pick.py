@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from clapp.errors import UserError
+from clapp.training.losses import positive
 
 if TYPE_CHECKING:
     from clapp.front.outcomes import Candidate
@@ -100,10 +101,11 @@ def _knee(_: re.Match[str], found: Finished) -> "Candidate":
     "Finding Knees in Multi-objective Optimization"); params, FLOPs and the like measure one thing,
     so together they weigh as much as the loss. Unlike a distance from the ideal point scaled to the
     front, the choice does not depend on how far the front reaches towards networks too small to be
-    of use. Of equal products, the lower loss.
+    of use. A loss of zero counts as `ZERO`, like everywhere: below it all are as good, and the
+    smallest is chosen. Of equal products, the lower loss.
     """
     names = found.front[0].values
-    logs = {name: _logarithms([c.values[name] for c in found.front]) for name in names}
+    logs = {name: [math.log(positive(c.values[name])) for c in found.front] for name in names}
     costs = len(logs) - ("loss" in logs)
     product = dict.fromkeys((c.trial for c in found.front), 0.0)
     for name, column in logs.items():
@@ -111,12 +113,6 @@ def _knee(_: re.Match[str], found: Finished) -> "Candidate":
         for candidate, value in zip(found.front, column, strict=True):
             product[candidate.trial] += weight * value
     return min(found.front, key=lambda c: (round(product[c.trial], 12), *_by_loss(c)))
-
-
-def _logarithms(values: Sequence[float]) -> list[float]:
-    """Natural logarithms; an exact zero counts as a tenth of the best positive value."""
-    least = min((value for value in values if value > 0), default=1.0)
-    return [math.log(value if value > 0 else least / 10) for value in values]
 
 
 @_rule(r"trial\s*=\s*(\d+)", "trial=42", "that trial, on the front or not")
