@@ -114,7 +114,7 @@ def test_train_writes_a_folder_that_loads_and_evaluates(run: Run, tmp_path: Path
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["iterations"] == 30
-    assert "validation L2" in done.stderr
+    assert " dB), on average" in done.stderr
     assert [p.name for p in sorted((tmp_path / "model/previews").iterdir())] == ["000020.png"]
     assert clapp.load(tmp_path / "model").config.capacity == 8
     evaluated = run("evaluate", str(tmp_path / "model"), "photos:validation", "--json")

@@ -20,7 +20,7 @@ def line(svg: str) -> list[tuple[float, float]]:
 def test_decades_are_equal_steps_and_iterations_equal_widths():
     svg = curve_svg([(100, 0.1), (200, 0.01), (400, 0.0001)])
     title, *labels = texts(svg)
-    assert title == "validation L2: 0.0001 after 400 iterations"
+    assert title == "loss 0.0001 (40.0 dB) after 400 iterations"
     assert labels == ["0.0001", "0.001", "0.01", "0.1", "0", "100", "200", "300", "400"]
     (x1, y1), (x2, y2), (x3, y3) = line(svg)
     assert x3 - x2 == pytest.approx(2 * (x2 - x1), abs=0.2)
@@ -46,4 +46,4 @@ def test_everything_lies_within_the_picture(last, l2):
 
 
 def test_one_iteration():
-    assert texts(curve_svg([(1, 0.5)]))[0] == "validation L2: 0.5 after 1 iteration"
+    assert texts(curve_svg([(1, 0.5)]))[0] == "loss 0.5 (3.0 dB) after 1 iteration"

@@ -18,6 +18,7 @@ from clapp.study.dashboard.graphs import CURVE_POINTS, CURVES
 from clapp.study.dashboard.overview import Overview
 from clapp.study.dashboard.study_note import MARK
 from clapp.study.dashboard.trial_files import TrialFiles
+from clapp.study.plan.existing import where
 
 # set_metric_names is experimental in Optuna.
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -81,6 +82,8 @@ def test_graphs_show_front_hypervolume_and_curves(study: optuna.Study) -> None:
     small, large = figures["curves"].data
     assert (small.name, large.name) == ("300 (trial 1)", "900 (trial 2)")
     assert (large.x, large.y) == ((100, 200), (0.01, 0.001))
+    assert large.text == ("0.01 (20.0 dB)", "0.001 (30.0 dB)")
+    assert large.hovertemplate.startswith("%{text} after %{x}")
 
 
 def test_graphs_stay_small_however_large_the_study() -> None:
@@ -123,6 +126,14 @@ def test_a_note_keeps_what_a_person_wrote(study: optuna.Study) -> None:
     save_note(study, "All mine.")
     Overview(study).refresh()
     assert get_note(study) == "All mine."
+
+
+def test_the_commands_of_the_note_find_the_study(study: optuna.Study) -> None:
+    Overview(study, where=where(Path("/my results"), "postgresql://me:secret@db/x")).refresh()
+    assert (
+        "`clapp export edges --pick knee --results '/my results' "
+        "--storage 'postgresql://me:***@db/x'` writes"
+    ) in get_note(study)
 
 
 def test_nothing_is_written_when_nothing_changed(study: optuna.Study) -> None:

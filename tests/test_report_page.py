@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from browser import Browser
 from optuna.trial import create_trial
+from synthetic import made_up_study
 
+from clapp.front.outcomes import front_of
 from clapp.report.page import Source, render, write_report
 from clapp.study.plan.existing import load_existing
 
@@ -94,6 +96,11 @@ def test_the_mouse_over_a_point_shows_its_configuration_and_preview(shown: Brows
     assert box["left"] >= 0
     assert box["right"] <= 1280
     assert box["bottom"] <= 900
+
+
+def test_its_commands_find_the_study(small_study: Path, report: Path) -> None:
+    command = f"clapp export small --pick knee --results {small_study}"
+    assert command in report.read_text(encoding="utf-8")
 
 
 def test_a_phone_does_not_scroll_sideways(browser: Browser, report: Path) -> None:
@@ -190,3 +197,44 @@ def test_several_studies_on_one_page(browser: Browser, small_study: Path, tmp_pa
     browser.wait_for(f"{front}.data")
     assert browser.overflow() == 0
     assert browser.errors() == []
+
+
+NAMES_ON_NAMES = """
+const found = [];
+for (const plot of document.querySelectorAll('#s1-front-params, #s1-front-flops')) {
+  const names = [...plot.querySelectorAll('.textpoint text')].filter((one) => one.textContent);
+  const boxes = names.map((one) => one.getBoundingClientRect());
+  boxes.forEach((a, i) => boxes.slice(0, i).forEach((b, j) => {
+    const width = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+    const height = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+    if (width > 0 && height > 0) found.push(names[j].textContent + ' on ' + names[i].textContent);
+  }));
+}
+return found;
+"""
+
+
+def test_no_name_of_a_point_lies_on_another(browser: Browser, tmp_path: Path) -> None:
+    study = made_up_study(40)
+    best = min(front_of(study), key=lambda one: one.loss)
+    for number, name in enumerate(("gauss", "magnitude", "wide", "plain sobel")):
+        facts = {
+            "config": dict(best.config),
+            "key": name,
+            "params": best.params + 3 * number,
+            "flops": best.flops,
+            "loss": best.loss * (1 + 0.01 * number),
+            "baseline": name,
+        }
+        values = [facts["loss"], facts["params"], facts["flops"]]
+        study.add_trial(create_trial(values=values, user_attrs=facts))
+    page = tmp_path / "page.html"
+    page.write_text(render([Source(study, tmp_path, study.study_name)]), encoding="utf-8")
+    for width in (1280, PHONE):
+        show(browser, page, width)
+        assert browser.run(NAMES_ON_NAMES) == []
+        names = browser.run(
+            "const { data } = document.getElementById('s1-front-params');"
+            "return data.flatMap((one) => one.text || [])"
+        )
+        assert {"reference", "min-loss"} <= set(names)

@@ -1,8 +1,10 @@
 """`clapp train` writes into a folder of its own and never over something else."""
 
+import re
 from pathlib import Path
 
 import pytest
+from loguru import logger
 
 from clapp.commands.train import train_to_folder
 from clapp.config import Config, load_config, refuse_repetitions
@@ -22,7 +24,14 @@ def tiny(*more: str) -> Config:
 
 def test_a_model_is_replaced_only_on_request(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "model"
+    lines: list[str] = []
+    listener = logger.add(lines.append, format="{message}")
     train_to_folder(tiny("train.output_log_interval=2"), folder)
+    logger.remove(listener)
+    number = r"[\d.]+"
+    loss = rf"{number} \({number} dB\)"
+    pattern = rf"iteration +2  loss {loss}, on average {loss}  while training {number} +{number} s"
+    assert any(re.fullmatch(pattern, line.strip()) for line in lines), lines
     assert sorted(path.name for path in (folder / "previews").iterdir()) == [
         "000002.png",
         "000004.png",

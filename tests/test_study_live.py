@@ -74,7 +74,7 @@ SIZES = [(40, 24), (72, 24), (80, 24), (119, 30), (160, 24), (160, 50), (300, 90
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize("volumes", [[], [1.0], [0.5 * n for n in range(20)]])
 def test_the_display_fits_every_terminal(width: int, height: int, volumes: list[float]) -> None:
-    many = [f"worker {n}: trial {n}: step 300, validation L2 0.00123" for n in range(9)]
+    many = [f"worker {n}: trial {n}: step 300, loss 0.00123 (29.1 dB)" for n in range(9)]
     lines = shown(width, height, volumes=volumes, workers=many)
     assert max(map(len, lines)) <= width
     assert len(lines) <= max(height, 12)  # what says how things stand is never cut

@@ -1,11 +1,13 @@
 """What is said of a trial and of a study on the terminal, and the commands that come next."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from clapp.study.display.words import describe
+from clapp.study.running.crew import Crew
 from clapp.study.running.driver import Options
 
 
@@ -33,3 +35,9 @@ def test_an_interrupted_trial_did_not_fail():
 )
 def test_the_next_commands_find_the_study(options: Options, said: str):
     assert options.where().replace("'", "") == said.replace("'", "")
+
+
+def test_a_worker_tells_its_loss_as_everything_does():
+    worker = SimpleNamespace(status="", heard=0.0)
+    Crew._note(None, worker, {"event": "progress", "number": 3, "step": 200, "l2": 0.004731})
+    assert worker.status == "trial 3: step 200, loss 0.004731 (23.3 dB)"

@@ -97,7 +97,7 @@ def test_in_tmux_the_display_follows_the_window_and_leaves_it_clean(tmux: Tmux) 
         NO_COLOR="1",
         CI="",  # in which it would print plain lines
     )
-    small = tmux.wait(shows("2 of 9 trials", "loss by params", "trial 2: step", "validation L2"))
+    small = tmux.wait(shows("2 of 9 trials", "loss by params", "trial 2: step", " dB)"))
     assert small[0].startswith("mine ━")
     assert small[0].endswith("running for " + small[0].split()[-1])
     assert any("loss  parameters" in line and "●" in line + small[n + 1] + small[n + 2]

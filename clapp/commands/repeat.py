@@ -11,6 +11,7 @@ from clapp.errors import ConfigError, UserError
 from clapp.front.record import TrialRecord, record_of
 from clapp.study.plan.existing import load_existing
 from clapp.system.process import prepare_process
+from clapp.training.losses import loss_text
 from clapp.training.provenance import provenance
 
 SAME = 1e-6
@@ -58,8 +59,9 @@ class Repetition:
         """The repetition in words."""
         where = f"not as it was: {', '.join(self.differs)}" if self.differs else "all as it was"
         return (
-            f"{self.path}: trial {self.trial} of {self.study} again: loss {self.loss:.8g}, it was "
-            f"{self.original:.8g}; relative difference {self.difference:.2g} is "
+            f"{self.path}: trial {self.trial} of {self.study} again: "
+            f"loss {loss_text(self.loss)}, it was {loss_text(self.original)}; "
+            f"relative difference {self.difference:.2g} is "
             f"{'within' if self.within else 'beyond'} the tolerance of {self.tolerance:g} ({where})"
         )
 

@@ -13,6 +13,7 @@ from clapp.errors import UserError
 from clapp.filters.library import check_filter
 from clapp.models.fast_conv.layer import fast_convolutions
 from clapp.training.folder import PREVIEW, is_model_folder, save_trained
+from clapp.training.losses import loss_text, short
 from clapp.training.preview import write_preview
 from clapp.training.provenance import source
 from clapp.training.trackers import Trackers, check_trackers
@@ -52,11 +53,11 @@ def train_to_folder(
     def report(progress: Progress) -> bool:
         nonlocal due
         logger.info(
-            "iteration {:>6}  loss {:.5f}  validation L2 {:.6f}  average {:.6f}  {:6.1f} s",
+            "iteration {:>6}  loss {}, on average {}  while training {}  {:6.1f} s",
             progress.step,
-            progress.train_loss,
-            progress.l2,
-            progress.ema,
+            loss_text(progress.l2),
+            loss_text(progress.ema),
+            short(progress.train_loss),
             progress.seconds,
         )
         if progress.step >= due:

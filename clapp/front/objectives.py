@@ -21,7 +21,10 @@ from typing import TYPE_CHECKING, Any
 from clapp.errors import UserError
 from clapp.system.registry import Registry
 from clapp.training.losses import ZERO as ZERO
+from clapp.training.losses import decibels as decibels
+from clapp.training.losses import loss_text as loss_text
 from clapp.training.losses import positive as positive
+from clapp.training.losses import short as short
 
 if TYPE_CHECKING:
     from clapp.config import Config
@@ -29,24 +32,6 @@ if TYPE_CHECKING:
 
 CONSTANT_LOSS = "constant_loss"
 """User attribute of a study: the loss of the best constant prediction, see `worst`."""
-
-
-def short(value: float) -> str:
-    """Four significant digits, without an exponent from 0.000001 to ten millions: 0.004731."""
-    text = f"{value:.4g}"
-    if "e" in text and 1e-6 <= abs(value) < 1e7:
-        text = f"{value:,.0f}" if abs(value) >= 1 else f"{value:.9f}".rstrip("0")
-    return text
-
-
-def decibels(loss: float) -> str:
-    """The peak signal-to-noise ratio of a mean squared error of pictures in [0, 1]: 33.3 dB."""
-    return f"{-10 * math.log10(positive(loss)):.1f} dB"
-
-
-def loss_text(loss: float) -> str:
-    """A loss as people read it everywhere: "0.004731 (23.3 dB)"."""
-    return f"{short(loss)} ({decibels(loss)})"
 
 
 def whole(value: float) -> str:

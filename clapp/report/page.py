@@ -21,7 +21,7 @@ from clapp.report.figures.compare import compare
 from clapp.report.figures.style import Figure
 from clapp.report.pictures import BUDGET, gather_pictures
 from clapp.report.sections import Section, section
-from clapp.study.plan.existing import load_existing
+from clapp.study.plan.existing import load_existing, where
 from clapp.study.storage.storage import default_url, open_storage
 from clapp.system.files import dump_json, write_text
 
@@ -33,11 +33,12 @@ _HERE = Path(__file__).parent
 
 
 class Source(NamedTuple):
-    """A study to report, where its files lie, and what to call it."""
+    """A study to report, where its files lie, what to call it, and how commands find it."""
 
     study: "Study"
     folder: Path
     label: str
+    where: str = ""
 
 
 class Report(NamedTuple):
@@ -85,9 +86,12 @@ def write_report(
 def _find(name: str, results: Path, storage: str | None) -> Source:
     folder = Path(name)
     if (folder / "study.db").is_file():
-        return Source(_only_study(folder), folder, folder.resolve().name)
+        study, label = _only_study(folder), folder.resolve().name
+        # One that was set aside lies in a folder of another name.
+        url = None if study.study_name == label else default_url(folder)
+        return Source(study, folder, label, where(folder.parent, url))
     study = load_existing(name, results, storage)
-    return Source(study, results / study.study_name, study.study_name)
+    return Source(study, results / study.study_name, study.study_name, where(results, storage))
 
 
 def _only_study(folder: Path) -> "Study":
@@ -109,7 +113,7 @@ def render(sources: Sequence[Source]) -> str:
     for number, (source, label) in enumerate(zip(sources, labels, strict=True), start=1):
         data = gather(source.study, source.folder, label, worst)
         pictures = gather_pictures(data.folder, data.front, data.picks, BUDGET // len(sources))
-        sections.append(section(f"s{number}", data, pictures))
+        sections.append(section(f"s{number}", data, pictures, source.where))
     together = compare([one.data for one in sections]) if len(sections) > 1 else []
     environment = Environment(
         loader=FileSystemLoader(_HERE),

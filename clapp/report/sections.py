@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any, NamedTuple
 
 from clapp.errors import ConfigError
@@ -99,8 +100,12 @@ class Section:
         }
 
 
-def section(key: str, data: StudyData, pictures: Pictures) -> Section:
-    """Prepare the section of a study."""
+def section(key: str, data: StudyData, pictures: Pictures, where: str = "") -> Section:
+    """Prepare the section of a study.
+
+    Args:
+        where: the options by which commands find the study, see `clapp.study.plan.existing`.
+    """
     others = [name for name in data.objectives if name not in ("loss", "params", "flops")]
     return Section(
         key=key,
@@ -108,7 +113,7 @@ def section(key: str, data: StudyData, pictures: Pictures) -> Section:
         headline=words.headline(data),
         lead=words.lead(data),
         tiles=_tiles(data),
-        picks=_pick_rows(data),
+        picks=_pick_rows(data, where),
         front=[_front_row(data, model, others) for model in data.front],
         others=[objective(name).heading for name in others],
         pairs=fronts.pairs(data, classical(data.config["train_data.target_filter"])),
@@ -154,7 +159,7 @@ def _card(trial: Trial, picks: Sequence[str], repeats: str) -> dict[str, Any]:
 
 
 def _repeats(mean: float, deviation: float) -> str:
-    return f"{words.short(mean)} ± {words.short(deviation)}"
+    return f"{words.short(mean)} ± {words.short(deviation)} ({decibels(mean)})"
 
 
 def _tiles(data: StudyData) -> list[Tile]:
@@ -196,8 +201,8 @@ def _beating(data: StudyData) -> str:
     return f"{number} beat{'s' * (number == 1)} the reference in everything"
 
 
-def _pick_rows(data: StudyData) -> list[PickRow]:
-    """The picks, those of the same model together."""
+def _pick_rows(data: StudyData, where: str) -> list[PickRow]:
+    """The picks, those of the same model together; `where`: see `section`."""
     same: dict[int, list[Pick]] = {}
     for pick in data.picks:
         same.setdefault(pick.model.trial, []).append(pick)
@@ -212,7 +217,7 @@ def _pick_rows(data: StudyData) -> list[PickRow]:
                 _in_words(model),
                 model,
                 words.compared(model, reference) if reference else "",
-                f"clapp export {data.name} --pick {quoted}",
+                f"clapp export {quote(data.name)} --pick {quoted}{where}",
             )
         )
     return rows

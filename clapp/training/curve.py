@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from clapp.training.losses import positive
+from clapp.training.losses import loss_text, positive
 
 _WIDTH, _HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 24, 40, 36
@@ -51,7 +51,7 @@ def curve_svg(points: Sequence[tuple[int, float]]) -> str:
         width=_WIDTH,
         height=_HEIGHT,
         left=_LEFT,
-        title=f"validation L2: {l2:.4g} after {last:,} iteration{'s' * (last != 1)}",
+        title=f"loss {loss_text(l2)} after {last:,} iteration{'s' * (last != 1)}",
         grid="\n".join([*_rows(y, ticks), *_columns(x, last)]),
         line=" ".join(f"{a:.1f},{b:.1f}" for a, b in places),
         end_x=places[-1][0],

@@ -26,6 +26,24 @@ def positive(value: float) -> float:
     return max(value, ZERO)
 
 
+def short(value: float) -> str:
+    """Four significant digits, without an exponent from 0.000001 to ten millions: 0.004731."""
+    text = f"{value:.4g}"
+    if "e" in text and 1e-6 <= abs(value) < 1e7:
+        text = f"{value:,.0f}" if abs(value) >= 1 else f"{value:.9f}".rstrip("0")
+    return text
+
+
+def decibels(loss: float) -> str:
+    """The peak signal-to-noise ratio of a mean squared error of pictures in [0, 1]: 33.3 dB."""
+    return f"{-10 * math.log10(positive(loss)):.1f} dB"
+
+
+def loss_text(loss: float) -> str:
+    """A loss as people read it everywhere: "0.004731 (23.3 dB)"."""
+    return f"{short(loss)} ({decibels(loss)})"
+
+
 _REGISTRY: dict[str, Loss] = {}
 
 

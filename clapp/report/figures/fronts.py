@@ -8,6 +8,7 @@ from clapp.front.objectives import objective
 from clapp.front.outcomes import Candidate
 from clapp.report.classical import Classical
 from clapp.report.data import StudyData
+from clapp.report.figures.labels import SIDES, apart
 from clapp.report.figures.style import (
     PALETTE,
     Figure,
@@ -48,10 +49,11 @@ def _pair(data: StudyData, classical: Classical, view: _View) -> Figure:
     beside = classical.flops if view.x == "flops" else None
     across = [getattr(c, view.x) for c in data.candidates] + ([beside] if beside else [])
     x_axis = log_axis(title(view.x), across)
+    layout = {**_axes(data, x_axis, beside is None), "showlegend": False}
     traces = [
         *_others(data, view.x),
         _front(data, view),
-        *_marked(data, view.x, x_axis["range"]),
+        *_marked(data, view.x),
         *_errors(data, view.x),
         _classical(data, view, beside),
     ]
@@ -60,8 +62,8 @@ def _pair(data: StudyData, classical: Classical, view: _View) -> Figure:
         title=view.title(),
         caption=_caption(data, classical, view),
         alt=_alt(data, view),
-        data=traces,
-        layout={**_axes(data, x_axis, beside is None), "showlegend": False},
+        data=apart(traces, layout),
+        layout=layout,
         height=470,
     )
 
@@ -176,7 +178,7 @@ def _front(data: StudyData, view: _View) -> dict[str, Any]:
     }
 
 
-def _marked(data: StudyData, x: str, limits: Sequence[float]) -> list[dict[str, Any]]:
+def _marked(data: StudyData, x: str) -> list[dict[str, Any]]:
     """The picks, ringed and named; the reference and other baselines, each with its symbol."""
     rings = {pick.model.trial: pick.model for pick in data.picks}
     names = {trial: [p.rule for p in data.picks if p.model.trial == trial] for trial in rings}
@@ -188,7 +190,7 @@ def _marked(data: StudyData, x: str, limits: Sequence[float]) -> list[dict[str, 
             "mode": "markers+text",
             **_at([*rings.values()], x),
             "text": shown,
-            "textposition": _sides([*rings.values()], x, limits),
+            "textposition": [SIDES[0]] * len(rings),
             "textfont": {"color": "var(--ink)"},
             "marker": {"symbol": "circle-open", "size": 18, "color": "var(--ink)"},
             "hoverinfo": "none",
@@ -204,7 +206,7 @@ def _marked(data: StudyData, x: str, limits: Sequence[float]) -> list[dict[str, 
                 "mode": "markers+text",
                 **_at(baselines, x),
                 "text": [c.baseline for c in baselines],
-                "textposition": _sides(baselines, x, limits),
+                "textposition": [SIDES[0]] * len(baselines),
                 "textfont": {"color": "var(--ink)"},
                 "marker": {
                     "symbol": ["star" if is_it else "diamond" for is_it in reference],
@@ -216,12 +218,6 @@ def _marked(data: StudyData, x: str, limits: Sequence[float]) -> list[dict[str, 
             }
         )
     return traces
-
-
-def _sides(models: Sequence[Candidate], x: str, limits: Sequence[float]) -> list[str]:
-    """Where to write names so that they stay in the figure."""
-    middle = 10 ** (sum(limits) / 2)
-    return ["top left" if getattr(m, x) > middle else "top right" for m in models]
 
 
 def _errors(data: StudyData, x: str) -> list[dict[str, Any]]:

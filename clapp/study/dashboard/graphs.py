@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from clapp.front.hypervolume import Moment
-from clapp.front.objectives import objective, positive
+from clapp.front.objectives import loss_text, objective, positive
 from clapp.front.outcomes import Candidate
 from clapp.models.words import in_words
 
@@ -110,7 +110,8 @@ def curves_graph(front: Sequence[Candidate], curves: Mapping[int, Sequence[Any]]
             "line": {"width": 2, "color": _shade(position / max(len(shown) - 1, 1))},
             "x": [step for step, _, _ in _spread(curves[one.trial], CURVE_POINTS)],
             "y": [_rounded(l2) for _, _, l2 in _spread(curves[one.trial], CURVE_POINTS)],
-            "hovertemplate": "%{y:.3g} after %{x}<extra>%{fullData.name}</extra>",
+            "text": [loss_text(l2) for _, _, l2 in _spread(curves[one.trial], CURVE_POINTS)],
+            "hovertemplate": "%{text} after %{x}<extra>%{fullData.name}</extra>",
         }
         for position, one in enumerate(shown)
     ]

@@ -33,8 +33,9 @@ INTERVAL, SHARE = 10.0, 0.05
 class Overview:
     """The pages of one study in the dashboard, kept up to date by the process that serves them."""
 
-    def __init__(self, study: "Study", files: "TrialFiles | None" = None) -> None:
-        self._study, self._files = study, files
+    def __init__(self, study: "Study", files: "TrialFiles | None" = None, where: str = "") -> None:
+        """`where`: the options by which commands find the study."""
+        self._study, self._files, self._where = study, files, where
         self._graphs: dict[str, graphs.Figure] = {}
         self._finished = -1
         self._over = threading.Event()
@@ -83,7 +84,7 @@ class Overview:
         )
         from plotly.graph_objects import Figure  # type: ignore[import-untyped]
 
-        standing, figures = _standing(self._study)
+        standing, figures = _standing(self._study, self._where)
         for name, figure in figures.items():
             if self._graphs.get(name) != figure:
                 save_plotly_graph_object(self._study, Figure(figure), graph_object_id=name)
@@ -119,7 +120,7 @@ class Overview:
             self._study.set_user_attr(NOTED, sorted(noted))
 
 
-def _standing(study: "Study") -> tuple[Standing, dict[str, graphs.Figure]]:
+def _standing(study: "Study", where: str) -> tuple[Standing, dict[str, graphs.Figure]]:
     names = objectives(study)
     found, reference, moments = candidates(study), reference_of(study), history(study)
     best = front(found, names)
@@ -142,5 +143,6 @@ def _standing(study: "Study") -> tuple[Standing, dict[str, graphs.Figure]]:
         front=best,
         reference=reference,
         hypervolume=moments[-1].hypervolume if moments else None,
+        where=where,
     )
     return standing, figures

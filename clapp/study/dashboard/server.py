@@ -17,7 +17,7 @@ from clapp.errors import UserError
 from clapp.study.dashboard.artifacts import open_artifacts
 from clapp.study.dashboard.overview import Overview
 from clapp.study.dashboard.trial_files import TrialFiles
-from clapp.study.plan.existing import load_existing
+from clapp.study.plan.existing import load_existing, where
 from clapp.study.storage.storage import storage_of
 
 _UNAVAILABLE = (errno.EADDRINUSE, errno.EACCES)
@@ -64,7 +64,7 @@ def serve(
     files = TrialFiles(loaded, results / loaded.study_name, store)
     opened = storage_of(loaded)
     app = files.beside(wsgi(opened, artifact_store=store))
-    pages = Overview(loaded, files)
+    pages = Overview(loaded, files, where(results, storage))
     pages.refresh(at_once=True)
     with _listen(app, host, port) as server, pages.kept_up_to_date(), warnings.catch_warnings():
         # Optuna's, about importances after few trials, at every look at the page.

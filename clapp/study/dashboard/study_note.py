@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from clapp.config import defaults, flatten
@@ -23,6 +24,7 @@ class Standing:
         id: what the dashboard's addresses call it.
         definition: its study file as resolved; empty when CLAPP did not make it.
         hypervolume: None before the first trained trial.
+        where: the options by which commands find the study, see `clapp.study.plan.existing`.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Standing:
     front: Sequence[Candidate]
     reference: Candidate | None
     hypervolume: float | None
+    where: str = ""
 
 
 def merged(standing: Standing, old: str) -> str | None:
@@ -110,7 +113,8 @@ def _rules(standing: Standing) -> Iterable[str]:
 def _next(standing: Standing) -> str:
     name, trial = standing.name, standing.front[0].trial
     return (
-        f"`clapp export {name} --pick knee` writes a model as weights, ONNX file and model card; "
+        f"`clapp export {quote(name)} --pick knee{standing.where}` writes a model as weights, ONNX "
+        f"file and model card; "
         f"`--pick trial={trial}` takes that trial. "
         "Each trial has its pictures and files on its page."
     )

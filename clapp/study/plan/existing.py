@@ -1,5 +1,6 @@
 """A study that is there already, found by its name."""
 
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,20 @@ from clapp.study.storage.storage import default_url, is_sqlite, open_storage, st
 
 if TYPE_CHECKING:
     from optuna import Study
+
+RESULTS = Path("results")
+"""Where commands look for studies unless told otherwise."""
+
+
+def where(results: Path, storage: str | None) -> str:
+    """The options by which other commands find a study, to be put behind them; no password.
+
+    Args:
+        results: the folder that holds a folder for each study.
+        storage: its URL; None: the SQLite database in that folder.
+    """
+    found = "" if results == RESULTS else f" --results {shlex.quote(str(results))}"
+    return found if storage is None else f"{found} --storage {shlex.quote(redact(storage))}"
 
 
 def load_existing(study: str, results: Path, storage: str | None = None) -> "Study":

@@ -14,6 +14,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from clapp.front.objectives import amount
 from clapp.study.running.job import Job
 from clapp.system.process import command
 
@@ -132,7 +133,7 @@ class Crew:
             case "progress":
                 worker.status = f"trial {event['number']}: step {event['step']}"
                 if event["l2"] is not None:
-                    worker.status += f", validation L2 {event['l2']:.5f}"
+                    worker.status += f", {amount('loss', event['l2'])}"
             case "end" | "error":
                 worker.status = "ended"
 

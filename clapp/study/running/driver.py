@@ -5,7 +5,6 @@ It never imports torch, so that it answers at once; the trials are trained by it
 
 import multiprocessing
 import os
-import shlex
 import signal
 import socket
 import time
@@ -25,6 +24,7 @@ from clapp.study.dashboard.artifacts import check_artifacts, share_front
 from clapp.study.display.live import View, make_view
 from clapp.study.display.snapshot import Snapshot, Watcher
 from clapp.study.plan import definition
+from clapp.study.plan.existing import where
 from clapp.study.plan.plan import Plan
 from clapp.study.preparing import prepare
 from clapp.study.running.crew import Crew
@@ -50,8 +50,6 @@ from clapp.training.trackers import check_trackers
 if TYPE_CHECKING:
     from optuna import Study
 
-RESULTS = Path("results")
-"""Where commands look for studies unless told otherwise."""
 SHOW_SECONDS = 1.0
 POLL_SECONDS = 5.0
 """Between two looks at the storage when our workers say nothing new: it may have others."""
@@ -79,10 +77,7 @@ class Options:
 
     def where(self) -> str:
         """The options by which other commands find the study; a password is left out."""
-        found = "" if self.results == RESULTS else f" --results {shlex.quote(str(self.results))}"
-        if self.storage is not None:
-            found += f" --storage {shlex.quote(redact(self.storage))}"
-        return found
+        return where(self.results, self.storage)
 
 
 def run_study(plan: Plan, options: Options, view: View | None = None) -> int:
