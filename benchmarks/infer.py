@@ -1,11 +1,12 @@
 """`clapp bench infer`: milliseconds a picture, one thread, one picture at a time.
 
-`reference` is the hand-tuned architecture of 2022; ours, in the ratios, is the small model in ONNX
-Runtime. Networks take a ready float32 batch and OpenCV its uint8 picture: what turns one into the
-other is the same for all networks and not counted. Each figure comes from a process of its own,
-whose peak memory includes its libraries.
+`reference` is the hand-tuned architecture of 2022; ours, in the ratios, is the small model in the C
+code of an export, compiled for this machine. Networks take a ready float32 batch and OpenCV
+its uint8 picture: what turns one into the other is the same for all networks and not counted. Each
+figure comes from a process of its own, whose peak memory includes its libraries.
 """
 
+import ctypes
 import statistics
 import time
 from collections.abc import Callable
@@ -19,15 +20,18 @@ from PIL import Image, ImageOps
 
 from benchmarks.measure import Result, Row, figure, in_process, in_turn
 from clapp.config import FilterSpec, load_config
+from clapp.errors import UserError
 from clapp.images import open_source
 from clapp.images.decode import Picture
 
 if TYPE_CHECKING:
+    from clapp.export.c.header import Code
     from clapp.models import build
 
 WARM_UP_SECONDS, SECONDS = 0.2, 1.0
 REFERENCE = "reference"
-TORCH, ONNX, CLASSICAL = "PyTorch", "ONNX Runtime", "OpenCV"
+TORCH, ONNX, C, CLASSICAL = "PyTorch", "ONNX Runtime", "C", "OpenCV"
+C_FLAGS = ("-std=c99", "-O3", "-fno-math-errno", "-march=native", "-ffp-contract=fast")
 _FILTER = "sobel_3"
 # The filter's own form: the root of a sum of squares, divided by the picture's maximum.
 _SMALL = {
@@ -93,11 +97,12 @@ def _ratios(rows: list[Row], small: str, sizes: list[int]) -> dict[str, float]:
         f"{REFERENCE}, {TORCH}": (REFERENCE, TORCH),
         f"{REFERENCE}, {ONNX}": (REFERENCE, ONNX),
         f"ours in {TORCH}": (small, TORCH),
+        f"ours in {ONNX}": (small, ONNX),
         CLASSICAL: (CLASSICAL, None),
     }
     ratios = {}
     for size in sizes:
-        ours = figure(rows, _label(small, ONNX, size), "ms")
+        ours = figure(rows, _label(small, C, size), "ms")
         for peer, (name, way) in peers.items():
             ratios[f"{peer} / ours, {size} px"] = figure(rows, _label(name, way, size), "ms") / ours
     return ratios
@@ -125,7 +130,9 @@ def _loaded(folder: Path) -> Network:
 
 def _write(network: Network, folder: Path) -> None:
     """What a process needs to run it: the trial folder's files, and the ONNX file."""
+    from clapp.export.c.compiled import compile_c
     from clapp.export.onnx import write_onnx
+    from clapp.system.files import write_text
     from clapp.training.folder import save_config, save_weights
 
     folder.mkdir()
@@ -133,6 +140,24 @@ def _write(network: Network, folder: Path) -> None:
     save_config(folder, config)
     save_weights(folder, network.model)
     write_onnx(network.model, folder / "model.onnx", {})
+    code = _code(network.model)
+    write_text(folder / "model.h", code.header)
+    write_text(folder / "model.c", code.source)
+    compile_c(folder, folder / "model.so", *C_FLAGS)
+
+
+def _code(model: "build.Network") -> "Code":
+    from clapp.export.c.source import write_c
+    from clapp.export.onnx import weights_of
+    from clapp.models.families import family_of
+
+    family = family_of(model.config)
+    graph = family.graph(model.config)
+    if graph is None:
+        raise UserError(f"model family {family.name!r}: it cannot be written as C")
+    return write_c(
+        graph, weights_of(family.exported(model)), "model", "a network", model.min_size, uint8=False
+    )
 
 
 def _measured(way: Callable[..., float], *arguments: object) -> dict[str, float]:
@@ -165,6 +190,18 @@ def _time_onnx(folder: Path, size: int) -> float:
     return _median_seconds(lambda: session.run(None, inputs))
 
 
+def _time_c(folder: Path, size: int) -> float:
+    from clapp.training.folder import load
+
+    code = _code(load(folder))
+    run = ctypes.CDLL(str(folder / "model.so")).model_run
+    run.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+    image, output = _batch(size), np.empty((size, size), np.float32)
+    workspace = np.empty(code.ram(size), np.uint8)
+    places = [array.ctypes.data for array in (image, output, workspace)]
+    return _median_seconds(lambda: run(places[0], size, size, *places[1:]))
+
+
 def _time_classical(spec: FilterSpec, size: int) -> float:
     import cv2
 
@@ -175,7 +212,11 @@ def _time_classical(spec: FilterSpec, size: int) -> float:
     return _median_seconds(lambda: target(picture))
 
 
-_WAYS: dict[str, Callable[[Path, int], float]] = {TORCH: _time_torch, ONNX: _time_onnx}
+_WAYS: dict[str, Callable[[Path, int], float]] = {
+    TORCH: _time_torch,
+    ONNX: _time_onnx,
+    C: _time_c,
+}
 
 
 def photograph(size: int) -> Picture:

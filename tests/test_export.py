@@ -15,9 +15,10 @@ from PIL import Image
 import clapp
 import clapp.export.formats
 from clapp.config import load_config
-from clapp.errors import ParityError, UserError
+from clapp.errors import ConfigError, ParityError, UserError
 from clapp.export.folder import FILES, ExportResult, export_pick
 from clapp.export.onnx import parity, write_onnx
+from clapp.export.options import Options
 from clapp.front.objectives import loss_text
 from clapp.models.build import build_model
 from clapp.models.costs import cost
@@ -219,6 +220,29 @@ def test_a_study_without_a_finished_trial(tmp_path):
     study.set_metric_names(["loss", "params", "flops"])
     with pytest.raises(UserError, match="no finished trial"):
         export_pick("empty", "knee", tmp_path)
+
+
+def test_c_files_of_an_export(results, tmp_path):
+    options = Options(("c",), (60, 80), 13, uint8=True)
+    found = export_pick("edges", "min-loss", results, None, tmp_path / "model", options)
+    assert found.files == (*FILES, "model.h", "model.c")
+    assert sorted(found.files) == sorted(p.name for p in found.path.iterdir())
+    card = (found.path / "card.md").read_text()
+    assert "| ONNX opset | 13 |" in card
+    assert "| largest difference from PyTorch | 80x60 | 80x60 | 80x60 |" in card
+    rows = re.findall(r"^\| (ONNX Runtime|C) \| (\S+) \| (\S+) \| (\S+) \|$", card, re.M)
+    assert [row[0] for row in rows] == ["ONNX Runtime", "C"]
+    assert all(0 <= float(value) < 1e-5 for row in rows for value in row[1:])
+    assert "bytes at a width of 80 (" in card
+    assert ".resize((80, 60)))  # uint8 (H, W, 3)" in card
+    assert (
+        "int sobel_3_run(const uint8_t *image, int height" in (found.path / "model.h").read_text()
+    )
+    with pytest.raises(ConfigError, match=r"format 'see' is not known; .*known: onnx, c"):
+        export_pick("edges", "knee", results, None, tmp_path / "new", Options(("see",)))
+    with pytest.raises(UserError, match="--size 1x8: sides of at least 2 pixels"):
+        export_pick("edges", "min-loss", results, None, tmp_path / "new", Options(size=(1, 8)))
+    assert not (tmp_path / "new").exists()
 
 
 # Each pair of values of padding, downsample, output_norm and separable occurs.

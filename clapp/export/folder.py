@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from clapp import __version__
 from clapp.errors import UserError
 from clapp.export.card import Figures, Origin, Proof, write_card
-from clapp.export.formats import ONNX, Bundle, Difference, Written, write_format
+from clapp.export.formats import FORMATS, ONNX, Bundle, Difference, Written, write_format
 from clapp.export.options import Options, check_options
 from clapp.front.objectives import amount
 from clapp.front.outcomes import candidates, front, objectives, reference_of
@@ -120,6 +120,8 @@ def export_folder(
         UserError, ParityError: see `export_pick`.
     """
     options = options or Options()
+    for name in options.formats:
+        FORMATS.find(name)
     chosen = origin.chosen
     model, config = load_trained(source)
     check_options(options, model.min_size)

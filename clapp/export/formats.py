@@ -162,3 +162,12 @@ def _onnx(bundle: Bundle) -> Written:
 
 
 FORMATS.add("onnx", Format(_onnx))
+
+
+def _c(bundle: Bundle) -> Written:
+    from clapp.export.c.format import write_float
+
+    return write_float(bundle)
+
+
+FORMATS.add("c", Format(_c))

@@ -1,0 +1,102 @@
+"""C files compiled and run on this machine: whether they compute the same, and what they take."""
+
+import ctypes
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from clapp.errors import ClappError
+from clapp.export.c.header import Code
+from clapp.inference.runner import Batch
+
+FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-O3", "-fno-math-errno")
+_SMALL = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-Os", "-fno-math-errno")
+_TEXT = (".text", ".rodata", ".init", ".data")
+
+
+class CompilerError(ClappError):
+    """A C compiler refused what this package wrote."""
+
+
+class Footprint(NamedTuple):
+    """Bytes that a source takes when it is compiled for size.
+
+    Attributes:
+        flash: machine code and constants, the C library's functions apart.
+        stack: of all its functions together, which is more than any call needs.
+    """
+
+    flash: int
+    stack: int
+    compiler: str
+
+
+def compiler() -> str | None:
+    """The C compiler of this machine, or None."""
+    return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+
+
+def compile_c(folder: Path, out: Path, *flags: str) -> Path:
+    """Compile `model.c` in `folder` to the shared library `out`.
+
+    Raises:
+        CompilerError: it does not compile, even with a warning only.
+    """
+    found = compiler()
+    if found is None:
+        raise CompilerError("no C compiler: cc, gcc and clang are not on the path")
+    command = [found, *(flags or FLAGS), "-fPIC", "-shared", "-o", str(out), "model.c", "-lm"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CompilerError(f"{folder / 'model.c'}: does not compile: {done.stderr.strip()}")
+    return out
+
+
+def load_c(library: Path, code: Code, *, uint8: bool) -> Callable[[Batch], Batch]:
+    """A compiled network as a function of (1, C, H, W) in [0, 1]; its workspace is guarded."""
+    loaded = ctypes.CDLL(str(library))
+    run = getattr(loaded, f"{code.name}_run")
+    pointer = ctypes.c_void_p
+    run.argtypes = [pointer, ctypes.c_int, ctypes.c_int, pointer, pointer]
+
+    def apply(batch: Batch) -> Batch:
+        height, width = batch.shape[2:]
+        image = np.ascontiguousarray(batch[0], np.float32)
+        if uint8:
+            image = np.rint(image * 255).astype(np.uint8)
+        channels = code.output_channels
+        output = np.full((1, channels, height, width), np.nan, code.dtype)
+        guard = 64
+        size = code.ram(width)
+        workspace = np.full(size + 2 * guard, 0xA5, np.uint8)
+        middle = workspace[guard:]
+        if run(image.ctypes.data, height, width, output.ctypes.data, middle.ctypes.data):
+            raise ValueError(f"the C code refuses {width}x{height} pixels")
+        if (workspace[:guard] != 0xA5).any() or (middle[size:] != 0xA5).any():
+            raise CompilerError("the C code wrote outside of its workspace")
+        return code.as_float(output)
+
+    return apply
+
+
+def footprint(folder: Path) -> Footprint | None:
+    """What `model.c` takes, compiled on this machine; None without a compiler or `size`."""
+    found, size = compiler(), shutil.which("size")
+    if found is None or size is None:
+        return None
+    with tempfile.TemporaryDirectory() as name:
+        target = Path(name, "model.o")
+        command = [found, *_SMALL, "-fstack-usage", "-c", "-o", str(target), "model.c"]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        listing = subprocess.run([size, "-A", str(target)], check=True, capture_output=True)
+        usage = target.with_suffix(".su").read_text().splitlines()
+    machine = subprocess.run([found, "-dumpmachine"], check=True, capture_output=True, text=True)
+    sections = [line.split() for line in listing.stdout.decode().splitlines()]
+    flash = sum(int(parts[1]) for parts in sections if parts and parts[0].startswith(_TEXT))
+    stack = sum(int(line.split("\t")[1]) for line in usage)
+    return Footprint(flash, stack, f"{Path(found).name} -Os for {machine.stdout.strip()}")

@@ -1,0 +1,207 @@
+"""The C source of a network in floats."""
+
+from clapp.export.c import rows
+from clapp.export.c.header import Code, header_text, workspace, zeros_row
+from clapp.export.c.stages import Plan, Stage, plan_stages
+from clapp.export.c.statements import Statements, Weights
+from clapp.models.graph.nodes import MAX_EPS, Graph, Node
+
+
+def write_c(
+    graph: Graph, weights: Weights, name: str, title: str, least: int, *, uint8: bool
+) -> Code:
+    """The network in floats.
+
+    Args:
+        name: the prefix of its names; see `identifier`.
+        title: the first line of the header.
+        least: the smallest side it takes.
+        uint8: pictures have levels from 0 to 255, else floats in [0, 1].
+    """
+    plan = plan_stages(graph, copied=uint8)
+    space = workspace(plan)
+    header = header_text(
+        graph, name, title, least, space, uint8=uint8, math="it needs the C library's <math.h>"
+    )
+    emitter = _Emitter(graph, weights, plan, name, uint8)
+    source = emitter.text()
+    full, half, rest = space
+    sizes = 4 * full, 4 * half, 4 * rest
+    return Code(name, header, source, plan, emitter.weight_bytes, sizes, graph.output_channels)
+
+
+class _Emitter:
+    def __init__(self, graph: Graph, weights: Weights, plan: Plan, name: str, uint8: bool) -> None:
+        self._graph, self._plan, self._name, self._uint8 = graph, plan, name, uint8
+        self._say = Statements(graph, weights, plan, uint8)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of the constants."""
+        return self._say.weight_bytes
+
+    def text(self) -> str:
+        stages = [self._stage(n, stage) for n, stage in enumerate(self._plan.stages)]
+        run = self._run()
+        parts = [
+            '#include "model.h"\n\n#include <math.h>\n',
+            *self._say.constants.values(),
+            rows.LINES,
+            *self._say.helpers.values(),
+            self._state(),
+            *stages,
+            run,
+        ]
+        return "\n".join(parts)
+
+    def _state(self) -> str:
+        count = len(self._say.norms)
+        gather = f"    int pass;\n    struct statistics s[{count}];\n" if count else ""
+        zeros = "    const float *zeros;\n" if zeros_row(self._plan)[0] else ""
+        peak = "    float peak;\n" if self._plan.maximum else ""
+        kind = "uint8_t" if self._uint8 else "float"
+        image = f"    const {kind} *image;\n" if self._plan.sources["image"] == 0 else ""
+        stages = len(self._plan.stages)
+        return (
+            "struct net {\n"
+            f"{image}"
+            "    int height[3], width[3]; /* of the picture, and of half of it */\n"
+            f"    struct lines l[{stages + 1}]; /* the picture, then each stage's rows */\n"
+            f"    int made[{stages}]; /* rows so far */\n"
+            f"{zeros}{gather}{peak}}};\n"
+        )
+
+    def _stage(self, number: int, stage: Stage) -> str:
+        body = [f"const int height = net->height[{stage.level}], n = net->width[{stage.level}];"]
+        body += ["(void)height;"] if not _uses_height(stage) else []
+        body += self._ask(stage)
+        body += self._say.make(stage)
+        for change in stage.changes:
+            body += self._say.change(number, change)
+        if stage.pad:
+            self._say.use(f"edges_{stage.border}", rows.EDGES[stage.border])
+            edges = f"edges_{stage.border}(line(own, row, c), n, {stage.pad});"
+            body += [f"for (int c = 0; c < {stage.channels}; c++)", f"    {edges}"]
+        if self._plan.maximum is not None and number == len(self._plan.stages) - 1:
+            self._say.use("largest", rows.LARGEST)
+            peak = "net->peak = largest(line(own, row, c), n, net->peak);"
+            body += [f"for (int c = 0; c < {stage.channels}; c++)", f"    {peak}"]
+        inner = "\n".join(f"        {text}" for text in body)
+        what = "the picture" if stage.node is None else describe_stage(stage)
+        return (
+            f"/* {what} */\n"
+            f"static void make_{number}(struct net *net, int last)\n{{\n"
+            f"    const struct lines *own = &net->l[{number + 1}];\n"
+            f"    for (; net->made[{number}] <= last; net->made[{number}]++) {{\n"
+            f"        const int row = net->made[{number}];\n{inner}\n    }}\n}}\n"
+        )
+
+    def _ask(self, stage: Stage) -> list[str]:
+        """Calls that make the rows which this one needs."""
+        calls = []
+        for position, value in enumerate(dict.fromkeys(self._plan.inputs(stage))):
+            source = self._plan.sources[value]
+            if source < 0 or stage.node is None:
+                continue
+            until = "row"
+            if position == 0:
+                until = _last_row(stage.node, f"net->height[{self._graph.level(value)}]")
+            calls.append(f"make_{source}(net, {until});")
+        return calls
+
+    def _run(self) -> str:
+        stages, name = self._plan.stages, self._name
+        kind = "uint8_t" if self._uint8 else "float"
+        last = len(stages) - 1
+        setup = []
+        if self._plan.sources["image"] == 0:
+            setup.append("net.image = image;")
+        else:  # only read
+            setup.append("net.l[0] = (struct lines){(float *)image, height, width, area};")
+        for number, stage in enumerate(stages[:-1]):
+            step = f"width_{stage.level} + {2 * stage.pad}" if stage.pad else f"width_{stage.level}"
+            setup += [
+                f"net.l[{number + 1}] = (struct lines){{at + {stage.pad}, {stage.depth}, "
+                f"{stage.channels} * ({step}), {step}}};",
+                f"at += {stage.depth * stage.channels} * ({step});",
+            ]
+        setup.append(f"net.l[{last + 1}] = (struct lines){{output, height, width, area}};")
+        level, pad = zeros_row(self._plan)
+        if level:
+            setup += [
+                f"fill(at, 0.0f, (int)width_{level} + {2 * pad});",
+                f"net.zeros = at + {pad};",
+            ]
+        inner = "\n".join(f"    {text}" for text in [*setup, *self._passes(last)])
+        return (
+            f"int {name}_run(const {kind} *image, int height, int width, float *output, "
+            f"float *workspace)\n{{\n"
+            f"    struct net net = {{0}};\n"
+            f"    const size_t area = (size_t)height * width, width_1 = width;\n"
+            f"    const size_t width_2 = (width_1 + 1) / 2;\n"
+            f"    float *at = workspace;\n"
+            f"    if (height < {name.upper()}_MIN_SIZE || width < {name.upper()}_MIN_SIZE)\n"
+            f"        return -1;\n"
+            f"    (void)width_2;\n    (void)at;\n"
+            f"    net.height[1] = height;\n    net.height[2] = (height + 1) / 2;\n"
+            f"    net.width[1] = width;\n    net.width[2] = (width + 1) / 2;\n"
+            f"{inner}\n    return 0;\n}}\n"
+        )
+
+    def _passes(self, last: int) -> list[str]:
+        text = []
+        for index, (number, node) in enumerate(self._say.norms):
+            level = node.level
+            text += [
+                f"net.pass = {index};",
+                f"make_{number}(&net, net.height[{level}] - 1);",
+                f"finish(&net.s[{index}], (double)net.height[{level}] * net.width[{level}] "
+                f"* {node.channels});",
+                f"for (int i = 0; i <= {last}; i++)",
+                "    net.made[i] = 0;",
+            ]
+        if self._say.norms:
+            text.append(f"net.pass = {len(self._say.norms)};")
+        text.append(f"make_{last}(&net, height - 1);")
+        if self._plan.maximum is not None:
+            text += [
+                f"for (size_t i = 0; i < {self._graph.output_channels} * area; i += width)",
+                f"    scale(output + i, 1.0f / (net.peak + {rows.number(MAX_EPS)}), width);",
+            ]
+        return text
+
+
+def describe_stage(stage: Stage) -> str:
+    """A comment: what a stage makes."""
+    node = stage.node
+    assert node is not None
+    words = []
+    if node.kind == "conv":
+        depthwise = "depthwise " if node.groups > 1 else ""
+        words.append(
+            "{}{}x{} convolution to {} channel(s)".format(depthwise, *node.kernel, node.channels)
+        )
+    elif node not in stage.changes:
+        words.append(node.function or node.kind)
+    words += [change.function or change.kind for change in stage.changes]
+    return ", ".join(words)
+
+
+def _uses_height(stage: Stage) -> bool:
+    node = stage.node
+    padded = any(change.kind == "pad" for change in stage.changes)
+    if node is None or padded or node.kind == "window":
+        return True
+    return node.kind == "conv" and node.reach[0] > 0
+
+
+def _last_row(node: Node, height: str) -> str:
+    """The last row of the first input that a row needs, in C."""
+    reach = node.reach[0]
+    if node.kind in ("conv", "window") and reach:
+        return f"row + {reach} < {height} ? row + {reach} : {height} - 1"
+    if node.kind == "halve":
+        return f"2 * row + 1 < {height} ? 2 * row + 1 : {height} - 1"
+    if node.kind == "double":
+        return f"(row + 1) / 2 < {height} ? (row + 1) / 2 : {height} - 1"
+    return "row"

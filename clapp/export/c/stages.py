@@ -1,0 +1,193 @@
+"""The steps of a network row by row: which rows are kept, and how many passes it takes.
+
+Every stage makes one row of a value at a time, when a later stage asks for it, and keeps as many
+rows as are still needed: a ring of lines. Steps that only change the values of a row belong to the
+stage that makes it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from clapp.models.graph.nodes import ELEMENTWISE, IMAGE, Graph, Node
+
+_IN_PLACE = ("function", "mix", "norm", "pad")
+
+
+@dataclass
+class Stage:
+    """What makes the rows of one value.
+
+    Attributes:
+        node: the step that makes a row; None: the picture is copied. A step of `_IN_PLACE` here
+            copies its input first.
+        changes: steps that change the row afterwards.
+        value: the name of the result.
+        depth: rows kept; 0: it is the picture or the result itself, in the caller's memory.
+        pad: pixels left and right of a row, filled as `border` says.
+    """
+
+    node: Node | None
+    value: str
+    channels: int
+    level: int
+    changes: list[Node] = field(default_factory=list)
+    depth: int = 0
+    pad: int = 0
+    border: str = "zero"
+
+    @property
+    def norms(self) -> list[Node]:
+        """Steps among its changes that need statistics of the whole picture."""
+        return [node for node in self.changes if node.kind == "norm"]
+
+
+class Plan(NamedTuple):
+    """All stages in order, and what divides the result at the end.
+
+    Attributes:
+        sources: value -> the number of the stage that makes it; -1 is the picture.
+        maximum: the step that divides by the largest magnitude, or None.
+    """
+
+    stages: list[Stage]
+    sources: dict[str, int]
+    maximum: Node | None
+
+    @property
+    def passes(self) -> int:
+        """How often the picture is gone through: once a normalisation, and once for the result."""
+        return 1 + sum(len(stage.norms) for stage in self.stages)
+
+    def inputs(self, stage: Stage) -> list[str]:
+        """The values it takes, those of its changes too."""
+        taken = [] if stage.node is None else list(stage.node.inputs)
+        made = {stage.node.output if stage.node else IMAGE, *(n.output for n in stage.changes)}
+        for node in stage.changes:
+            taken += [name for name in node.inputs if name not in made]
+        return taken
+
+
+def plan_stages(graph: Graph, *, copied: bool) -> Plan:
+    """The stages of a graph.
+
+    Args:
+        copied: the picture has another type than rows, so that every row of it is converted.
+    """
+    nodes = list(graph.nodes)
+    maximum = nodes.pop() if nodes[-1].kind == "maximum" else None
+    stages: list[Stage] = []
+    sources = {IMAGE: -1}
+    if copied or any(max(node.reach) for node in graph.users(IMAGE)):
+        stages.append(Stage(None, IMAGE, graph.input_channels, 1))
+        sources[IMAGE] = 0
+    for node in nodes:
+        first = node.inputs[0]
+        owner = sources.get(first, -1)
+        alone = len(graph.users(first)) == 1 and first != IMAGE
+        if node.kind in _IN_PLACE and alone and owner >= 0 and stages[owner].value == first:
+            stage = stages[owner]
+            stage.changes.append(node)
+            stage.value = node.output
+            sources[node.output] = owner
+        else:
+            in_place = node.kind in _IN_PLACE
+            stage = Stage(node, node.output, node.channels, node.level)
+            if in_place:
+                stage.changes.append(node)
+            stages.append(stage)
+            sources[node.output] = len(stages) - 1
+    _move_late_inputs(stages, sources)
+    plan = Plan(stages, sources, maximum)
+    _set_borders(plan, graph)
+    _set_depths(plan)
+    stages[-1].depth = 0
+    return plan
+
+
+def _move_late_inputs(stages: list[Stage], sources: dict[str, int]) -> None:
+    """See that no stage takes a value of a later one; the order of a graph grants it."""
+    for number, stage in enumerate(stages):
+        for node in stage.changes:
+            assert all(sources[name] <= number for name in node.inputs)
+
+
+def _set_borders(plan: Plan, graph: Graph) -> None:
+    for stage in plan.stages:
+        for node in graph.users(stage.value):
+            if node.kind in ELEMENTWISE or not node.reach[1]:
+                continue
+            stage.pad = node.reach[1]
+            modes = {"none": "zero"}
+            stage.border = (
+                "replicate" if node.kind == "window" else modes.get(node.border, node.border)
+            )
+
+
+def rows_taken(node: Node | None, row: int, height: int) -> list[int]:
+    """The rows of its first input, `height` high, that a step needs for a row of its output."""
+    if node is None:
+        return [row]
+    if node.kind == "conv":
+        reach = node.reach[0]
+        rows = range(row - reach, row + reach + 1, node.dilation)
+        return [inside(r, height, node.border) for r in rows if _is_row(r, height, node.border)]
+    if node.kind == "window":
+        return [inside(r, height, "replicate") for r in (row - 1, row, row + 1)]
+    if node.kind == "halve":
+        return [inside(r, height, "replicate") for r in (2 * row, 2 * row + 1)]
+    if node.kind == "double":
+        middle = row // 2
+        return [inside(r, height, "replicate") for r in (middle - 1 + row % 2, middle + row % 2)]
+    return [row]
+
+
+def inside(row: int, height: int, border: str) -> int:
+    """The row that stands for one outside of a picture."""
+    if border == "reflect":
+        row = abs(row)
+        return row if row < height else 2 * (height - 1) - row
+    return min(max(row, 0), height - 1)
+
+
+def _is_row(row: int, height: int, border: str) -> bool:
+    return border in ("reflect", "replicate") or 0 <= row < height
+
+
+def _set_depths(plan: Plan) -> None:
+    """Find by trying how many rows of each value must be kept."""
+    reach = sum(stage.node.reach[0] for stage in plan.stages if stage.node is not None)
+    least = 2 * max((n.reach[0] for s in plan.stages if (n := s.node) is not None), default=0) + 1
+    for height in (*range(least, least + 6), *range(4 * reach + 20, 4 * reach + 24)):
+        for number, depth in enumerate(_depths(plan, height)):
+            plan.stages[number].depth = max(plan.stages[number].depth, depth)
+
+
+def _depths(plan: Plan, height: int) -> list[int]:
+    heights = {1: height, 2: (height + 1) // 2}
+    made = [0] * len(plan.stages)  # rows of each stage so far
+    depths = [1] * len(plan.stages)
+
+    def wanted(stage: Stage, row: int) -> Iterator[tuple[int, int]]:
+        node = stage.node
+        for position, name in enumerate(plan.inputs(stage)):
+            source = plan.sources[name]
+            if source < 0:
+                continue
+            rows = [row]
+            if position == 0:
+                rows = rows_taken(node, row, heights[plan.stages[source].level])
+            yield from ((source, r) for r in rows)
+
+    def make(number: int, last: int) -> None:
+        while made[number] <= last:
+            row = made[number]
+            needs = list(wanted(plan.stages[number], row))
+            for source, r in needs:
+                make(source, r)
+            for source, r in needs:
+                depths[source] = max(depths[source], made[source] - r)
+            made[number] += 1
+
+    make(len(plan.stages) - 1, height - 1)
+    return depths

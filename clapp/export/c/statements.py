@@ -1,0 +1,192 @@
+"""What every stage does with a row, as C statements, and the functions and weights these use."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clapp.export.c import rows
+from clapp.export.c.header import identifier
+from clapp.export.c.stages import Plan, Stage
+from clapp.models.graph.nodes import Graph, Node
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+class Statements:
+    """Writes statements; collects `helpers` (C functions) and `constants` (weights) on the way."""
+
+    def __init__(self, graph: Graph, weights: Weights, plan: Plan, uint8: bool) -> None:
+        self._graph, self._weights, self._plan, self._uint8 = graph, weights, plan, uint8
+        self.norms = [(s, node) for s, stage in enumerate(plan.stages) for node in stage.norms]
+        self.helpers: dict[str, str] = {}
+        self.constants: dict[str, str] = {}
+        self.weight_bytes = 0
+
+    def use(self, name: str, text: str) -> None:
+        """See that a C function is written out, once."""
+        self.helpers.setdefault(name, text)
+
+    def _constant(self, name: str | None) -> str:
+        """The C name of stored weights."""
+        assert name is not None
+        c_name = identifier(f"w_{name}")
+        if c_name not in self.constants:
+            values = self._weights[name].ravel()
+            self.weight_bytes += values.nbytes
+            lines, line = [], "   "
+            for value in values:
+                text = f" {rows.number(float(value))},"
+                if len(line) + len(text) > 96:
+                    lines.append(line)
+                    line = "   "
+                line += text
+            body = "\n".join([*lines, line])
+            self.constants[c_name] = (
+                f"static const float {c_name}[{len(values)}] = {{\n{body}\n}};\n"
+            )
+        return c_name
+
+    def lines(self, value: str) -> str:
+        """C that points to the rows of a value."""
+        return f"&net->l[{self._plan.sources[value] + 1}]"
+
+    def make(self, stage: Stage) -> list[str]:
+        """Statements that make row `row` of a stage, before its changes."""
+        node = stage.node
+        if node is None:
+            return self._copy_picture(stage)
+        if node.kind == "conv":
+            return self._conv(node)
+        source = self.lines(node.inputs[0])
+        each = f"for (int c = 0; c < {node.channels}; c++)"
+        if node.kind == "sum":
+            size = self._graph.channels(node.inputs[0]) // node.channels
+            self.use("add", rows.ADD)
+            return [
+                f"for (int c = 0; c < {node.channels}; c++) {{",
+                "    fill(line(own, row, c), 0.0f, n);",
+                f"    for (int i = c * {size}; i < (c + 1) * {size}; i++)",
+                f"        add(line(own, row, c), line({source}, row, i), n);",
+                "}",
+            ]
+        if node.kind == "window":
+            self.use("replicate", rows.INSIDE["replicate"])
+            self.use(node.function, rows.window(node.function))
+            taken = [f"line({source}, replicate(row + {k}, height), c)" for k in (-1, 0, 1)]
+            return [
+                each,
+                f"    {node.function}(line(own, row, c), {taken[0]},",
+                f"         {taken[1]}, {taken[2]}, n);",
+            ]
+        if node.kind == "halve":
+            self.use("replicate", rows.INSIDE["replicate"])
+            self.use("halve", rows.HALVE)
+            below = "replicate(2 * row + 1, net->height[1])"
+            return [
+                each,
+                f"    halve(line(own, row, c), line({source}, 2 * row, c),",
+                f"          line({source}, {below}, c), n, net->width[1]);",
+            ]
+        if node.kind == "double":
+            return self._double(node, source)
+        self.use("add", rows.ADD)  # a change of a value that others need as it is
+        return [
+            f"for (int c = 0; c < {node.channels}; c++) {{",
+            "    fill(line(own, row, c), 0.0f, n);",
+            f"    add(line(own, row, c), line({source}, row, c), n);",
+            "}",
+        ]
+
+    def _copy_picture(self, stage: Stage) -> list[str]:
+        factor = " * (1.0f / 255.0f)" if self._uint8 else ""
+        kind = "uint8_t" if self._uint8 else "float"
+        return [
+            f"for (int c = 0; c < {stage.channels}; c++) {{",
+            f"    const {kind} *in = net->image + ((size_t)c * height + row) * n;",
+            "    float *out = line(own, row, c);",
+            "    for (int x = 0; x < n; x++)",
+            f"        out[x] = in[x]{factor};",
+            "}",
+        ]
+
+    def _conv(self, node: Node) -> list[str]:
+        per = self._graph.channels(node.inputs[0]) // node.groups
+        of_group = node.channels // node.groups
+        kernel, bias = node.weights
+        taps, area = node.kernel[0], node.kernel[0] * node.kernel[1]
+        self.use(rows.taps_name(node), rows.taps(node))
+        start = f"{self._constant(bias)}[o]" if bias is not None else "0.0f"
+        channel = f"o / {of_group} * {per} + i" if node.groups > 1 else "i"
+        return [
+            f"for (int o = 0; o < {node.channels}; o++) {{",
+            "    float *out = line(own, row, o);",
+            f"    fill(out, {start}, n);",
+            f"    for (int i = 0; i < {per}; i++) {{",
+            f"        const float *taken[{taps}];",
+            f"        for (int k = 0; k < {taps}; k++) {{",
+            *(f"            {text}" for text in self._row_of(node, channel)),
+            "        }",
+            f"        {rows.taps_name(node)}(out, taken, {self._constant(kernel)} "
+            f"+ (o * {per} + i) * {area}, n);",
+            "    }",
+            "}",
+        ]
+
+    def _row_of(self, node: Node, channel: str) -> list[str]:
+        """Statements that find row k of a kernel."""
+        source = self.lines(node.inputs[0])
+        if not node.reach[0]:
+            return [f"taken[k] = line({source}, row, {channel});"]
+        where = f"row + (k - {node.kernel[0] // 2}) * {node.dilation}"
+        if node.border in ("reflect", "replicate"):
+            self.use(node.border, rows.INSIDE[node.border])
+            return [f"taken[k] = line({source}, {node.border}({where}, height), {channel});"]
+        return [
+            f"const int y = {where};",
+            f"taken[k] = y < 0 || y >= height ? net->zeros : line({source}, y, {channel});",
+        ]
+
+    def _double(self, node: Node, source: str) -> list[str]:
+        self.use("replicate", rows.INSIDE["replicate"])
+        self.use("enlarge", rows.DOUBLE)
+        half = "net->height[2]"
+        return [
+            f"const int a = replicate(row / 2 - 1 + row % 2, {half});",
+            f"const int b = replicate(row / 2 + row % 2, {half});",
+            "const float p = row % 2 ? 0.75f : 0.25f;",
+            f"for (int c = 0; c < {node.channels}; c++)",
+            f"    enlarge(line(own, row, c), line({source}, a, c), line({source}, b, c), p,",
+            "            1.0f - p, n, net->width[2]);",
+        ]
+
+    def change(self, number: int, node: Node) -> list[str]:
+        """Statements that change row `row` of stage `number`."""
+        each = f"for (int c = 0; c < {node.channels}; c++)"
+        if node.kind == "function":
+            self.use(node.function, rows.function(node.function))
+            return [each, f"    each_{node.function}(line(own, row, c), n);"]
+        if node.kind == "pad":
+            self.use("frame", rows.FRAME)
+            high, wide = node.outside
+            return [each, f"    frame(line(own, row, c), row, height, n, {high}, {wide});"]
+        if node.kind == "mix":
+            self.use("mix", rows.MIX)
+            a, b = (
+                "1.0f" if name is None else f"{self._constant(name)}[c]" for name in node.weights
+            )
+            other = f"line({self.lines(node.inputs[1])}, row, c)"
+            return [each, f"    mix(line(own, row, c), {a}, {other}, {b}, n);"]
+        assert node.kind == "norm"
+        self.use("norm", rows.NORM)
+        index = self.norms.index((number, node))
+        weight, bias = (self._constant(name) for name in node.weights)
+        return [
+            f"if (net->pass == {index}) {{",
+            f"    {each}",
+            f"        collect(&net->s[{index}], line(own, row, c), n);",
+            "    continue;",
+            "}",
+            each,
+            f"    normalise(line(own, row, c), &net->s[{index}], {weight}[c], {bias}[c], n);",
+        ]
