@@ -8,7 +8,7 @@ from clapp.export.c.compiled import FLAGS, compile_c, compiler, footprint, load_
 from clapp.export.c.header import Code, identifier
 from clapp.export.c.source import write_c
 from clapp.export.formats import Bundle, Written
-from clapp.filters.base import filter_name
+from clapp.filters.library import filter_name
 from clapp.inference.runner import Batch
 from clapp.system.files import write_text
 
