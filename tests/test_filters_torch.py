@@ -132,6 +132,30 @@ def test_none_where_there_is_no_exact_version():
     assert batched({"kernel": [[[1] * 10] * 5] * 3}) is None
 
 
+MORPHOLOGY = {"ksize": 5, "shape": "ellipse", "iterations": 2}
+EXACT = [
+    "grey",
+    {"name": "gamma", "channels": 3, "gamma": 0.7},
+    *(
+        {"name": "threshold", "level": 90, "mode": mode}
+        for mode in ("binary", "binary_inv", "trunc", "tozero", "tozero_inv")
+    ),
+    *(
+        {"name": name, "channels": channels, **how}
+        for name in ("erode", "dilate", "open", "close", "gradient", "top_hat", "black_hat")
+        for channels, how in ((1, {}), (3, MORPHOLOGY), (3, {"shape": "cross"}))
+    ),
+]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 9), (40, 57)])
+@pytest.mark.parametrize("spec", EXACT, ids=str)
+def test_filters_with_parameters_are_exact(spec, size, device):
+    pictures = noise(3, *size)
+    expected = one_by_one(spec, pictures)
+    np.testing.assert_array_equal(on_device(spec, pictures, device), expected)
+
+
 def test_a_wrong_kernel_is_named():
     with pytest.raises(ConfigError, match="rows of equal length"):
         batched({"kernel": [[1, 2], [3]]})

@@ -213,18 +213,21 @@ def test_unusable_input(grey, tmp_path):
 
 
 def write_foreign(path, shape, outputs=1):
-    """An ONNX file of somebody else: the mean over channels, or the input itself."""
-    node = (
-        helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=1)
-        if outputs == 1
-        else helper.make_node("Identity", ["x"], ["y"])
-    )
+    """An ONNX file of somebody else: the mean over channels, or two or all of them."""
+    node = {
+        1: helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=1),
+        2: helper.make_node("Gather", ["x", "first"], ["y"], axis=1),
+        3: helper.make_node("Identity", ["x"], ["y"]),
+    }[outputs]
     graph = helper.make_graph(
         [node],
         "foreign",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * 4)],
-        [helper.make_tensor("axes", TensorProto.INT64, [1], [1])],
+        [
+            helper.make_tensor("axes", TensorProto.INT64, [1], [1]),
+            helper.make_tensor("first", TensorProto.INT64, [2], [0, 1]),
+        ],
     )
     opset = [helper.make_opsetid("", 18)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
@@ -243,7 +246,11 @@ def test_foreign_onnx(tmp_path):
     with pytest.raises(UserError, match=r"one input, float32 or uint8 \(N, 3, H, W\), is expected"):
         infer_array(path, image, tmp_path)
     write_foreign(path, [None, 3, None, None], outputs=3)
-    with pytest.raises(UserError, match=r"its output is \(1, 3, 7, 9\); \(1, 1, 7, 9\)"):
+    image.save(tmp_path / "in.png")
+    infer(path, tmp_path / "in.png", tmp_path / "colour.png")
+    assert Image.open(tmp_path / "colour.png").getpixel((3, 3)) == (30, 60, 90)
+    write_foreign(path, [None, 3, None, None], outputs=2)
+    with pytest.raises(UserError, match=r"its output is \(1, 2, 7, 9\); \(1, 1, 7, 9\)"):
         infer_array(path, image, tmp_path)
 
 

@@ -19,7 +19,7 @@ _CARD = Template("""\
 # $filter in $params parameters
 
 A small convolutional network that stands in for the classical filter $filter: it takes a colour
-picture of any size and returns one grey channel of the same size.
+picture of any size and returns $returned of the same size.
 
 ![input, classical filter, model, difference](preview.png)
 $definition
@@ -35,7 +35,7 @@ To measure it on pictures of your own: `clapp evaluate . FOLDER`.
 ## Use
 
 Input: RGB, float32 (N, 3, H, W) in [0, 1], sides of at least $min_size. Output: float32
-(N, 1, H, W); clamp it to [0, 1] to show it.
+(N, $channels, H, W); clamp it to [0, 1] to show it.
 
 On the command line, in this folder:
 
@@ -55,7 +55,7 @@ model = clapp.load(".")
 picture = np.array(Image.open("photo.jpg").convert("RGB"))  # uint8 (H, W, 3)
 image = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255  # float32 (1, 3, H, W)
 with torch.no_grad():
-    output = model(image)[0, 0].clamp(0, 1)  # (H, W)
+    output = model(image)[0]$first_torch.clamp(0, 1)  # $shape
 Image.fromarray((output * 255).round().byte().numpy()).save("filtered.png")
 ```
 
@@ -69,7 +69,7 @@ from PIL import Image
 session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
 $read
 image = np.ascontiguousarray(picture.transpose(2, 0, 1)[None])  # (1, 3, H, W)
-output = session.run(["output"], {"image": image})[0][0, 0].clip(0, 1)  # (H, W)
+output = session.run(["output"], {"image": image})[0][0]$first_numpy.clip(0, 1)  # $shape
 Image.fromarray((output * 255).round().astype(np.uint8)).save("filtered.png")
 ```
 
@@ -149,7 +149,20 @@ def write_card(
         files="\n".join(f"| `{name}` | {meaning} |" for name, meaning in written.files.items()),
         min_size=figures.min_size,
         version=__version__,
+        **_output(config.model.output_channels),
     )
+
+
+def _output(channels: int) -> dict[str, str]:
+    """What is said of the output, and how its channels are taken out of a batch."""
+    colour = channels == 3
+    return {
+        "channels": str(channels),
+        "returned": "a colour picture" if colour else "one grey channel",
+        "shape": "(H, W, 3)" if colour else "(H, W)",
+        "first_torch": ".permute(1, 2, 0)" if colour else "[0]",
+        "first_numpy": ".transpose(1, 2, 0)" if colour else "[0]",
+    }
 
 
 def _read(options: Options) -> str:

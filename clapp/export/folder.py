@@ -16,6 +16,7 @@ from clapp.errors import UserError
 from clapp.export.card import Figures, Origin, Proof, write_card
 from clapp.export.formats import FORMATS, ONNX, Bundle, Difference, Written, write_format
 from clapp.export.options import Options, check_options
+from clapp.filters.base import as_unit
 from clapp.front.objectives import amount
 from clapp.front.outcomes import candidates, front, objectives, reference_of
 from clapp.front.pick import Finished, folder_name, meaning, pick
@@ -128,8 +129,8 @@ def export_folder(
     training = read_result(source)
     images, targets = validation_set(config.valid_data, config.target_filter)
     tell(f"running trial {chosen.trial} on {len(images)} validation pictures")
-    outputs = predict(model, images)  # (N, S, S)
-    metrics = mean([measure(o, t / np.float32(255)) for o, t in zip(outputs, targets, strict=True)])
+    outputs = predict(model, images)  # (N, S, S) or (N, S, S, 3)
+    metrics = mean([measure(*pair) for pair in zip(outputs, as_unit(targets), strict=True)])
     with _replacing(out) as folder:
         save_weights(folder, model)
         save_config(folder, config)

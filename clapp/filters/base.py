@@ -105,7 +105,7 @@ class Filter:
         return resolve, (self.spec,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Definition:
     """A registered filter, whose parameters are still open.
 
@@ -271,6 +271,13 @@ def shown(response: Plane, normalize: str, gain: float) -> Target:
     if normalize == "offset":
         fraction = np.float32(0.5) + fraction / np.float32(2)
     return as_fractions(np.abs(fraction))
+
+
+def as_unit(targets: Target) -> Plane:
+    """Targets of any shape as float32 in [0, 1]; floats are so already."""
+    if targets.dtype == np.uint8:
+        return cast(Plane, targets / np.float32(255))
+    return targets.astype(np.float32, copy=False)
 
 
 def as_levels(values: NDArray[Any]) -> Picture:

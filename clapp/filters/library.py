@@ -7,7 +7,7 @@
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -215,29 +215,30 @@ def output_channels(spec: FilterSpec) -> int | None:
 
     A function that does not say is called once, on a small picture.
     """
-    return _output_channels(json.dumps(spec, sort_keys=True, default=str), tuple(_code(spec)))
+    try:
+        channels = resolve(spec).channels
+    except ClappError:  # said where it is checked
+        return None
+    return channels or _channels_found(json.dumps(spec, default=str), tuple(_code(spec)))
 
 
-def _code(spec: FilterSpec) -> list[Any]:
-    """The functions of a user in a specification, which may be others from one call to the next."""
-    found: list[Any] = []
+def _code(spec: FilterSpec) -> Iterator[Any]:
+    """What a specification stands for, which may be something else by the next call."""
+    if isinstance(spec, list | tuple):
+        for part in spec:
+            yield from _code(part)
+        return
+    yield as_entry(spec)[0]
     for name in functions_in(spec):
-        try:
-            found.append(load_function(name))
-        except ConfigError:
-            found.append(None)
-    return found
+        yield load_function(name)
 
 
 @cache
-def _output_channels(spec: str, _: tuple[Any, ...]) -> int | None:
+def _channels_found(spec: str, _: tuple[Any, ...]) -> int | None:
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     try:
-        target = resolve(json.loads(spec))
-        if target.channels is not None:
-            return target.channels
-        picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-        return 3 if target(picture).ndim == 3 else 1
-    except ClappError:  # said where it is checked
+        return 3 if resolve(json.loads(spec))(picture).ndim == 3 else 1
+    except ClappError:
         return None
 
 

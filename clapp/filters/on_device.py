@@ -1,7 +1,8 @@
 """The classical filters for batches of pictures on a device, level for level as with OpenCV.
 
-`sobel_3` and inline kernels are exact. So are the random kernels, but for the last two columns of
-widths that do not fill OpenCV's vectors: there a response may be an ulp off before it is truncated.
+`sobel_3`, inline kernels, morphology and operations of single pixels are exact. So are the random
+kernels, but for the last two columns of widths that do not fill OpenCV's vectors: there a response
+may be an ulp off before it is truncated.
 
 Every response is an explicit sum of shifted pictures: in integers, or in float32 in the order in
 which OpenCV adds. A convolution would be shorter, but on a GPU it may round its inputs to TF32 and
@@ -10,15 +11,20 @@ reciprocal, which rounds otherwise.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clapp.filters.base import EPSILON, LUMA, FilterSpec
+from clapp.filters.base import CHANNELS, COLOUR, EPSILON, LUMA, FilterSpec
+from clapp.filters.library import as_entry
 from clapp.filters.linear import inline_kernel
+from clapp.filters.morphology import SHAPES
 from clapp.filters.random_kernels import KERNEL_15, KERNEL_41, KERNEL_51, Weights
+from clapp.filters.tone import gamma_table
 
 BatchedFilter = Callable[[Tensor], Tensor]
 
@@ -34,9 +40,9 @@ def batched(spec: FilterSpec) -> BatchedFilter | None:
         spec: as `clapp.filters.library.resolve` takes it.
 
     Returns:
-        A function from pictures, uint8 (B, H, W, 3), to targets, uint8 (B, H, W), on the device of
-        the pictures, which must know float64. None where there is no exact one: Canny, functions,
-        and inline kernels of 50 weights or more.
+        A function from pictures, uint8 (B, H, W, 3), to targets, uint8 (B, H, W) or (B, H, W, 3),
+        on the device of the pictures, which must know float64. None where there is no exact one,
+        such as for Canny, functions, chains, and inline kernels of 50 weights or more.
 
     Raises:
         ConfigError: a mapping that is not a kernel.
@@ -48,7 +54,18 @@ def batched(spec: FilterSpec) -> BatchedFilter | None:
         if height * width >= _FOURIER:
             return None
         return lambda pictures: finish(_correlate(pictures, kernel))
-    return _NAMED.get(spec) if isinstance(spec, str) else None
+    if isinstance(spec, str) and spec in _NAMED:
+        return _NAMED[spec]
+    entry, values = as_entry(spec)
+    if entry is None or entry.name not in _WITH_PARAMETERS:
+        return None
+    function, takes = _WITH_PARAMETERS[entry.name], entry.facts(values).takes
+    arguments = {key: value for key, value in values.items() if key != CHANNELS}
+
+    def call(pictures: Tensor) -> Tensor:
+        return function(pictures if takes == COLOUR else luma(pictures).byte(), **arguments)
+
+    return call
 
 
 def sobel_3(pictures: Tensor) -> Tensor:
@@ -79,6 +96,70 @@ _NAMED: dict[str, BatchedFilter] = {
     "random_41": random_41,
     "random2_51_15": random2_51_15,
 }
+
+
+def _extreme(pictures: Tensor, ksize: int, shape: str, iterations: int, sign: int) -> Tensor:
+    """The largest value of each neighbourhood, or the smallest where `sign` is -1.
+
+    Pictures are integers (B, H, W) or (B, H, W, C); what lies outside does not count.
+    """
+    element = cv2.getStructuringElement(SHAPES[shape], (ksize, ksize))
+    height, width = pictures.shape[1:3]
+    far = ksize // 2
+    margin = (0, 0) * (pictures.dim() - 3) + (far, far, far, far)
+    x = sign * pictures.short()
+    for _ in range(iterations):
+        padded, x = F.pad(x, margin, value=-256), torch.full_like(x, -256)
+        for row, column in np.argwhere(element).tolist():
+            x = torch.maximum(x, padded[:, row : row + height, column : column + width])
+    return (sign * x).to(torch.uint8)
+
+
+def _dilate(pictures: Tensor, **how: Any) -> Tensor:
+    return _extreme(pictures, **how, sign=1)
+
+
+def _erode(pictures: Tensor, **how: Any) -> Tensor:
+    return _extreme(pictures, **how, sign=-1)
+
+
+def _open(pictures: Tensor, **how: Any) -> Tensor:
+    return _dilate(_erode(pictures, **how), **how)
+
+
+def _close(pictures: Tensor, **how: Any) -> Tensor:
+    return _erode(_dilate(pictures, **how), **how)
+
+
+def _gamma(pictures: Tensor, gamma: float) -> Tensor:
+    return torch.as_tensor(gamma_table(gamma), device=pictures.device)[pictures.long()]
+
+
+def _threshold(pictures: Tensor, level: int, mode: str) -> Tensor:
+    above, white, black = pictures > level, torch.full_like(pictures, 255), pictures * 0
+    chosen = {
+        "binary": (white, black),
+        "binary_inv": (black, white),
+        "trunc": (torch.full_like(pictures, level), pictures),
+        "tozero": (pictures, black),
+        "tozero_inv": (black, pictures),
+    }
+    return torch.where(above, *chosen[mode])
+
+
+_WITH_PARAMETERS: dict[str, Callable[..., Tensor]] = {
+    "grey": lambda pictures: pictures,
+    "gamma": _gamma,
+    "threshold": _threshold,
+    "erode": _erode,
+    "dilate": _dilate,
+    "open": _open,
+    "close": _close,
+    "gradient": lambda x, **how: _dilate(x, **how) - _erode(x, **how),
+    "top_hat": lambda x, **how: x - _open(x, **how),
+    "black_hat": lambda x, **how: _close(x, **how) - x,
+}
+"""Functions of uint8 (B, H, W) or (B, H, W, 3), and of the filter's parameters by name."""
 
 
 def luma(pictures: Tensor) -> Tensor:

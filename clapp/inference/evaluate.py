@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 from clapp.config import FilterSpec, load_config
 from clapp.errors import UserError
-from clapp.filters.base import Filter
-from clapp.filters.library import resolve
+from clapp.filters.base import Filter, as_unit
+from clapp.filters.library import output_channels, resolve
 from clapp.images.decode import centre_crop
 from clapp.images.folder import Folder
 from clapp.images.photos import PHOTOS, Photos
 from clapp.images.source import Skipped
 from clapp.inference.metrics import SMALLEST_SIDE, Metrics, mean, measure
 from clapp.inference.picture import read_picture
-from clapp.inference.runner import Runner, as_batch, open_runner
+from clapp.inference.runner import Runner, as_batch, as_image, open_runner
 from clapp.system.progress import tell
 
 Picture = NDArray[np.uint8]
@@ -77,6 +77,12 @@ def evaluate(
         raise UserError(f"{model}: it does not say which filter it learned; give --filter")
     pictures, skipped = _pictures(str(images))
     target_filter = resolve(spec)
+    channels = output_channels(spec)
+    if channels not in (None, runner.channels):
+        raise UserError(
+            f"{model}: returns {runner.channels} channel{'s' * (runner.channels != 1)}; the filter "
+            f"{target_filter.name} returns {channels}"
+        )
     crops = (centre_crop(picture, resize, crop) for picture in pictures)
     found = []
     for number, picture in enumerate(crops, start=1):
@@ -96,8 +102,7 @@ def _check_sizes(resize: int, crop: int, runner: Runner) -> None:
 
 def _compare(runner: Runner, target_filter: Filter, picture: Picture) -> Metrics:
     picture = np.ascontiguousarray(picture)  # (S, S, 3)
-    target = target_filter(picture).astype(np.float32) / np.float32(255)
-    return measure(runner.run(as_batch(picture))[0, 0], target)
+    return measure(as_image(runner.run(as_batch(picture))), as_unit(target_filter(picture)))
 
 
 def _pictures(images: str) -> tuple[Iterator[Picture], Skipped]:

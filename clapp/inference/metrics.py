@@ -29,7 +29,10 @@ class Metrics(NamedTuple):
 
 
 def measure(output: Plane, target: Plane) -> Metrics:
-    """Compare float32 (H, W) with the target, float32 (H, W) in [0, 1]; sides of at least 7."""
+    """Compare an output with its target, float32 (H, W) or (H, W, 3), the target in [0, 1].
+
+    Sides are 7 or more. The structural similarity of colour is the mean of its channels.
+    """
     from skimage.metrics import structural_similarity
 
     difference = output.astype(np.float64) - target
@@ -39,7 +42,11 @@ def measure(output: Plane, target: Plane) -> Metrics:
         l2=float(np.mean(difference**2)),
         l1=float(np.mean(np.abs(difference))),
         psnr=-10 * math.log10(max(error, _PERFECT)),
-        ssim=float(structural_similarity(target, shown, data_range=1.0)),  # type: ignore[no-untyped-call]
+        ssim=float(
+            structural_similarity(  # type: ignore[no-untyped-call]
+                target, shown, data_range=1.0, channel_axis=None if target.ndim == 2 else -1
+            )
+        ),
     )
 
 

@@ -11,14 +11,14 @@ from PIL import Image
 from clapp.errors import UserError, one_line
 from clapp.images.decode import decode
 from clapp.images.paths import kind_of, read_file
-from clapp.inference.runner import Runner, as_batch, open_runner
+from clapp.inference.runner import Runner, as_batch, as_image, open_runner
 from clapp.system.files import atomic_path
 
 _LOSSY = ("JPEG", "MPO", "AVIF")
 
 
 def infer(model: str | Path, picture: str | Path, out: str | Path) -> None:
-    """Filter `picture` with `model` and write the result, one 8-bit grey channel of the same size.
+    """Filter `picture` with `model` and write the result, 8-bit grey or colour, of the same size.
 
     Args:
         model: an export folder, a trial folder or an `.onnx` file.
@@ -41,7 +41,7 @@ def infer(model: str | Path, picture: str | Path, out: str | Path) -> None:
 
 
 def _save(result: NDArray[np.uint8], path: Path) -> None:
-    """Write a grey picture, and see that a reader gets it back.
+    """Write a grey or colour picture, and see that a reader gets it back.
 
     Raises:
         ValueError: the format changes its size or loses more than JPEG and AVIF do.
@@ -55,12 +55,14 @@ def _save(result: NDArray[np.uint8], path: Path) -> None:
         back = decode(read_file(path))
     except Exception as error:
         raise ValueError(f"{kind} files cannot be read back; {advice}") from error
-    if back.shape[:2] != result.shape:
+    if back.shape[:2] != result.shape[:2]:
         raise ValueError(
             f"{kind} makes {_size(back)} pixels of {_size(result)} (width x height); {advice}"
         )
-    if kind not in _LOSSY and (back != result[..., None]).any():
-        raise ValueError(f"{kind} does not keep its grey levels; {advice}")
+    expected = result if result.ndim == 3 else result[..., None]
+    if kind not in _LOSSY and (back != expected).any():
+        what = "colours" if result.ndim == 3 else "grey levels"
+        raise ValueError(f"{kind} does not keep its {what}; {advice}")
 
 
 def _size(picture: NDArray[np.uint8]) -> str:
@@ -68,7 +70,7 @@ def _size(picture: NDArray[np.uint8]) -> str:
 
 
 def filter_picture(runner: Runner, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """uint8 (H, W, 3) to uint8 (H, W): the model's output clamped to [0, 1] and rounded.
+    """uint8 (H, W, 3) to (H, W) or (H, W, 3): the model's output clamped to [0, 1] and rounded.
 
     A picture smaller than the model accepts is continued by its last row and column, which are cut
     off again.
@@ -76,7 +78,7 @@ def filter_picture(runner: Runner, image: NDArray[np.uint8]) -> NDArray[np.uint8
     height, width = image.shape[:2]
     more = [max(0, runner.min_size - side) for side in (height, width)]
     padded = np.pad(image, ((0, more[0]), (0, more[1]), (0, 0)), mode="edge")
-    output = runner.run(as_batch(padded))[0, 0, :height, :width]
+    output = as_image(runner.run(as_batch(padded)))[:height, :width]
     result: NDArray[np.uint8] = np.rint(np.nan_to_num(output).clip(0, 1) * 255).astype(np.uint8)
     return result
 

@@ -22,13 +22,15 @@ class Runner(Protocol):
     Attributes:
         filter: the classical filter it learned; None: unknown.
         min_size: the smallest height and width in pixels that it accepts.
+        channels: of its output, 1 or 3.
     """
 
     filter: FilterSpec | None
     min_size: int
+    channels: int
 
     def run(self, images: Batch) -> Batch:
-        """Apply the model to (N, 3, H, W) in [0, 1]: (N, 1, H, W), not clamped."""
+        """Apply the model to (N, 3, H, W) in [0, 1]: (N, channels, H, W), not clamped."""
         ...
 
 
@@ -36,7 +38,7 @@ def open_runner(path: str | Path) -> Runner:
     """The model in an export folder, a trial folder or an `.onnx` file.
 
     Raises:
-        UserError: there is none, it is broken, or it does not turn RGB pictures into one channel.
+        UserError: there is none, it is broken, or its output has neither 1 nor 3 channels.
     """
     path = Path(path)
     if path.suffix.lower() == ".onnx" and not path.is_dir():
@@ -49,6 +51,12 @@ def open_runner(path: str | Path) -> Runner:
 def as_batch(image: NDArray[np.uint8]) -> Batch:
     """One picture, uint8 (H, W, 3), as float32 (1, 3, H, W) in [0, 1]."""
     return np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
+
+
+def as_image(output: Batch) -> NDArray[np.float32]:
+    """The first output of a batch (N, C, H, W) as (H, W), or (H, W, 3) of three channels."""
+    first: NDArray[np.float32] = output[0]
+    return first[0] if len(first) == 1 else first.transpose(1, 2, 0)
 
 
 def open_session(path: Path) -> "InferenceSession":
@@ -75,10 +83,11 @@ class _TorchRunner:
 
         self._model, config = load_trained(folder)
         channels = (config.model.input_channels, config.model.output_channels)
-        if channels != (3, 1):
+        if channels not in ((3, 1), (3, 3)):
             raise UserError(
-                f"{folder}: it turns {channels[0]} channels into {channels[1]}, not 3:1"
+                f"{folder}: it turns {channels[0]} channels into {channels[1]}, not 3 into 1 or 3"
             )
+        self.channels: int = config.model.output_channels
         self.filter: FilterSpec | None = config.target_filter
         self.min_size = self._model.min_size
 
@@ -106,9 +115,11 @@ class _OnnxRunner:
         properties = self._session.get_modelmeta().custom_metadata_map
         self.filter: FilterSpec | None = _json_or_none(properties.get("filter"))
         self.min_size: int = _json_or_none(properties.get("min_size")) or 1
+        shape = self._session.get_outputs()[0].shape
+        self.channels = 3 if shape[1:2] == [3] else 1
 
     def run(self, images: Batch) -> Batch:
-        expected = (len(images), 1, *images.shape[2:])
+        expected = (len(images), self.channels, *images.shape[2:])
         given = np.rint(images * 255).astype(np.uint8) if self._uint8 else images
         try:
             output: Batch = self._session.run(None, {self._input: given})[0]

@@ -8,11 +8,12 @@ from itertools import count
 import cv2
 import numpy as np
 
-from clapp.filters.base import Filter
+from clapp.filters.base import Filter, Target
 from clapp.images.decode import Picture
 from clapp.pool.pool import Pool
 
-Batch = tuple[Picture, Picture | None]  # uint8 (B, S, S, 3) and, if wanted, uint8 (B, S, S)
+Batch = tuple[Picture, Target | None]
+"""Pictures, uint8 (B, S, S, 3), and, if wanted, targets (B, S, S) or (B, S, S, 3)."""
 _FLIPS = (None, 0, 1, -1)  # as cv2.flip counts them: none, upside down, mirrored, both
 
 
@@ -33,7 +34,7 @@ class Batches:
         self.region = round(crop * pool.side / base)  # what becomes a crop, in stored pixels
 
     def get(self, index: int) -> Batch:
-        """Batch `index`: pictures uint8 (B, crop, crop, 3), and targets uint8 (B, crop, crop).
+        """Batch `index`: pictures uint8 (B, crop, crop, 3), and targets, see `Batch`.
 
         Raises:
             UserError: the source cannot be read, or the user's filter failed.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from clapp.config import FilterSpec, ValidConfig
 from clapp.errors import UserError
+from clapp.filters.base import Target
 from clapp.filters.library import resolve
 from clapp.images import Source, open_source
 from clapp.images.decode import Picture, centre_crop
@@ -20,15 +21,15 @@ from clapp.system.progress import tell
 FORMAT = 1  # raise it when the pictures are cut differently
 
 
-def validation_set(data: ValidConfig, target_filter: FilterSpec) -> tuple[Picture, Picture]:
+def validation_set(data: ValidConfig, target_filter: FilterSpec) -> tuple[Picture, Target]:
     """The first `num_images` pictures of a source and what the filter makes of them.
 
     The shorter side becomes `resize_base` (Pillow's antialiased bilinear); the central square of
     `crop_size` S is taken, and filtered after that.
 
     Returns:
-        Pictures, uint8 (N, S, S, 3), memory-mapped, and targets, uint8 (N, S, S). Every call of a
-        process returns the same arrays.
+        Pictures, uint8 (N, S, S, 3), memory-mapped, and targets, (N, S, S) or (N, S, S, 3), uint8
+        or float32 in [0, 1]. Every call of a process returns the same arrays.
 
     Raises:
         UserError: the source cannot be read; the cache folder cannot be written.
@@ -38,7 +39,10 @@ def validation_set(data: ValidConfig, target_filter: FilterSpec) -> tuple[Pictur
 
 
 def constant_l2(data: ValidConfig, target_filter: FilterSpec) -> float:
-    """Mean squared error of the best constant output on the validation set: its variance."""
+    """Mean squared error of the best constant output on the validation set: its variance.
+
+    Of colour that is a constant for each channel.
+    """
     return _variance(_stored(data), json.dumps(target_filter))
 
 
@@ -77,10 +81,12 @@ def _pictures(path: Path) -> Picture:
 
 @cache
 def _variance(path: Path, filter_json: str) -> float:
-    return float((_targets(path, filter_json) / 255).var())
+    targets = _targets(path, filter_json)
+    values = targets / 255 if targets.dtype == np.uint8 else targets.astype(np.float64)
+    return float(values.var(axis=(0, 1, 2)).mean())
 
 
 @cache
-def _targets(path: Path, filter_json: str) -> Picture:
+def _targets(path: Path, filter_json: str) -> Target:
     target_filter = resolve(json.loads(filter_json))
     return np.stack([target_filter(picture) for picture in _pictures(path)])

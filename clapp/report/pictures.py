@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from clapp.errors import ClappError, one_line
+from clapp.filters.base import as_unit
 from clapp.front.outcomes import Candidate
 from clapp.pool.validation import validation_set
 from clapp.report.data import Pick
@@ -143,7 +144,8 @@ def _worst(folder: Path, trial: int) -> Worst:
     model, config = load_trained(folder)
     images, targets = validation_set(config.valid_data, config.target_filter)
     outputs = predict(model, images)  # (N, S, S)
-    losses = ((outputs - targets / np.float32(255)) ** 2).mean(axis=(1, 2))  # (N,)
+    errors = (outputs - as_unit(targets)) ** 2
+    losses = errors.reshape(len(errors), -1).mean(axis=1)  # (N,)
     rows = np.argsort(-losses)[:WORST]
     sheet = draw(images[rows], targets[rows], outputs[rows])
     return Worst(

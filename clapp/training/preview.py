@@ -11,6 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
 from clapp.config import Config
+from clapp.filters.base import Target, as_unit
+from clapp.filters.library import as_picture
 from clapp.pool.validation import validation_set
 from clapp.system.files import atomic_path
 from clapp.training.tensors import input_tensor
@@ -38,34 +40,28 @@ def write_preview(path: Path, model: nn.Module, config: Config) -> None:
 
 
 def predict(model: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What `model` makes of uint8 (N, H, W, 3): float32 (N, H, W), not clamped."""
+    """What `model` makes of uint8 (N, H, W, 3): float32 (N, H, W) or (N, H, W, 3), not clamped."""
     device = next(model.parameters()).device
     with torch.no_grad():  # one by one: large pictures and wide networks need the memory
-        outputs = [model(input_tensor(image[None], device))[0, 0].cpu() for image in images]
-    return torch.stack(outputs).numpy()
+        outputs = [model(input_tensor(image[None], device))[0].cpu() for image in images]
+    result = torch.stack(outputs)  # (N, C, H, W)
+    return (result[:, 0] if result.shape[1] == 1 else result.permute(0, 2, 3, 1)).numpy()
 
 
-def draw(
-    images: NDArray[np.uint8], targets: NDArray[np.uint8], outputs: NDArray[np.float32]
-) -> Image.Image:
-    """The sheet of uint8 (N, H, W, 3), uint8 (N, H, W) and float32 (N, H, W).
+def draw(images: NDArray[np.uint8], targets: Target, outputs: NDArray[np.float32]) -> Image.Image:
+    """The sheet of images (N, H, W, 3), and targets and outputs, (N, H, W) or (N, H, W, 3).
 
     Outputs that are not a number are drawn as 1.
     """
-    outputs = np.nan_to_num(outputs, nan=1.0).clip(0, 1)  # (N, H, W)
-    differences = outputs - targets / np.float32(255)  # (N, H, W)
+    outputs = np.nan_to_num(outputs, nan=1.0).clip(0, 1)
+    differences = outputs - as_unit(targets)
     heading, step = _heading(), _SIDE + _GAP
     width, height = heading.width, _CAPTION + len(images) * step
     sheet = np.full((height, width, 3), _PAPER, np.uint8)
     sheet[:_CAPTION] = np.asarray(heading)
     for row in range(len(images)):
-        greys = (targets[row], _grey(outputs[row]))
         coloured, factor = signed(differences[row])
-        cells = (
-            images[row],
-            *(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB) for grey in greys),
-            coloured,
-        )
+        cells = (images[row], as_picture(targets[row]), as_picture(outputs[row]), coloured)
         for column, cell in enumerate(cells):
             top, left = _CAPTION + row * step, _GAP + column * step
             small = cv2.resize(cell, (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR)
@@ -78,11 +74,16 @@ def draw(
 
 
 def signed(difference: NDArray[np.float32]) -> tuple[NDArray[np.uint8], str]:
-    """A difference (H, W) as a colour picture (H, W, 3), and the factor that scales it: "x12".
+    """A difference as a colour picture (H, W, 3), and the factor that scales it: "x12".
+
+    Of a difference (H, W, 3) the largest of the three channels is shown at each pixel.
 
     White is no difference, red a model that is brighter than the filter, blue one that is darker.
     The largest difference of the picture has the full colour.
     """
+    if difference.ndim == 3:
+        places = np.abs(difference).argmax(axis=2)[..., None]
+        difference = np.take_along_axis(difference, places, axis=2)[..., 0]
     largest = float(np.abs(difference).max())
     if largest == 0:
         return np.full((*difference.shape, 3), _PAPER, np.uint8), "x1"
@@ -102,7 +103,3 @@ def _heading() -> Image.Image:
         middle = (_GAP + column * step + _SIDE / 2, _CAPTION / 2)
         pen.text(middle, title, fill=(_INK,) * 3, font=font, anchor="mm")
     return heading
-
-
-def _grey(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.round(values.clip(0, 1) * 255).astype(np.uint8)

@@ -52,7 +52,8 @@ def best_start(
         x, y = next(pairs)
         scores = [_l2(model, x, y) for model, _ in left]
         if not steps:
-            alive = sum(score < PLATEAU * float(y.var(correction=0)) for score in scores)
+            variance = float(y.var((0, 2, 3), correction=0).mean())  # of the best constant colour
+            alive = sum(score < PLATEAU * variance for score in scores)
         steps += size
         order = sorted(range(len(left)), key=scores.__getitem__)
         left = [left[i] for i in order[: (len(left) + 1) // 2]]

@@ -1,6 +1,7 @@
 """Pictures as tensors, in pieces that suit the processor's caches."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +42,13 @@ def input_tensor(images: Pictures | Tensor, device: torch.device) -> Tensor:
     return x.to(torch.float32, memory_format=order).div_(255)
 
 
-def target_tensor(targets: Pictures | Tensor, device: torch.device) -> Tensor:
-    """Targets (B, H, W) as a float tensor (B, 1, H, W) in [0, 1]."""
-    return torch.as_tensor(targets, device=device).unsqueeze(1).float().div_(255)
+def target_tensor(targets: NDArray[Any] | Tensor, device: torch.device) -> Tensor:
+    """Targets (B, H, W) or (B, H, W, 3), uint8 or floats in [0, 1], as a float tensor (B, C, H, W).
+
+    C is 1 or 3, and values are in [0, 1].
+    """
+    y = torch.as_tensor(targets, device=device)
+    y = y.unsqueeze(1) if y.dim() == 3 else y.permute(0, 3, 1, 2)
+    if y.dtype == torch.uint8:
+        return y.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    return y.float().contiguous()

@@ -8,10 +8,12 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clapp.config import Config
@@ -192,7 +194,7 @@ class Trainer:
         )
 
     def pairs(self, stream: Iterator[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches as tensors: pictures (B, 3, S, S) and targets (B, 1, S, S), both in [0, 1].
+        """Batches as tensors: pictures (B, 3, S, S) and targets (B, C, S, S), both in [0, 1].
 
         The optimiser says how often each of the first few is used in a row.
         """
@@ -204,13 +206,13 @@ class Trainer:
                 yield x, y
 
     def step(self, x: Tensor, y: Tensor, rate: float) -> Tensor:
-        """One optimiser step on pictures (B, 3, S, S) and targets (B, 1, S, S); the loss before."""
+        """One optimiser step on pictures (B, 3, S, S) and targets (B, C, S, S); the loss before."""
         self.rate = rate
         self.iterations += self.optimiser.iterations
         return self.optimiser.step(x, y, rate)
 
-    def target(self, pictures: Tensor, targets: Pictures | None) -> Tensor:
-        """Targets (B, 1, S, S) of pictures (B, S, S, 3), computed on the device if None."""
+    def target(self, pictures: Tensor, targets: NDArray[Any] | None) -> Tensor:
+        """Targets (B, C, S, S) of pictures (B, S, S, 3), computed on the device if None."""
         if targets is None:
             assert self.on_device is not None
             return target_tensor(self.on_device(pictures), self.device)
@@ -233,7 +235,7 @@ class Trainer:
 
     def validate(self) -> Tensor:
         """Mean squared error over the pictures whose turn it is, by default all."""
-        images, targets = self.valid  # (N, S, S, 3), (N, S, S)
+        images, targets = self.valid  # (N, S, S, 3), (N, S, S) or (N, S, S, 3)
         wanted = self.config.train.validation_images
         if wanted is None or wanted >= len(images):
             return self.l2(self.model, images, targets)
@@ -250,8 +252,8 @@ class Trainer:
             return self.l2(model, images, targets).item()
 
     @torch.inference_mode()
-    def l2(self, model: Network, images: Pictures, targets: Pictures) -> Tensor:
-        """Mean squared error of a model on images (N, S, S, 3) and targets (N, S, S)."""
+    def l2(self, model: Network, images: Pictures, targets: NDArray[Any]) -> Tensor:
+        """Mean squared error of a model on images (N, S, S, 3) and targets like them or grey."""
         total = torch.zeros((), device=self.device)
         with fast_convolutions(model):
             for part in chunks(images, self.config.model.widest, self.device):
