@@ -61,7 +61,7 @@ def search(plan: Plan, name: str, trials: int, seed: int = 0) -> list[optuna.tri
 def run(study: optuna.Study, trial: optuna.Trial, plan: Plan) -> None:
     drawn = plan.space.suggest(trial, plan.base)
     config = plan.config(drawn, 0, None)
-    params, flops = exact_costs(config).values()
+    params, flops = exact_costs(config, ["params", "flops"]).values()
     rate = drawn["train.learning_rate"]
     trial.set_user_attr("params", params)
     trial.set_user_attr("flops", flops)

@@ -15,10 +15,11 @@ All objectives are minimised.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from clapp.errors import UserError
+from clapp.errors import ConfigError, UserError
 from clapp.system.registry import Registry
 from clapp.training.losses import ZERO as ZERO
 from clapp.training.losses import decibels as decibels
@@ -141,15 +142,27 @@ def _flops(config: "Config") -> float:
 
 
 def _latency(config: "Config") -> float:
-    from clapp.models.measure import measure
+    from clapp.models.measure import latency
 
-    return measure(config.model).latency_ms
+    return latency(config.model)
 
 
 def _memory(config: "Config") -> float:
-    from clapp.models.measure import measure
+    from clapp.models.graph.footprint import footprint
 
-    return float(measure(config.model).memory_bytes)
+    return float(footprint(config.model).memory)
+
+
+def _weight_bytes(config: "Config") -> float:
+    from clapp.models.graph.footprint import footprint
+
+    return float(footprint(config.model).weight_bytes)
+
+
+def _operators(config: "Config") -> float:
+    from clapp.models.graph.footprint import footprint
+
+    return float(len(footprint(config.model).operators))
 
 
 for _entry in (
@@ -173,7 +186,33 @@ for _entry in (
         counted=True,
     ),
     Objective("latency", "latency", "ms", before=_latency),
-    Objective("memory", "memory", "bytes", format=scaled, before=_memory),
+    Objective(
+        "memory",
+        "memory",
+        "bytes",
+        format=scaled,
+        before=_memory,
+        exact=True,
+        meaning="most bytes of values alive at once, float32 at 224x224, step by step",
+    ),
+    Objective(
+        "weight_bytes",
+        "weights",
+        "bytes",
+        format=whole,
+        before=_weight_bytes,
+        exact=True,
+        meaning="bytes of the weights as int8, biases and scales in four bytes",
+    ),
+    Objective(
+        "operators",
+        "operators",
+        format=whole,
+        before=_operators,
+        exact=True,
+        meaning="how many different operators of ONNX it uses",
+        counted=True,
+    ),
 ):
     register_objective(_entry)
 
@@ -201,9 +240,20 @@ def exact_costs(config: "Config", names: Iterable[str] | None = None) -> dict[st
     Args:
         names: of these; None: of all there are.
     """
-    known = OBJECTIVES if names is None else names
-    entries = (objective(name) for name in known)
+    if names is None:
+        return _all_exact(config)
+    entries = (objective(name) for name in names)
     return {o.name: float(o.before(config)) for o in entries if o.exact and o.before is not None}
+
+
+def _all_exact(config: "Config") -> dict[str, float]:
+    """Every one that can be found: a family may not say what some follow from."""
+    found = {}
+    for entry in OBJECTIVES.values():
+        if entry.exact and entry.before is not None:
+            with suppress(ConfigError):
+                found[entry.name] = float(entry.before(config))
+    return found
 
 
 def measured_costs(config: "Config", names: Iterable[str]) -> dict[str, float]:

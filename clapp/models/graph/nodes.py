@@ -107,11 +107,11 @@ class Graph:
         return node.channels * into * node.kernel[0] * node.kernel[1]
 
 
-def never_negative(graph: Graph, name: str, state: Mapping[str, Any]) -> bool:
-    """Whether no picture in [0, 1] can make a value of `name` negative, given the weights.
+def never_negative(graph: Graph, name: str, state: Mapping[str, Any] | None) -> bool:
+    """Whether no picture in [0, 1] can make a value of `name` negative.
 
     Args:
-        state: weights by name; any arrays.
+        state: weights by name, any arrays; None: whatever they are.
     """
     if name == IMAGE:
         return True
@@ -120,7 +120,10 @@ def never_negative(graph: Graph, name: str, state: Mapping[str, Any]) -> bool:
         return True
     if node.kind in ("function", "norm"):
         return node.function == "none" and never_negative(graph, node.inputs[0], state)
-    held = [state[key] for key in node.weights if key is not None]
+    names = [key for key in node.weights if key is not None]
+    if state is None:
+        return not names and all(never_negative(graph, value, None) for value in node.inputs)
+    held = [state[key] for key in names]
     if any(float(values.min()) < 0 for values in held):
         return False
     return all(never_negative(graph, value, state) for value in node.inputs)

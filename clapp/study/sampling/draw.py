@@ -30,8 +30,9 @@ def within_limits(
         config = problem.config(drawn, seed, None)
     except ConfigError:
         return None
-    costs, limits = exact_costs(config), problem.limits
-    fits = all(costs[name] <= limits.get(name, costs[name]) for name in costs)
+    limits = problem.limits
+    costs = exact_costs(config, limits)
+    fits = all(costs[name] <= limits[name] for name in costs)
     return (drawn, config) if fits else None
 
 

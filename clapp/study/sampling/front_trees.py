@@ -182,7 +182,7 @@ class FrontSampler(BaseSampler):
         if found is None:
             return None
         _, config = found
-        costs = exact_costs(config)
+        costs = exact_costs(config, {"flops", *self._sizes})
         sizes = np.array([costs[name] for name in self._sizes])
         effort = OVERHEAD + costs["flops"] * config.train.batch_size
         return Candidate(draw.values, draw.distributions, config, sizes, effort)
