@@ -6,11 +6,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from clapp.config import differences, identity, load_config, model_config, nest
+import clapp
+from clapp.config import Layer, ModelConfig, differences, identity, load_config, model_config, nest
 from clapp.errors import ConfigError
+from clapp.export.onnx import parity, write_onnx
+from clapp.models.build import Network, build_model, heir
+from clapp.models.costs import cost
+from clapp.models.families import family_of
+from clapp.models.smaller import smaller
+from clapp.models.words import model_in_words
 from clapp.study.plan.plan import make_plan
+from clapp.study.sampling.draw import Draw
+from clapp.training.optimisers.tangents import _by_torch, jacobian
 
 ROOT = Path(__file__).parents[1]
 MODULE = '''
@@ -106,6 +118,174 @@ def test_a_family_from_outside_is_searched_and_exported(tmp_path: Path) -> None:
     assert "model.onnx" in exported["files"]
     run(tmp_path, *clapp, "report", "mine.yaml")
     assert " rows of " in (tmp_path / "results/mine/report.html").read_text()
+
+
+FAMILIES = ("can", "unet", "guided", "global")
+
+
+def drawn(family: str, seed: int, **changes: object) -> ModelConfig:
+    """A network of the family's packaged space."""
+    study = make_plan("smoke", overrides=[Layer("test", {"search_space": family})])
+    keys = study.space.suggest(Draw(np.random.default_rng(seed)), study.base)
+    values = {k.removeprefix("model."): v for k, v in keys.items() if k.startswith("model.")}
+    return model_config(values | changes)
+
+
+def network(family: str, seed: int, **changes: object) -> Network:
+    """One with weights away from their start, also where these are zero."""
+    torch.manual_seed(seed)
+    net = build_model(drawn(family, seed, **changes)).eval()
+    with torch.no_grad():
+        for value in net.state_dict().values():
+            value.add_(torch.rand_like(value) / 20)
+    return net
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_costs_are_those_of_a_counted_pass(family: str, seed: int) -> None:
+    config = drawn(family, seed, output_channels=1 + seed % 3)
+    net = build_model(config).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(torch.rand(1, 3, 224, 224))
+    params = sum(p.numel() for p in net.parameters())
+    assert cost(config) == (params, counter.get_total_flops())
+    assert cost(config.canonical()) == cost(config)
+
+
+def test_can24_has_the_size_of_the_paper() -> None:
+    config = model_config({"family": "can", "width": 24, "depth": 8, "output_channels": 3})
+    assert cost(config).params == 37_219
+    assert cost(config).flops == pytest.approx(3.7e9, rel=0.01)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pictures_of_any_size_and_onnx(family: str, seed: int, tmp_path: Path) -> None:
+    net = network(family, seed)
+    least = net.min_size
+    sizes = [(least, least), (17, 40), (33, 31), (64, 48)]
+    pictures = [torch.rand(2, 3, *size) for size in sizes]
+    for picture in pictures:
+        with torch.no_grad():
+            assert net(picture).shape == (2, 1, *picture.shape[2:])
+    write_onnx(net, tmp_path / "net.onnx", {})
+    parity(net, tmp_path / "net.onnx", [picture.numpy() for picture in pictures])
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_change_reaches_as_far_as_the_family_says(family: str, seed: int) -> None:
+    plain = {"norm": "none"} if family == "can" else {}
+    net = network(family, seed, activation="relu", **plain).double()
+    for name, value in net.named_parameters():  # so that no effect cancels another one
+        value.data = torch.zeros_like(value) if "bias" in name else value.data.abs() + 0.01
+    entry, side = family_of(net.config), 192
+    rows, columns = entry.receptive_field(net.config)
+    if 2 * rows + entry.alignment(net.config) + 1 > side:
+        pytest.skip("sees more than the picture")
+    picture = torch.zeros(1, 3, side, side, dtype=torch.float64)
+    reached = 0
+    with torch.no_grad():
+        before = net(picture)
+        for place in range(96, 96 + entry.alignment(net.config)):
+            changed = picture.clone()
+            changed[..., place, place] += 1
+            found = (net(changed) - before)[0, 0].abs() > 0
+            if not entry.is_local(net.config):
+                assert found.all()
+                return
+            far = found.nonzero() - place
+            reached = max(reached, int(far.abs().max()))
+    assert reached == rows == columns
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pictures_of_a_batch_do_not_mix(family: str) -> None:
+    net = network(family, 0)
+    pictures = torch.rand(3, 3, 32, 32)
+    with torch.no_grad():
+        together, alone = net(pictures), [net(pictures[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_jacobians_are_those_of_torch(family: str, seed: int) -> None:
+    net = network(family, seed, width=2, output_channels=1 + seed % 2).double()
+    picture = torch.rand(2, 3, 12, 9, dtype=torch.float64)
+    for own, theirs in zip(jacobian(net, picture), _by_torch(net, picture), strict=True):
+        torch.testing.assert_close(own, theirs)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_smaller_networks_inherit(family: str) -> None:
+    net = network(family, 1, width=3, depth=2)
+    changes = smaller(net.config)
+    assert any("width" in keys for _, keys in changes)
+    for _, keys in changes:
+        child = model_config(net.config.model_dump() | keys)
+        assert cost(child).params < cost(net.config).params
+        state = heir(net.config, net.state_dict(), child)
+        assert state is not None
+        build_model(child).load_state_dict(dict(state))
+        shared = [name for name, value in state.items() if net.state_dict()[name].equal(value)]
+        assert shared or "width" in keys
+    assert heir(net.config, net.state_dict(), model_config({})) is None
+    wider = model_config(net.config.model_dump() | {"width": 4})
+    assert heir(net.config, net.state_dict(), wider) is not None
+    assert model_in_words(wider) != model_in_words(net.config)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_training_learns(family: str) -> None:
+    config = load_config(
+        {
+            "model": {"family": family, "width": 4},
+            "train_data": {"target_filter": {"kernel": [[1 / 9] * 3] * 3}, "crop_size": 48,
+                           "min_buffer": 4},
+            "valid_data": {"num_images": 4, "crop_size": 64},
+            "train": {"device": "cpu", "optimizer": "adam", "max_iterations": 200,
+                      "min_iterations": 200, "validation_interval": 50, "loss_type": "l2",
+                      "batch_size": 4, "learning_rate": 0.01},
+        }
+    )  # fmt: skip
+    result = clapp.train(config)
+    assert result.loss < 0.01
+
+
+def test_can_is_exported_without_its_normalisation() -> None:
+    net = network("can", 0, norm="adaptive", depth=3, width=3)
+    plain = family_of(net.config).exported(net)
+    assert not any("norm" in name for name in plain.state_dict())
+    picture = torch.rand(1, 3, 20, 30)
+    torch.testing.assert_close(plain(picture), net(picture), atol=1e-4, rtol=1e-4)
+
+
+def test_a_space_of_several_families() -> None:
+    space = {
+        "model.family": {"type": "categorical", "choices": ["filternet", "can"]},
+        "model.capacity": {
+            "type": "int",
+            "low": 1,
+            "high": 4,
+            "when": {"model.family": "filternet"},
+        },
+        "model.width": {"type": "int", "low": 1, "high": 4, "when": {"model.family": "can"}},
+        "train.batch_size": {"type": "categorical", "choices": [2, 4]},
+    }
+    plan = make_plan("smoke", overrides=[Layer("test", {"search_space": space})])
+    seen = set()
+    for seed in range(12):
+        values = plan.space.suggest(Draw(np.random.default_rng(seed)), plan.base)
+        config = plan.config(values, 0, None)
+        seen.add(config.model.family)
+        assert ("model.width" in values) == (config.model.family == "can")
+        assert load_config(nest(differences(config))) == config
+    assert seen == {"filternet", "can"}
+    del space["model.width"]["when"]
+    with pytest.raises(ConfigError, match=r"model.width: unknown key; .*known: family, .*capacity"):
+        make_plan("smoke", overrides=[Layer("test", {"search_space": space})])
 
 
 def test_old_configurations_are_what_they_were() -> None:

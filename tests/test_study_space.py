@@ -183,7 +183,7 @@ def test_every_key_that_may_be_searched_makes_another_network_or_training() -> N
         assert identity(possible[0]) != identity(base), key
 
 
-UNLIKE = ("model.family", "model.input_channels", "model.output_channels")
+UNLIKE = ("model.input_channels", "model.output_channels")  # no other value is possible
 
 
 def _others(key: str, value: Any) -> list[Any]:
@@ -191,7 +191,7 @@ def _others(key: str, value: Any) -> list[Any]:
         return [not value]
     if isinstance(value, int | float):
         return [value + 1, value * 2, value / 2, value - 1, value + 2]
-    choices = ["abs", "none", "max", "relu", "l1", "zero", "bf16", "all", "sum", "adam", "x"]
+    choices = ["abs", "none", "max", "relu", "l1", "zero", "bf16", "all", "sum", "adam", "can", "x"]
     return [3, 0.5, *choices, 1, False] if value is None else [*choices, 2]
 
 

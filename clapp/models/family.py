@@ -53,6 +53,11 @@ def as_it_is(net: "nn.Module") -> "nn.Module":
     return net
 
 
+def anywhere(_: ModelConfig) -> int:
+    """Parts of a picture may begin anywhere."""
+    return 1
+
+
 def traced(_: ModelConfig) -> None:
     """A network whose steps torch finds out."""
 
@@ -82,6 +87,8 @@ class Family(Generic[C]):
             and state, then the configuration and a freshly drawn state of the new one.
         exported: the network as it is written for elsewhere, such as with normalisations folded
             into convolutions. It computes the same and may share weights with the one given.
+        alignment: a part of a picture is computed as in the whole one where it begins at multiples
+            of this, in pixels.
         graph: the steps of the exported network, with the names of its state; None: they cannot be
             written as `clapp.models.graph`, and ONNX is the only format, written by torch.
     """
@@ -97,6 +104,7 @@ class Family(Generic[C]):
     changes: Callable[[C], Iterable[Change]] = one_less
     inherited: Callable[[C, State, C, State], State] = overlapping
     exported: "Callable[[nn.Module], nn.Module]" = as_it_is
+    alignment: Callable[[C], int] = anywhere
     graph: Callable[[C], Graph | None] = traced
 
 

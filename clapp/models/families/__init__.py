@@ -3,10 +3,14 @@
 from typing import Any
 
 from clapp.config import ModelConfig
+from clapp.models.families.can import CAN
 from clapp.models.families.filternet import FILTERNET
+from clapp.models.families.guided import GUIDED
+from clapp.models.families.statistics import GLOBAL
+from clapp.models.families.unet import UNET
 from clapp.models.family import FAMILIES, Family
 
-for _family in (FILTERNET,):
+for _family in (FILTERNET, CAN, UNET, GUIDED, GLOBAL):
     FAMILIES.add(_family.name, _family)
 
 

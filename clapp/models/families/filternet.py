@@ -186,5 +186,6 @@ FILTERNET = Family(
     words=words,
     changes=changes,
     inherited=inherited,
+    alignment=lambda config: config.downsample,
     graph=graph,
 )

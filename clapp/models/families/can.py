@@ -1,0 +1,136 @@
+"""Context aggregation: a chain of 3x3 convolutions, dilated by 1, 2, 4, ... and 1, then a 1x1.
+
+Chen, Xu and Koltun 2017, "Fast Image Processing with Fully-Convolutional Networks". Width 24, depth
+8 and adaptive normalisation are their CAN24, but for the slope of the leaky ReLU (0.01, theirs 0.2)
+and the statistics that the normalisation uses in training, see `clapp.models.networks.can`.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+from pydantic import Field
+
+from clapp.config import Activation, ModelConfig
+from clapp.models.activations import activation
+from clapp.models.families.convolutions import Convolution, total
+from clapp.models.family import Cost, Family
+from clapp.models.graph.nodes import FUNCTIONS, IMAGE, OUTPUT, Graph, Node
+from clapp.models.phrases import counted, joined
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from clapp.models.networks.can import Can
+
+
+class CanConfig(ModelConfig):
+    """A network that aggregates context.
+
+    Attributes:
+        width: channels of each 3x3 convolution.
+        depth: how many there are; number n is dilated by 2^n, the last one of several not at all.
+        norm: adaptive: x + the normalised x, each scaled by a learned number; folded into the
+            convolution before it when exported. none: a bias.
+    """
+
+    width: Annotated[int, Field(ge=1, le=256)] = 8
+    depth: Annotated[int, Field(ge=1, le=10)] = 5
+    activation: Activation = "leaky_relu"
+    norm: Literal["adaptive", "none"] = "adaptive"
+    padding: Literal["zero", "reflect", "replicate"] = "zero"
+
+    @property
+    def dilations(self) -> list[int]:
+        """Of each 3x3 convolution."""
+        return [2**number for number in range(max(self.depth - 1, 1))] + [1] * (self.depth > 1)
+
+    @property
+    def widest(self) -> int:
+        """See `ModelConfig`."""
+        return max(self.width, self.input_channels)
+
+
+def build(config: CanConfig) -> "Can":
+    """A freshly initialised network."""
+    from clapp.models.networks.can import Can
+
+    return Can(config)
+
+
+def exported(net: "nn.Module") -> "nn.Module":
+    """With normalisations folded into convolutions."""
+    from clapp.models.networks.can import Can, folded
+
+    return folded(cast(Can, net))
+
+
+def cost(config: CanConfig) -> Cost:
+    """Parameters and FLOPs as trained; what is exported has one bias a channel instead."""
+    adaptive = config.norm == "adaptive"
+    convolutions = []
+    inputs = config.input_channels
+    for _ in range(config.depth):
+        convolutions.append(Convolution(inputs, config.width, bias=not adaptive))
+        inputs = config.width
+    convolutions.append(Convolution(inputs, config.output_channels, 1))
+    return total(convolutions, config.depth * (config.width + 2) * adaptive)
+
+
+def min_size(config: CanConfig) -> int:
+    """A reflection needs one pixel more than it mirrors."""
+    return max(config.dilations) + 1 if config.padding == "reflect" else 1
+
+
+def receptive_field(config: CanConfig) -> tuple[int, int]:
+    """The dilations added up, and what activations look at."""
+    reach = sum(config.dilations) + config.depth * activation(config.activation).window
+    return reach, reach
+
+
+def words(config: CanConfig) -> str:
+    """Such as "context aggregation, 3 channels, 3x3 dilated by 1, 2, 4, 1, ..."."""
+    return joined(
+        [
+            f"context aggregation, {counted(config.width, 'channel')}",
+            f"3x3 dilated by {', '.join(map(str, config.dilations))}",
+            activation(config.activation).words,
+            "adaptive normalisation" if config.norm == "adaptive" else "no normalisation",
+            f"{config.padding} border",
+        ]
+    )
+
+
+def graph(config: CanConfig) -> Graph | None:
+    """The steps of the exported network."""
+    if config.activation not in FUNCTIONS:
+        return None
+    nodes: list[Node] = []
+    value = IMAGE
+    kind = "window" if config.activation in ("max3", "min3") else "function"
+    for number, dilation in enumerate(config.dilations):
+        weights = (f"layers.{number}.conv.weight", f"layers.{number}.conv.bias")
+        how = {"kernel": (3, 3), "dilation": dilation, "border": config.padding}
+        nodes.append(
+            Node("conv", (value,), f"conv{number}", config.width, weights=weights, **how)  # type: ignore[arg-type]
+        )
+        value = f"conv{number}"
+        if config.activation != "none":
+            name = f"value{number}"
+            nodes.append(Node(kind, (value,), name, config.width, function=config.activation))
+            value = name
+    ends = ("head.weight", "head.bias")
+    nodes.append(Node("conv", (value,), OUTPUT, config.output_channels, weights=ends))
+    return Graph(tuple(nodes), config.input_channels)
+
+
+CAN = Family(
+    name="can",
+    config=CanConfig,
+    build=build,
+    cost=cost,
+    min_size=min_size,
+    receptive_field=receptive_field,
+    is_local=lambda _: True,
+    words=words,
+    exported=exported,
+    graph=graph,
+)

@@ -1,0 +1,96 @@
+"""A chain of convolutions whose last features are scaled and shifted by statistics of the picture.
+
+What equalisation, Otsu's threshold and filters divided by their maximum need: mean, maximum,
+deviation and third moment of the first features over all pixels become, by way of a small
+perceptron, a factor and an offset for each channel (feature-wise modulation, Perez et al. 2018).
+"""
+
+import itertools
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from clapp.config import Activation, ModelConfig
+from clapp.models.activations import activation
+from clapp.models.families.convolutions import Convolution, total
+from clapp.models.family import Cost, Family
+from clapp.models.phrases import counted, joined
+
+if TYPE_CHECKING:
+    from clapp.models.networks.statistics import Statistics
+
+KINDS = 4
+"""Statistics of a channel: mean, maximum, deviation, third moment."""
+
+
+class StatisticsConfig(ModelConfig):
+    """A network with a branch of global statistics.
+
+    Attributes:
+        width: channels of each convolution.
+        depth: convolutions; statistics are those of the first one's result.
+        kernel_size: of each.
+        hidden: channels between statistics and factors.
+    """
+
+    width: Annotated[int, Field(ge=1, le=128)] = 4
+    depth: Annotated[int, Field(ge=1, le=8)] = 2
+    kernel_size: Literal[1, 3, 5] = 3
+    hidden: Annotated[int, Field(ge=1, le=128)] = 8
+    activation: Activation = "relu"
+
+    @property
+    def widest(self) -> int:
+        """See `ModelConfig`."""
+        return max(self.width, self.input_channels)
+
+
+def build(config: StatisticsConfig) -> "Statistics":
+    """A freshly initialised network."""
+    from clapp.models.networks.statistics import Statistics
+
+    return Statistics(config)
+
+
+def cost(config: StatisticsConfig) -> Cost:
+    """Parameters and FLOPs, counted without laying the network out."""
+    width, size = config.width, config.kernel_size
+    ends = [config.input_channels, *[width] * config.depth]
+    local = [Convolution(a, b, size) for a, b in itertools.pairwise(ends)]
+    branch = [
+        Convolution(KINDS * width, config.hidden, 1, area=1),
+        Convolution(config.hidden, 2 * width, 1, area=1),
+    ]
+    return total([*local, *branch, Convolution(width, config.output_channels, 1)])
+
+
+def receptive_field(config: StatisticsConfig) -> tuple[int, int]:
+    """Of the convolutions; the statistics are of the whole picture."""
+    window = activation(config.activation).window
+    reach = config.depth * (config.kernel_size // 2 + window)
+    return reach, reach
+
+
+def words(config: StatisticsConfig) -> str:
+    """Such as "2 convolutions 3x3 of 4 channels, ReLU, scaled by 8 units of global statistics"."""
+    size = config.kernel_size
+    return joined(
+        [
+            f"{counted(config.depth, 'convolution')} {size}x{size} of "
+            f"{counted(config.width, 'channel')}",
+            activation(config.activation).words,
+            f"scaled and shifted by statistics of the picture through {config.hidden}",
+        ]
+    )
+
+
+GLOBAL = Family(
+    name="global",
+    config=StatisticsConfig,
+    build=build,
+    cost=cost,
+    min_size=lambda _: 1,
+    receptive_field=receptive_field,
+    is_local=lambda _: False,
+    words=words,
+)
