@@ -13,8 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import clapp
 from clapp.config import Layer, ModelConfig, differences, identity, load_config, model_config, nest
-from clapp.errors import ConfigError
+from clapp.errors import ConfigError, UserError
+from clapp.export.c.compiled import compiler
+from clapp.export.formats import Bundle, write_format
 from clapp.export.onnx import parity, write_onnx
+from clapp.export.options import Options
 from clapp.models.build import Network, build_model, heir
 from clapp.models.costs import cost
 from clapp.models.families import family_of
@@ -260,6 +263,25 @@ def test_can_is_exported_without_its_normalisation() -> None:
     assert not any("norm" in name for name in plain.state_dict())
     picture = torch.rand(1, 3, 20, 30)
     torch.testing.assert_close(plain(picture), net(picture), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.skipif(compiler() is None, reason="this machine has no C compiler")
+def test_other_formats_take_can_and_refuse_what_they_cannot_write(tmp_path: Path) -> None:
+    pictures = [torch.rand(1, 3, 33, 40).numpy()]
+    for family in ("can", "unet"):
+        net = network(family, 0, width=3, depth=2)
+        config = load_config({"model": net.config.model_dump()})
+        options = Options(size=(33, 40))
+        bundle = Bundle(tmp_path, net, config, options, pictures, {})
+        if family == "can":
+            written, differences = write_format("c", bundle)
+            assert "model.c" in written.files
+            assert all(
+                max(one.values) < 1e-4 for one in differences if not isinstance(one.values, str)
+            )
+        else:
+            with pytest.raises(UserError, match=r"--format: this network \(U-Net .* onnx alone"):
+                write_format("c", bundle)
 
 
 def test_a_space_of_several_families() -> None:

@@ -295,7 +295,10 @@ def test_keys_without_effect_are_refused_with_the_reason(
         ("baselines: {a: }", "a: None is not allowed; allowed: a mapping"),
         ("config: {model: {capcity: 3}}", "config: model.capcity: unknown key"),
         ("config: {train: {stop_l2_loss: 0.1}}", "train.stop_l2_loss: cannot be set here"),
-        ("search_space: nosuch", "no search space named 'nosuch'; known: filternet, tiny"),
+        (
+            "search_space: nosuch",
+            "no search space named 'nosuch'; known: can, filternet, global",
+        ),
     ],
 )
 def test_errors_are_one_line(write: Any, text: str, message: str) -> None:

@@ -78,7 +78,7 @@ def space(spec: Any) -> Space:
         ({"model.capacity": CAPACITY | {"high": 2**53}}, "model.capacity: 9007199254740992 is"),
         (
             {"model.output_channels": {"type": "categorical", "choices": [1, 3]}},
-            "model.output_channels.choices[1]: model.input_channels 3 and model.output_channels 3",
+            "model.output_channels.choices[1]: model.output_channels 3 is not allowed; the filter",
         ),
         (
             {"train.learning_rate": {"type": "float", "low": 0.0, "high": 1.0, "step": 1e-9}},

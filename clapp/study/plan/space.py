@@ -158,8 +158,9 @@ def load_space(
         origin, raw = inline_origin, dict(spec)
     if not raw:
         raise ConfigError(f"{origin}: the search space is empty; a mapping of keys is expected")
-    parameters = _ordered(origin, _parse(origin, raw))
-    layers = Space(origin, parameters).over(base)
+    layers = list(base)
+    parameters = _ordered(origin, _parse(origin, raw, layers))
+    layers = Space(origin, parameters).over(layers)
     space = Space(origin, parameters, _most_layers(parameters, layers))
     _check_values(space, layers)
     return space
@@ -171,9 +172,12 @@ def _most_layers(parameters: Mapping[str, Parameter], base: list[Layer]) -> int:
     return max(int(value) for value in parameters[LAYERS].samples().values() if value)
 
 
-def _searchable() -> list[str]:
-    """Every key that trials may differ in, of all families."""
-    keys = dict.fromkeys(key for name in known_families() for key in flatten(defaults_of(name)))
+def _searchable(raw: Mapping[str, Any], base: list[Layer]) -> list[str]:
+    """Every key that trials may differ in, of the families that a space chooses among."""
+    entry = raw.get(FAMILY)
+    chosen = entry.get("choices") if isinstance(entry, Mapping) else None
+    names = chosen if isinstance(chosen, list) else [compose(base).model.family]
+    keys = dict.fromkeys(key for name in names for key in flatten(defaults_of(name)))
     return [key for key in keys if refusal(key) is None]
 
 
@@ -183,8 +187,8 @@ def _per_layer() -> list[str]:
     return [f"model.{key}" for one in sections for key in one.PER_BLOCK]
 
 
-def _parse(origin: str, raw: dict[str, Any]) -> dict[str, Parameter]:
-    searchable = _searchable()
+def _parse(origin: str, raw: dict[str, Any], base: list[Layer]) -> dict[str, Parameter]:
+    searchable = _searchable(raw, base)
     for key, entry in raw.items():
         reason = refusal(str(key))
         if reason:
