@@ -75,10 +75,11 @@ def test_of_two_that_were_started_at_once_the_first_goes_on() -> None:
 
 
 def test_a_loss_of_zero_is_no_division_by_zero() -> None:
-    from clapp.study.pruning.pruners import Record, falls_from
+    from clapp.study.pruning.pruners import Record, finished_from
 
     records = [Record((1.0,), {100: 0.0}, 0.0), Record((1.0,), {100: 1e-3}, 0.0)]
-    assert falls_from(100, records) == [1.0, pytest.approx(1e-6)]
+    before, after = finished_from(100, records).T
+    assert list(after / before) == [1.0, pytest.approx(1e-6)]
     assert Front(min_finished=1).verdict(Record((2.0,), {100: 0.0}), records) is None
 
 

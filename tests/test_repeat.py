@@ -23,7 +23,7 @@ config:
   valid_data: {resize_base: 64, crop_size: 48, num_images: 2}
   train: {batch_size: 2, min_iterations: 1, max_iterations: 10, validation_interval: 5}
 baselines: {small: {model.capacity: 1}}
-budget: {trials: 22}
+budget: {trials: 48}
 """
 TIMED = """
 search_space: {model.capacity: {type: int, low: 1, high: 2}}
@@ -44,15 +44,26 @@ def test_one_worker_and_one_seed_give_the_same_trials_twice(tmp_path: Path) -> N
         code, output = desk.run("--workers", "1", "--results", results)
         assert code == 0, output
         runs.append([_essence(trial) for trial in desk.trials()])
-    assert len(runs[0]) >= 22  # more than the random ones with which the sampler starts
+    assert len(runs[0]) >= 48  # more than the random ones with which the sampler starts
     assert runs[0] == runs[1]
     _assert_provenance(desk)
 
-    document = _repeat(desk, 7, "--out", "again")
+    children = [t.number for t in desk.trials() if _is_heir(t)]
+    for number in (7, children[-1]):
+        document = _repeat(desk, number, "--out", "again", "--overwrite")
+        _assert_same(desk, number, document, tmp_path / "again")
+
+
+def _is_heir(trial: FrozenTrial) -> bool:
+    record = record_of(trial)
+    return record.loss is not None and record.parent is not None
+
+
+def _assert_same(desk: Desk, number: int, document: dict[str, Any], folder: Path) -> None:
     assert document["difference"] <= document["tolerance"] == 1e-6
     assert (document["within"], document["differs"]) == (True, [])
-    assert document["original"] == record_of(desk.trials()[7]).loss
-    assert read_result(tmp_path / "again")["loss"] == document["loss"]
+    assert document["original"] == record_of(desk.trials()[number]).loss
+    assert read_result(folder)["loss"] == document["loss"]
 
 
 def test_what_a_time_limit_ended_is_repeated_to_the_same_step(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from clapp.config import Config, flatten, identity, load_config, nest
 from clapp.errors import ConfigError, UserError
 from clapp.front.record import TrialRecord, record_of
 from clapp.study.plan.existing import load_existing
+from clapp.study.storage.heritage import first_weights
 from clapp.system.process import prepare_process
 from clapp.training.losses import loss_text
 from clapp.training.provenance import provenance
@@ -96,7 +97,8 @@ def repeat(
     config = _config(number, record)
     prepare_process(threads=recorded["threads"])
     folder = out or Path(config.train.output_dir) / f"{loaded.study_name}-{number:05d}"
-    result = train_to_folder(config, folder, until=until, overwrite=overwrite)
+    weights = first_weights(config, record.parent, trials)
+    result = train_to_folder(config, folder, until=until, overwrite=overwrite, weights=weights)
     differs = _differs(recorded, provenance(config, result["device"]))
     return Repetition(
         study=loaded.study_name,

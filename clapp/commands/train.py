@@ -11,6 +11,7 @@ from loguru import logger
 from clapp.config import Config, differences
 from clapp.errors import UserError
 from clapp.filters.library import check_filter
+from clapp.models.family import State
 from clapp.models.fast_conv.layer import fast_convolutions
 from clapp.training.folder import PREVIEW, is_model_folder, save_trained
 from clapp.training.losses import loss_text, short
@@ -29,6 +30,7 @@ def train_to_folder(
     log: Sequence[str] = (),
     until: int | None = None,
     overwrite: bool = False,
+    weights: State | None = None,
 ) -> dict[str, Any]:
     """Train `config`, log each validation, and write the folder that `clapp.load` reads.
 
@@ -39,6 +41,7 @@ def train_to_folder(
         log: trackers that follow it too, see `clapp.training.trackers`.
         until: end at the first validation after so many iterations.
         overwrite: replace the model that is in `folder`.
+        weights: to start from; None: drawn from the seed.
 
     Raises:
         UserError: the folder cannot be written or holds something, no such tracker, the pictures
@@ -71,7 +74,7 @@ def train_to_folder(
     trackers.start(config.experiment_name or folder.name, "clapp train", differences(config))
     for data in (config.train_data, config.valid_data):
         source(data)  # described now, and remembered: the pictures may be gone at the end
-    result = train(config, trackers.follow(report))
+    result = train(config, trackers.follow(report), weights)
     save_trained(folder, config, result)
     trackers.picture(folder / PREVIEW)
     summary = {

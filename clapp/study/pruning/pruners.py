@@ -120,14 +120,18 @@ class Front(Rungs):
     trials that are no larger in any size. A trial is compared with nothing else: not with larger
     ones, which it may well lose to, and the smallest network is no exception, for predicting the
     mean costs nothing and sets a bar to everybody. How far a loss may still fall is taken from the
-    finished trials: a low quantile of their final loss over their loss at the same step.
+    finished trials whose loss at the same step was most alike: a low quantile of their final loss
+    over their loss there. A child that begins near the floor has little left to fall, while a
+    network on the plateau of predicting the mean may fall a thousandfold.
     """
 
     name: Literal["front"] = "front"
     min_finished: Annotated[int, Field(ge=1)] = 10
     """Trials with a loss at the same step and at the end, before anything is stopped."""
-    quantile: Annotated[float, Field(ge=0, le=1)] = 0.02
-    """0: the largest fall of a loss that was ever seen."""
+    alike: Annotated[int, Field(ge=1)] = 40
+    """Finished trials whose loss at the same step is nearest, on a log scale."""
+    quantile: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """0: the largest fall of a loss that was seen among them."""
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Stop only if the optimistic final loss exceeds the lowest known one by this share.
 
@@ -143,22 +147,23 @@ class Front(Rungs):
     def verdict(self, trial: Record, others: Sequence[Record]) -> Verdict | None:
         """Judge a trial by the lowest loss it may hope for."""
         step, l2 = max(trial.curve.items())
-        falls = falls_from(step, others)
-        if len(falls) < self.min_finished:
+        finished = finished_from(step, others)
+        if len(finished) < self.min_finished:
             return None
+        distance = np.abs(np.log(finished[:, 0] / positive(l2)))
+        nearest = finished[np.argsort(distance, kind="stable")[: self.alike]]
+        falls = nearest[:, 1] / nearest[:, 0]
         found = Verdict(
             step, l2, bar(trial.sizes, others), l2 * float(np.quantile(falls, self.quantile))
         )
         return found if found.predicted * (1 - self.margin) > found.bar else None
 
 
-def falls_from(step: int, records: Iterable[Record]) -> list[float]:
-    """How far losses fell from a step to the end among finished trials: final loss / loss there.
-
-    A loss of zero counts as `ZERO` in both places.
-    """
-    finished = ((r.loss, r.curve[step]) for r in records if r.loss is not None and step in r.curve)
-    return [positive(loss) / positive(l2) for loss, l2 in finished]
+def finished_from(step: int, records: Iterable[Record]) -> NDArray[np.float64]:
+    """Losses (n, 2) of finished trials at a step and at the end; zero counts as `ZERO`."""
+    finished = ((r.curve[step], r.loss) for r in records if r.loss is not None and step in r.curve)
+    losses = [(positive(l2), positive(loss)) for l2, loss in finished]
+    return np.array(losses, float).reshape(-1, 2)
 
 
 class MOASHA(Rungs):

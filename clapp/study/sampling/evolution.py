@@ -33,8 +33,10 @@ STARTUP = 40
 """Trials drawn anywhere before anything is changed."""
 ANYWHERE = 0.3
 """Share of the trials that are drawn anywhere after that."""
-SMALLEST_OF = 8
-"""Draws of which the one with the fewest FLOPs is tried: small networks train fastest."""
+SMALL = 100
+"""Parameters of what is drawn anywhere: small networks train fastest, and larger ones grow."""
+DRAWS = 16
+"""Draws in search of one that is small; where none is, the smallest is tried."""
 SHRINK = 0.4
 """Share of the children that make their parent smaller by one change of a fixed list."""
 NEAR = 25
@@ -186,9 +188,20 @@ class Evolution(BaseSampler):
         return [m for m in front if m.loss < PROMISING * worst] or front
 
     def _anywhere(self) -> Candidate | None:
-        draws = [self._made({}) for _ in range(SMALLEST_OF)]
-        possible = [found for found in draws if found is not None]
-        return min(possible, key=lambda found: found.sizes) if possible else None
+        """The first of a few draws that is small, or else the smallest."""
+        from clapp.models.costs import cost
+
+        smallest, least = None, float("inf")
+        for _ in range(DRAWS):
+            found = self._made({})
+            if found is None:
+                continue
+            params, _ = cost(found.config.model)
+            if params <= SMALL:
+                return found
+            if params < least:
+                smallest, least = found, params
+        return smallest
 
     def _child(
         self, parents: Sequence[Member], members: Sequence[Member], tried: set[str | None]

@@ -24,7 +24,7 @@ from clapp.front.objectives import CONSTANT_LOSS, exact_costs, exact_names, posi
 from clapp.front.record import record_of
 from clapp.front.trials import is_enqueued
 from clapp.study.pruning.decide import Records, exact_sizes
-from clapp.study.pruning.pruners import Record, falls_from
+from clapp.study.pruning.pruners import Record, finished_from
 from clapp.study.sampling.draw import Draw, step_from, value, within_limits
 from clapp.study.sampling.features import Encoder
 from clapp.study.sampling.reach import within_reach
@@ -264,5 +264,5 @@ class FrontSampler(BaseSampler):
 
 def _typical_fall(step: int, records: Sequence[Record]) -> float:
     """The median of final loss over the loss at `step`; 1 where no trial has both."""
-    falls = falls_from(step, records)
-    return float(np.median(falls)) if falls else 1.0
+    finished = finished_from(step, records)
+    return float(np.median(finished[:, 1] / finished[:, 0])) if len(finished) else 1.0
