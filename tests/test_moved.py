@@ -14,7 +14,7 @@ USED = {
     "clapp.model": "build_model FilterNet",
     "clapp.trialfiles": "save_config save_weights load",
     "clapp.study.trials": "INTERRUPTED trained killed",
-    "clapp.costs": "cost measure SIDE",
+    "clapp.costs": "cost latency SIDE",
     "clapp.files": "parse_yaml atomic_path",
     "clapp.training": "train TrainResult Trainer",
     "clapp.filters": "apply_filter known_filters",

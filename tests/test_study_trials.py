@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from clapp.config import Config, defaults, identity
 from clapp.errors import ClappError, ConfigError, UserError
 from clapp.front import trials
+from clapp.front.feasible import unmet_limits
 from clapp.front.record import RECORD, TrialRecord, record_of
 from clapp.study.plan import definition
 from clapp.study.plan.existing import load_existing
@@ -485,7 +486,7 @@ def test_a_worker_taken_for_dead_goes_on_with_the_next_trial(tmp_path: Path) -> 
 SMALL_SPACE = "search_space: {model.capacity: {type: int, low: 1, high: 7}}"
 
 
-@pytest.mark.parametrize(("name", "sampler"), [("latency", "evolution"), ("memory", "random")])
+@pytest.mark.parametrize(("name", "sampler"), [("latency", "evolution"), ("latency", "random")])
 def test_a_measured_limit_that_nothing_meets_is_named_with_the_smallest_value(
     name: str, sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -496,31 +497,33 @@ def test_a_measured_limit_that_nothing_meets_is_named_with_the_smallest_value(
         bench.work()
     found = [record_of(trial).value(name) for trial in bench.trials()]
     assert len(found) >= 3
-    unit = {"latency": "ms", "memory": "bytes"}[name]
     assert str(caught.value) == (
-        f"study mine: limits.{name}: 0.01 is not allowed; allowed: at least {min(found):g} {unit}, "
+        f"study mine: limits.{name}: 0.01 is not allowed; allowed: at least {min(found):g} ms, "
         f"the smallest of {len(found)} networks that were tried"
     )
 
 
-def test_limits_that_nothing_meets_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = iter(range(1, 1000))
-
-    def either(*_: Any) -> dict[str, float]:
-        return (
-            {"latency": 5.0, "memory": 50.0}
-            if next(measured) % 2
-            else {"latency": 50.0, "memory": 5.0}
+def test_limits_that_nothing_meets_at_once() -> None:
+    limits, names = {"latency": 10.0, "heat": 10.0}, ["loss", "params"]
+    either = [{"latency": 5.0, "heat": 50.0}, {"latency": 50.0, "heat": 5.0}]
+    found = [
+        optuna.trial.create_trial(
+            state=TrialState.PRUNED,
+            user_attrs={RECORD: TrialRecord(skipped="limit", others=one).document()},
         )
-
-    monkeypatch.setattr("clapp.study.running.objective.measured_costs", either)
-    monkeypatch.setattr("clapp.study.running.worker.SKIPS_IN_A_ROW", 6)
-    bench = Bench(tmp_path, "limits: {latency: 10, memory: 10}\nsampler: random")
-    message = (
-        r"limits: none of \d networks that were tried keeps to latency 10 and memory 10 at once"
+        for one in either
+    ]
+    assert unmet_limits(found, names, limits) == (
+        "limits: none of 2 networks that were tried keeps to latency 10 and heat 10 at once; "
+        "raise one of them"
     )
-    with pytest.raises(UserError, match=message):
-        bench.work()
+    assert unmet_limits(found, names, {"latency": 10.0, "heat": 4.0}) == (
+        "limits.heat: 4 is not allowed; allowed: at least 5, the smallest of 2 networks that were "
+        "tried"
+    )
+    trained = TrialRecord(loss=0.1, others={"latency": 5.0, "heat": 5.0}).document()
+    found.append(optuna.trial.create_trial(values=[0.1, 9], user_attrs={RECORD: trained}))
+    assert unmet_limits(found, names, limits) is None
 
 
 def test_a_study_with_trained_trials_that_finds_nothing_new_ends_well(
