@@ -169,7 +169,7 @@ def test_a_draw_of_a_packaged_space_is_valid_unless_a_depthwise_block_does_not_f
                 compose(layers)
         else:
             compose(layers)
-    assert misfits == 0 if name == "tiny" else 0 < misfits < 200
+    assert 0 < misfits < 200 if name == "filternet" else misfits == 0
     again = load_space(found.document(), "again", [ENGINE])
     assert again.parameters == found.parameters
 
