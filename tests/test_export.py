@@ -14,6 +14,7 @@ from PIL import Image
 
 import clapp
 import clapp.export.formats
+import clapp.training.int8.loss
 from clapp.config import load_config
 from clapp.errors import ConfigError, ParityError, UserError
 from clapp.export.folder import FILES, ExportResult, export_pick
@@ -243,6 +244,20 @@ def test_c_files_of_an_export(results, tmp_path):
     with pytest.raises(UserError, match="--size 1x8: sides of at least 2 pixels"):
         export_pick("edges", "min-loss", results, None, tmp_path / "new", Options(size=(1, 8)))
     assert not (tmp_path / "new").exists()
+
+
+def test_int8_files_of_an_export(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(clapp.training.int8.loss, "_STEPS", 2)
+    options = Options(("onnx-int8", "c-int8"), fine_tune=True)
+    found = export_pick("edges", "min-loss", results, None, tmp_path / "model", options)
+    assert found.files == (*FILES, "model_int8.onnx", "model_int8.h", "model_int8.c")
+    card = (found.path / "card.md").read_text()
+    assert "| loss in int8 | 0." in card
+    assert "| loss in int8, fine-tuned for it | 0." in card
+    assert "| ONNX Runtime, int8 | " in card
+    assert "| C, int8 | " in card
+    header = (found.path / "model_int8.h").read_text()
+    assert "int sobel_3_int8_run(const uint8_t *image, int height, int width, int8_t" in header
 
 
 # Each pair of values of padding, downsample, output_norm and separable occurs.

@@ -122,6 +122,9 @@ def export(
     uint8: Annotated[
         bool, typer.Option("--uint8", help="The input is uint8; the scaling lies inside.")
     ] = False,
+    fine_tune: Annotated[
+        bool, typer.Option("--fine-tune", help="Train the model on for int8, for int8 formats.")
+    ] = False,
     results: Results = RESULTS,
     storage: Storage = None,
     json: AsJson = False,
@@ -133,7 +136,7 @@ def export(
 
         prepare_process()
         sides = None if size is None else parse_size(size)
-        options = Options(tuple(format_ or ()), sides, opset, uint8)
+        options = Options(tuple(format_ or ()), sides, opset, uint8, fine_tune)
         result = export_pick(study, pick, results, storage, out, options)
     if json:
         print_json(result.document())

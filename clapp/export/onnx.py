@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -14,6 +14,7 @@ from torch import nn
 
 from clapp.config import ModelConfig
 from clapp.errors import ParityError
+from clapp.export.onnx_int8 import Int8Writer
 from clapp.export.onnx_steps import Writer
 from clapp.export.onnx_traced import traced
 from clapp.export.options import LEAST_OPSET, Options
@@ -21,6 +22,10 @@ from clapp.inference.runner import open_session
 from clapp.models.build import Network
 from clapp.models.families import family_of
 from clapp.models.graph.nodes import IMAGE, OUTPUT, Graph
+from clapp.training.int8.scales import Scales
+
+if TYPE_CHECKING:
+    from clapp.export.formats import Bundle
 
 TOLERANCE = 1e-4
 DTYPES = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
@@ -61,8 +66,22 @@ def make_onnx(
     graph: Graph, weights: Mapping[str, NDArray[np.float32]], options: Options
 ) -> onnx.ModelProto:
     """The ONNX model of a graph, checked."""
-    opset = options.opset or LEAST_OPSET
-    writer = Writer(graph, weights, options, opset)
+    return model_of(Writer(graph, weights, options, options.opset or LEAST_OPSET), graph, options)
+
+
+def write_int8_onnx(
+    bundle: "Bundle", weights: Mapping[str, NDArray[np.float32]], scales: Scales, path: Path
+) -> None:
+    """Write the network in int8; see `clapp.export.onnx_int8`."""
+    graph, options = bundle.graph, bundle.options
+    proto = model_of(Int8Writer(graph, weights, scales, options), graph, options)
+    described = describe(bundle.model.config, options, bundle.model.min_size)
+    helper.set_model_props(proto, {**bundle.properties, **described})
+    onnx.save(proto, path)
+
+
+def model_of(writer: Writer, graph: Graph, options: Options) -> onnx.ModelProto:
+    """The ONNX model that a writer writes, checked."""
     writer.write()
     sides: tuple[Any, ...] = ("batch", "height", "width")
     if options.size is not None:
@@ -75,7 +94,7 @@ def make_onnx(
         [_value(OUTPUT, TensorProto.FLOAT, sides, graph.output_channels)],
         [numpy_helper.from_array(v, k) for k, v in writer.initializers.items()],
     )
-    opsets = [helper.make_opsetid("", opset)]
+    opsets = [helper.make_opsetid("", writer.opset)]
     proto = helper.make_model(inner, opset_imports=opsets, producer_name="clapp")
     proto.ir_version = helper.find_min_ir_version_for(opsets)
     onnx.checker.check_model(proto, full_check=True)

@@ -38,30 +38,37 @@ class Writer:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, Array] = {}
         self._graph, self._weights, self._options = graph, weights, options
-        self._opset = opset
+        self.opset = opset
         self._renamed: dict[str, str] = {}
         self._scale = 1.0  # of the picture, still to be multiplied into the first convolution
 
     def write(self) -> None:
         """Write every step."""
-        if self._options.uint8:
-            self._cast()
+        self._start()
         for node in self._graph.nodes:
             inputs = [self._renamed.get(name, name) for name in node.inputs]
-            if self._scale != 1 and node.kind not in ("conv", "halve"):
-                inputs[0] = self.op("Mul", inputs[0], self.constant(self._scale))
-                self._scale = 1.0
-            write: Callable[..., None] = getattr(self, f"_{node.kind}")
-            write(node, *inputs)
+            self._step(node, *inputs)
 
-    def _cast(self) -> None:
+    def _start(self) -> None:
         """Let the steps take a uint8 picture; the first convolution scales it where it can."""
-        image = self.op("Cast", IMAGE, to=TensorProto.FLOAT)
+        if not self._options.uint8:
+            return
         if len(self._graph.users(IMAGE)) == 1:
+            self._renamed[IMAGE] = self.op("Cast", IMAGE, to=TensorProto.FLOAT)
             self._scale = 1 / 255
         else:
-            image = self.op("Mul", image, self.constant(1 / 255))
-        self._renamed[IMAGE] = image
+            self._renamed[IMAGE] = self._cast_and_scale()
+
+    def _cast_and_scale(self) -> str:
+        cast = self.op("Cast", IMAGE, to=TensorProto.FLOAT)
+        return self.op("Mul", cast, self.constant(1 / 255))
+
+    def _step(self, node: Node, *inputs: str) -> None:
+        if self._scale != 1 and node.kind not in ("conv", "halve"):
+            inputs = (self.op("Mul", inputs[0], self.constant(self._scale)), *inputs[1:])
+            self._scale = 1.0
+        write: Callable[..., None] = getattr(self, f"_{node.kind}")
+        write(node, *inputs)
 
     def op(self, kind: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         """Add an operator with one output, and return the output's name."""
@@ -92,14 +99,7 @@ class Writer:
             x = self.op("Pad", x, around, mode=_MODES[node.border])
         if node.border != "zero":
             pads = [0, 0, 0, 0]
-        kernel, bias = node.weights
-        assert kernel is not None
-        inputs = [x, self.weight(kernel)]
-        if self._scale != 1:
-            self.initializers[kernel] = self.initializers[kernel] * np.float32(self._scale)
-            self._scale = 1.0
-        if bias is not None:
-            inputs.append(self.weight(bias))
+        inputs = [x, *self._kernel_and_bias(node)]
         self.op(
             "Conv",
             *inputs,
@@ -110,6 +110,15 @@ class Writer:
             pads=pads,
             strides=[1, 1],
         )
+
+    def _kernel_and_bias(self, node: Node) -> list[str]:
+        kernel, bias = node.weights
+        assert kernel is not None
+        names = [self.weight(kernel)]
+        if self._scale != 1:
+            self.initializers[kernel] = self.initializers[kernel] * np.float32(self._scale)
+            self._scale = 1.0
+        return names if bias is None else [*names, self.weight(bias)]
 
     def _pad(self, node: Node, x: str) -> None:
         around = self.constant([0, 0, *node.outside, 0, 0, *node.outside], np.int64)
@@ -179,7 +188,7 @@ class Writer:
         return x
 
     def _reduce(self, kind: str, x: str, axis: int) -> str:
-        if self._opset >= 18:
+        if self.opset >= 18:
             return self.op(kind, x, self.constant([axis], np.int64), keepdims=1)
         return self.op(kind, x, axes=[axis], keepdims=1)
 

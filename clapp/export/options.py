@@ -19,14 +19,14 @@ class Options:
         size: (height, width) of every picture, with batch 1; None: any, and any batch.
         opset: of ONNX, 11 to 18; None: the lowest that serves.
         uint8: the input is uint8, and the scaling to [0, 1] lies inside.
-        target: the name of a target profile that the model must fit; None: none.
+        fine_tune: train the network on for int8 before it is written in int8.
     """
 
     formats: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
     opset: int | None = None
     uint8: bool = False
-    target: str | None = None
+    fine_tune: bool = False
 
 
 def parse_size(text: str) -> tuple[int, int]:

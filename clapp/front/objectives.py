@@ -165,6 +165,13 @@ def _operators(config: "Config") -> float:
     return float(len(footprint(config.model).operators))
 
 
+def _loss_int8(result: "TrainResult") -> float:
+    from clapp.training.int8.loss import int8_loss
+
+    assert result.config is not None
+    return int8_loss(result.model, result.config)
+
+
 for _entry in (
     Objective(
         "loss",
@@ -173,6 +180,14 @@ for _entry in (
         worst=_recorded,
         axis="loss (validation L2)",
         meaning="loss (mean L2 over the validation pictures)",
+        beside=decibels,
+    ),
+    Objective(
+        "loss_int8",
+        "loss in int8",
+        after=_loss_int8,
+        worst=_recorded,
+        meaning="loss of the network in int8, its scales from training pictures",
         beside=decibels,
     ),
     Objective("params", "parameters", format=whole, before=_params, exact=True, counted=True),

@@ -92,6 +92,15 @@ def _min_loss(_: re.Match[str], found: Finished) -> "Candidate":
     return min(found.front, key=_by_loss)
 
 
+@_rule("min-loss-int8", "min-loss-int8", "the lowest loss in int8")
+def _min_loss_int8(_: re.Match[str], found: Finished) -> "Candidate":
+    if "loss_int8" not in found.front[0].values:
+        raise UserError(
+            "--pick min-loss-int8: the study does not measure it; add loss_int8 to its objectives"
+        )
+    return min(found.front, key=lambda c: (c.values["loss_int8"], *_by_loss(c)))
+
+
 @_rule("knee", "knee", "the best compromise: the lowest product of loss and cost")
 def _knee(_: re.Match[str], found: Finished) -> "Candidate":
     """The model that divides the loss of any other by more than it multiplies its cost.

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from clapp.config import Config
 from clapp.models.build import Network
 
 
@@ -54,6 +55,7 @@ class TrainResult:
         optimizer: what changed the weights, `auto` resolved.
         starts: of the first weights that were tried, how many left the plateau of predicting the
             mean by the first comparison.
+        config: what was trained.
     """
 
     model: Network
@@ -68,3 +70,4 @@ class TrainResult:
     device: str
     optimizer: str
     starts: int
+    config: Config | None = None

@@ -136,6 +136,7 @@ class Trainer:
             device=str(self.device),
             optimizer=self.optimizer,
             starts=self.starts,
+            config=self.config,
         )
 
     def stage(self, stage: int) -> str:

@@ -41,8 +41,8 @@ def compiler() -> str | None:
     return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 
 
-def compile_c(folder: Path, out: Path, *flags: str) -> Path:
-    """Compile `model.c` in `folder` to the shared library `out`.
+def compile_c(folder: Path, out: Path, *flags: str, file: str = "model") -> Path:
+    """Compile a source in `folder`, `file`.c, to the shared library `out`.
 
     Raises:
         CompilerError: it does not compile, even with a warning only.
@@ -50,10 +50,11 @@ def compile_c(folder: Path, out: Path, *flags: str) -> Path:
     found = compiler()
     if found is None:
         raise CompilerError("no C compiler: cc, gcc and clang are not on the path")
-    command = [found, *(flags or FLAGS), "-fPIC", "-shared", "-o", str(out), "model.c", "-lm"]
+    command = [found, *(flags or FLAGS), "-fPIC", "-shared", "-o", str(out), f"{file}.c"]
+    command.append("-lm")
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise CompilerError(f"{folder / 'model.c'}: does not compile: {done.stderr.strip()}")
+        raise CompilerError(f"{folder / file}.c: does not compile: {done.stderr.strip()}")
     return out
 
 
@@ -70,7 +71,7 @@ def load_c(library: Path, code: Code, *, uint8: bool) -> Callable[[Batch], Batch
         if uint8:
             image = np.rint(image * 255).astype(np.uint8)
         channels = code.output_channels
-        output = np.full((1, channels, height, width), np.nan, code.dtype)
+        output = np.zeros((1, channels, height, width), code.dtype)
         guard = 64
         size = code.ram(width)
         workspace = np.full(size + 2 * guard, 0xA5, np.uint8)
@@ -84,14 +85,14 @@ def load_c(library: Path, code: Code, *, uint8: bool) -> Callable[[Batch], Batch
     return apply
 
 
-def footprint(folder: Path) -> Footprint | None:
-    """What `model.c` takes, compiled on this machine; None without a compiler or `size`."""
+def footprint(folder: Path, file: str = "model") -> Footprint | None:
+    """What a source takes, compiled on this machine; None without a compiler or `size`."""
     found, size = compiler(), shutil.which("size")
     if found is None or size is None:
         return None
     with tempfile.TemporaryDirectory() as name:
         target = Path(name, "model.o")
-        command = [found, *_SMALL, "-fstack-usage", "-c", "-o", str(target), "model.c"]
+        command = [found, *_SMALL, "-fstack-usage", "-c", "-o", str(target), f"{file}.c"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
         listing = subprocess.run([size, "-A", str(target)], check=True, capture_output=True)
         usage = target.with_suffix(".su").read_text().splitlines()

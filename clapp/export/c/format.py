@@ -32,11 +32,11 @@ def write_float(bundle: Bundle) -> Written:
 
 def written(bundle: Bundle, code: Code, label: str, *, uint8: bool) -> Written:
     """Write a header and a source; compile and measure them where there is a compiler."""
-    write_text(bundle.folder / "model.h", code.header)
-    write_text(bundle.folder / "model.c", code.source)
+    write_text(bundle.folder / f"{code.file}.h", code.header)
+    write_text(bundle.folder / f"{code.file}.c", code.source)
     files = {
-        "model.h": f"the network as C99: declares `{code.name}_run`",
-        "model.c": "its source; no malloc, no stdio, weights as constants",
+        f"{code.file}.h": f"the network as C99: declares `{code.name}_run`",
+        f"{code.file}.c": "its source; no malloc, no stdio, weights as constants",
     }
     return Written(
         files, _facts(bundle, code, label), {label: _run(bundle.folder, code, uint8=uint8)}
@@ -55,7 +55,7 @@ def _facts(bundle: Bundle, code: Code, label: str) -> dict[str, str]:
         + (", and one over the result" if code.plan.maximum else ""),
         f"{label}: weights": f"{code.weight_bytes:,} bytes",
     }
-    size = footprint(bundle.folder)
+    size = footprint(bundle.folder, code.file)
     if size is not None:
         facts[f"{label}: flash"] = (
             f"{size.flash:,} bytes of code and constants, stack at most {size.stack:,} "
@@ -68,5 +68,5 @@ def _run(folder: Path, code: Code, *, uint8: bool) -> Callable[[Batch], Batch] |
     if compiler() is None:
         return "not compiled: this machine has no C compiler"
     with tempfile.TemporaryDirectory() as name:  # a loaded library needs its file no more
-        library = compile_c(folder, Path(name, "model.so"), *FLAGS)
+        library = compile_c(folder, Path(name, "model.so"), *FLAGS, file=code.file)
         return load_c(library, code, uint8=uint8)

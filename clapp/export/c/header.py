@@ -67,6 +67,8 @@ class Code(NamedTuple):
     weight_bytes: int
     line_bytes: tuple[int, int, int]
     output_channels: int
+    file: str = "model"
+    """Name of the two files without their suffix."""
     quantised: tuple[float, int] | None = None
     """Scale and zero point of an int8 result; None: it is float."""
 
@@ -108,9 +110,13 @@ def header_text(
 ) -> str:
     """The header; `kinds` are the types of the result and of the workspace."""
     full, half, rest = space
-    terms = [f"(size_t)(width) * {full}"] if full else []
-    terms += [f"((size_t)(width) + 1) / 2 * {half}"] if half else []
-    terms += [str(rest)] if rest or not terms else []
+    if kinds[1] == "int32_t":  # a row of sums, and levels in bytes
+        inner = [f"(size_t)(width) * {full}"] if full else []
+        inner += [f"((size_t)(width) + 1) / 2 * {half}"] if half else []
+        lines = f"({' + '.join([*inner, str(rest + 3)])}) / 4"
+        terms = [f"(size_t)(width) + {lines}"]
+    else:
+        terms = _terms(full, half, rest)
     fixed = uint8 or kinds[0] != "float"
     return _HEADER.substitute(
         title=title,
@@ -121,7 +127,7 @@ def header_text(
         inputs=graph.input_channels,
         outputs=graph.output_channels,
         least=least,
-        unit="Floats" if kinds[1] == "float" else "Bytes",
+        unit="Floats" if kinds[1] == "float" else "Words of 32 bits",
         workspace=" + ".join(terms),
         input="levels from 0 to 255" if uint8 else ranges[0],
         output=ranges[1],
@@ -129,6 +135,12 @@ def header_text(
         result=kinds[0],
         type=kinds[1],
     )
+
+
+def _terms(full: int, half: int, rest: int) -> list[str]:
+    terms = [f"(size_t)(width) * {full}"] if full else []
+    terms += [f"((size_t)(width) + 1) / 2 * {half}"] if half else []
+    return [*terms, str(rest)] if rest or not terms else terms
 
 
 def workspace(plan: Plan) -> tuple[int, int, int]:

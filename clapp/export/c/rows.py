@@ -37,7 +37,9 @@ static float *line(const struct lines *l, int row, int channel)
 {
     return l->data + (size_t)(row % l->depth) * l->row_step + (size_t)channel * l->channel_step;
 }
+"""
 
+FILL = """\
 static void fill(float *row, float value, int n)
 {
     for (int x = 0; x < n; x++)

@@ -23,14 +23,18 @@ def write_c(
     header = header_text(
         graph, name, title, least, space, uint8=uint8, math="it needs the C library's <math.h>"
     )
-    emitter = _Emitter(graph, weights, plan, name, uint8)
+    emitter = Emitter(graph, weights, plan, name, uint8)
     source = emitter.text()
     full, half, rest = space
     sizes = 4 * full, 4 * half, 4 * rest
     return Code(name, header, source, plan, emitter.weight_bytes, sizes, graph.output_channels)
 
 
-class _Emitter:
+class Emitter:
+    """Writes a source from a plan; what differs in int8 is a method of its own."""
+
+    kind, file, lines_text = "float", "model", rows.LINES + "\n" + rows.FILL
+
     def __init__(self, graph: Graph, weights: Weights, plan: Plan, name: str, uint8: bool) -> None:
         self._graph, self._plan, self._name, self._uint8 = graph, plan, name, uint8
         self._say = Statements(graph, weights, plan, uint8)
@@ -41,12 +45,13 @@ class _Emitter:
         return self._say.weight_bytes
 
     def text(self) -> str:
+        """The source."""
         stages = [self._stage(n, stage) for n, stage in enumerate(self._plan.stages)]
         run = self._run()
         parts = [
-            '#include "model.h"\n\n#include <math.h>\n',
+            self._includes(),
             *self._say.constants.values(),
-            rows.LINES,
+            self.lines_text,
             *self._say.helpers.values(),
             self._state(),
             *stages,
@@ -54,11 +59,17 @@ class _Emitter:
         ]
         return "\n".join(parts)
 
-    def _state(self) -> str:
+    def _includes(self) -> str:
+        return f'#include "{self.file}.h"\n\n#include <math.h>\n'
+
+    def _extra_state(self) -> str:
         count = len(self._say.norms)
         gather = f"    int pass;\n    struct statistics s[{count}];\n" if count else ""
         zeros = "    const float *zeros;\n" if zeros_row(self._plan)[0] else ""
         peak = "    float peak;\n" if self._plan.maximum else ""
+        return f"{zeros}{gather}{peak}"
+
+    def _state(self) -> str:
         kind = "uint8_t" if self._uint8 else "float"
         image = f"    const {kind} *image;\n" if self._plan.sources["image"] == 0 else ""
         stages = len(self._plan.stages)
@@ -68,7 +79,7 @@ class _Emitter:
             "    int height[3], width[3]; /* of the picture, and of half of it */\n"
             f"    struct lines l[{stages + 1}]; /* the picture, then each stage's rows */\n"
             f"    int made[{stages}]; /* rows so far */\n"
-            f"{zeros}{gather}{peak}}};\n"
+            f"{self._extra_state()}}};\n"
         )
 
     def _stage(self, number: int, stage: Stage) -> str:
@@ -78,14 +89,11 @@ class _Emitter:
         body += self._say.make(stage)
         for change in stage.changes:
             body += self._say.change(number, change)
+        each = f"for (int c = 0; c < {stage.channels}; c++)"
         if stage.pad:
-            self._say.use(f"edges_{stage.border}", rows.EDGES[stage.border])
-            edges = f"edges_{stage.border}(line(own, row, c), n, {stage.pad});"
-            body += [f"for (int c = 0; c < {stage.channels}; c++)", f"    {edges}"]
+            body += [each, f"    {self._edges(stage)}"]
         if self._plan.maximum is not None and number == len(self._plan.stages) - 1:
-            self._say.use("largest", rows.LARGEST)
-            peak = "net->peak = largest(line(own, row, c), n, net->peak);"
-            body += [f"for (int c = 0; c < {stage.channels}; c++)", f"    {peak}"]
+            body += [each, f"    {self._peak(stage)}"]
         inner = "\n".join(f"        {text}" for text in body)
         what = "the picture" if stage.node is None else describe_stage(stage)
         return (
@@ -95,6 +103,14 @@ class _Emitter:
             f"    for (; net->made[{number}] <= last; net->made[{number}]++) {{\n"
             f"        const int row = net->made[{number}];\n{inner}\n    }}\n}}\n"
         )
+
+    def _edges(self, stage: Stage) -> str:
+        self._say.use(f"edges_{stage.border}", rows.EDGES[stage.border])
+        return f"edges_{stage.border}(line(own, row, c), n, {stage.pad});"
+
+    def _peak(self, _: Stage) -> str:
+        self._say.use("largest", rows.LARGEST)
+        return "net->peak = largest(line(own, row, c), n, net->peak);"
 
     def _ask(self, stage: Stage) -> list[str]:
         """Calls that make the rows which this one needs."""
@@ -113,7 +129,7 @@ class _Emitter:
         stages, name = self._plan.stages, self._name
         kind = "uint8_t" if self._uint8 else "float"
         last = len(stages) - 1
-        setup = []
+        setup = self._begin()
         if self._plan.sources["image"] == 0:
             setup.append("net.image = image;")
         else:  # only read
@@ -128,18 +144,15 @@ class _Emitter:
         setup.append(f"net.l[{last + 1}] = (struct lines){{output, height, width, area}};")
         level, pad = zeros_row(self._plan)
         if level:
-            setup += [
-                f"fill(at, 0.0f, (int)width_{level} + {2 * pad});",
-                f"net.zeros = at + {pad};",
-            ]
+            setup += self._zeros(level, pad)
         inner = "\n".join(f"    {text}" for text in [*setup, *self._passes(last)])
         return (
-            f"int {name}_run(const {kind} *image, int height, int width, float *output, "
-            f"float *workspace)\n{{\n"
+            f"int {name}_run(const {kind} *image, int height, int width, {self.kind} *output, "
+            f"{'float' if self.kind == 'float' else 'int32_t'} *workspace)\n{{\n"
             f"    struct net net = {{0}};\n"
             f"    const size_t area = (size_t)height * width, width_1 = width;\n"
             f"    const size_t width_2 = (width_1 + 1) / 2;\n"
-            f"    float *at = workspace;\n"
+            f"    {self._at()}\n"
             f"    if (height < {name.upper()}_MIN_SIZE || width < {name.upper()}_MIN_SIZE)\n"
             f"        return -1;\n"
             f"    (void)width_2;\n    (void)at;\n"
@@ -147,6 +160,21 @@ class _Emitter:
             f"    net.width[1] = width;\n    net.width[2] = (width + 1) / 2;\n"
             f"{inner}\n    return 0;\n}}\n"
         )
+
+    def _begin(self) -> list[str]:
+        return []
+
+    def _at(self) -> str:
+        return "float *at = workspace;"
+
+    def _zeros(self, level: int, pad: int) -> list[str]:
+        return [f"fill(at, 0.0f, (int)width_{level} + {2 * pad});", f"net.zeros = at + {pad};"]
+
+    def _divide(self) -> list[str]:
+        return [
+            f"for (size_t i = 0; i < {self._graph.output_channels} * area; i += width)",
+            f"    scale(output + i, 1.0f / (net.peak + {rows.number(MAX_EPS)}), width);",
+        ]
 
     def _passes(self, last: int) -> list[str]:
         text = []
@@ -164,10 +192,7 @@ class _Emitter:
             text.append(f"net.pass = {len(self._say.norms)};")
         text.append(f"make_{last}(&net, height - 1);")
         if self._plan.maximum is not None:
-            text += [
-                f"for (size_t i = 0; i < {self._graph.output_channels} * area; i += width)",
-                f"    scale(output + i, 1.0f / (net.peak + {rows.number(MAX_EPS)}), width);",
-            ]
+            text += self._divide()
         return text
 
 

@@ -1,0 +1,339 @@
+"""The C source of a network in int8: integers only, functions of a value as tables."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clapp.errors import UserError
+from clapp.export.c import rows, rows_int8
+from clapp.export.c.header import Code, header_text, workspace, zeros_row
+from clapp.export.c.source import Emitter
+from clapp.export.c.stages import Plan, Stage, plan_stages
+from clapp.export.c.statements import Statements
+from clapp.models.graph.nodes import Graph, Node
+from clapp.models.graph.run import run_graph
+from clapp.training.int8.scales import Scale, Scales, fused, kernel_steps
+
+Array = NDArray[np.float32]
+
+
+def write_c_int8(
+    graph: Graph, weights: Mapping[str, Array], scales: Scales, name: str, title: str, least: int
+) -> Code:
+    """The network in int8; pictures are levels from 0 to 255.
+
+    Args:
+        name, title, least: see `clapp.export.c.source.write_c`.
+
+    Raises:
+        UserError: a step needs floats.
+    """
+    norms = [node for node in graph.nodes if node.kind == "norm"]
+    if norms:
+        raise UserError(
+            "--format c-int8: a group normalisation needs statistics of the picture in floats; "
+            "allowed: networks with model.norm none"
+        )
+    plan = plan_stages(graph, copied=True)
+    full, half, rest = workspace(plan)
+    last = scales["output"]
+    header = header_text(
+        graph,
+        name,
+        title,
+        least,
+        (full, half, rest),
+        uint8=True,
+        math="integers only" if plan.maximum is None else "integers, and floats once a picture",
+        kinds=("int8_t", "int32_t"),
+        ranges=("", f"levels q; the result is {last.step:.9g} * (q - ({last.zero}))"),
+    )
+    emitter = _Int8Emitter(graph, weights, scales, plan, name)
+    source = emitter.text()
+    sizes = 4 + full, half, rest + 3
+    return Code(
+        name,
+        header,
+        source,
+        plan,
+        emitter.weight_bytes,
+        sizes,
+        graph.output_channels,
+        "model_int8",
+        (last.step, last.zero),
+    )
+
+
+def factor_of(value: float) -> tuple[int, int]:
+    """A positive number as factor / 2^shift, the factor below 2^31 and the shift from 1 to 62."""
+    shift = min(max(31 - math.frexp(value)[1], 1), 62)
+    return min(round(value * 2.0**shift), 2**31 - 1), shift
+
+
+class _Int8Statements(Statements):
+    """Statements on rows of levels."""
+
+    def __init__(
+        self, graph: Graph, weights: Mapping[str, Array], scales: Scales, plan: Plan
+    ) -> None:
+        super().__init__(graph, weights, plan, uint8=True)
+        self._scales, self._exact = scales, fused(graph)
+
+    def scale(self, value: str) -> Scale:
+        """The scale of a value."""
+        return self._scales[value]
+
+    def array(self, name: str, kind: str, values: NDArray[np.int64], size: int) -> str:
+        """The C name of constant numbers of `size` bytes each."""
+        if name not in self.constants:
+            self.weight_bytes += len(values) * size
+            lines, line = [], "   "
+            for value in values.tolist():
+                if len(line) > 88:
+                    lines.append(line)
+                    line = "   "
+                line += f" {value},"
+            body = "\n".join([*lines, line])
+            self.constants[name] = f"static const {kind} {name}[{len(values)}] = {{\n{body}\n}};\n"
+        return name
+
+    def make(self, stage: Stage) -> list[str]:
+        """Statements that make row `row` of a stage, before its changes."""
+        node = stage.node
+        if node is None:
+            return [
+                f"for (int c = 0; c < {stage.channels}; c++) {{",
+                "    const uint8_t *in = net->image + ((size_t)c * height + row) * n;",
+                "    int8_t *out = line(own, row, c);",
+                "    for (int x = 0; x < n; x++)",
+                "        out[x] = (int8_t)(in[x] - 128);",
+                "}",
+            ]
+        if node.kind == "conv":
+            return self._conv(node)
+        if node.kind == "window":
+            self.use(node.function, rows_int8.window(node.function))
+            return super().make(stage)
+        if node.kind in ("sum", "halve", "double"):
+            return self._sums(node)
+        self.use("copy", rows_int8.COPY)
+        source = self.lines(node.inputs[0])
+        return [
+            f"for (int c = 0; c < {node.channels}; c++)",
+            f"    copy(line(own, row, c), line({source}, row, c), n);",
+        ]
+
+    def _conv(self, node: Node) -> list[str]:
+        self.use("start", rows_int8.START)
+        self.use("store", rows_int8.ROUND)
+        self.use(rows.taps_name(node), rows_int8.taps(node))
+        per = self._graph.channels(node.inputs[0]) // node.groups
+        area = node.kernel[0] * node.kernel[1]
+        levels, bias, factors, shifts = self._levels(node)
+        out = self.scale(node.output)
+        low = out.zero if node.output in self._exact else -128
+        of_group = node.channels // node.groups
+        channel = f"o / {of_group} * {per} + i" if node.groups > 1 else "i"
+        taps = node.kernel[0]
+        return [
+            f"for (int o = 0; o < {node.channels}; o++) {{",
+            f"    start(net->sum, {bias}[o], n);",
+            f"    for (int i = 0; i < {per}; i++) {{",
+            f"        const int8_t *taken[{taps}];",
+            f"        for (int k = 0; k < {taps}; k++) {{",
+            *(f"            {text}" for text in self._row_of(node, channel)),
+            "        }",
+            f"        {rows.taps_name(node)}(net->sum, taken, {levels} + (o * {per} + i) * {area}, "
+            "n);",
+            "    }",
+            f"    store(line(own, row, o), net->sum, {factors}[o], {shifts}[o], {out.zero}, {low}, "
+            "n);",
+            "}",
+        ]
+
+    def _levels(self, node: Node) -> tuple[str, str, str, str]:
+        """C names of a kernel's levels, its biases with the input's zero in, and its factors."""
+        kernel, bias = node.weights
+        assert kernel is not None
+        into, out = self.scale(node.inputs[0]), self.scale(node.output)
+        values = np.ascontiguousarray(self._weights[kernel])
+        steps = kernel_steps(torch.from_numpy(values)).numpy()
+        levels = np.rint(values / steps[:, None, None, None]).astype(np.int64)
+        wide = steps * np.float32(into.step)
+        start = -into.zero * levels.reshape(len(levels), -1).sum(1)
+        if bias is not None:
+            start = start + np.rint(self._weights[bias] / wide).astype(np.int64)
+        factors = [factor_of(float(step) / out.step) for step in wide]
+        name = node.output
+        return (
+            self.array(f"kernel_{name}", "int8_t", levels.ravel(), 1),
+            self.array(f"bias_{name}", "int32_t", start, 4),
+            self.array(f"factor_{name}", "int32_t", np.array([f for f, _ in factors]), 4),
+            self.array(f"shift_{name}", "uint8_t", np.array([s for _, s in factors]), 1),
+        )
+
+    def _row_of(self, node: Node, channel: str) -> list[str]:
+        if not node.reach[0] or node.border in ("reflect", "replicate"):
+            return super()._row_of(node, channel)
+        self.use("fill", rows_int8.FILL)
+        self.use("blank", rows_int8.BLANK)
+        source, pad = self.lines(node.inputs[0]), node.reach[1]
+        zero = self.scale(node.inputs[0]).zero
+        return [
+            f"const int y = row + (k - {node.kernel[0] // 2}) * {node.dilation};",
+            f"taken[k] = y < 0 || y >= height ? blank(net->zeros, {zero}, n, {pad})",
+            f"                                : line({source}, y, {channel});",
+        ]
+
+    def _sums(self, node: Node) -> list[str]:
+        """Sums of channels, of 2x2 pixels, and of neighbours for twice the size."""
+        self.use("start", rows_int8.START)
+        self.use("store", rows_int8.ROUND)
+        source = self.lines(node.inputs[0])
+        size = self._graph.channels(node.inputs[0]) // node.channels
+        parts = {"sum": size, "halve": 4, "double": 16}[node.kind]
+        before, inner = [], []
+        if node.kind == "sum":
+            self.use("add", rows_int8.ADD)
+            inner = [
+                f"    for (int i = c * {size}; i < (c + 1) * {size}; i++)",
+                f"        add(net->sum, line({source}, row, i), 1, n);",
+            ]
+        elif node.kind == "halve":
+            self.use("replicate", rows.INSIDE["replicate"])
+            self.use("halve", rows_int8.HALVE)
+            below = "replicate(2 * row + 1, net->height[1])"
+            inner = [
+                f"    halve(net->sum, line({source}, 2 * row, c), line({source}, {below}, c), n,",
+                "          net->width[1]);",
+            ]
+        else:
+            self.use("replicate", rows.INSIDE["replicate"])
+            self.use("enlarge", rows_int8.DOUBLE)
+            before = [
+                "const int a = replicate(row / 2 - 1 + row % 2, net->height[2]);",
+                "const int b = replicate(row / 2 + row % 2, net->height[2]);",
+                "const int p = row % 2 ? 3 : 1;",
+            ]
+            inner = [
+                f"    enlarge(net->sum, line({source}, a, c), line({source}, b, c), p, 4 - p, n,",
+                "            net->width[2]);",
+            ]
+        into, out = self.scale(node.inputs[0]), self.scale(node.output)
+        share = 1 if node.kind == "sum" else parts
+        factor, shift = factor_of(into.step / share / out.step)
+        return [
+            *before,
+            f"for (int c = 0; c < {node.channels}; c++) {{",
+            f"    start(net->sum, {-into.zero * parts}, n);",
+            *inner,
+            f"    store(line(own, row, c), net->sum, {factor}, {shift}, {out.zero}, -128, n);",
+            "}",
+        ]
+
+    def change(self, _: int, node: Node) -> list[str]:
+        """Statements that change row `row`."""
+        each = f"for (int c = 0; c < {node.channels}; c++)"
+        if node.kind == "pad":
+            self.use("fill", rows_int8.FILL)
+            self.use("frame", rows_int8.FRAME)
+            zero, (high, wide) = self.scale(node.output).zero, node.outside
+            return [each, f"    frame(line(own, row, c), {zero}, row, height, n, {high}, {wide});"]
+        if node.kind == "mix":
+            return self._mix(node)
+        if node.inputs[0] in self._exact:
+            return []  # the convolution has stored nothing below zero
+        self.use("look_up", rows_int8.LOOK_UP)
+        return [each, f"    look_up(line(own, row, c), {self._table(node)}, n);"]
+
+    def _table(self, node: Node) -> str:
+        """The C name of a function as a table of what every level becomes."""
+        into, out = self.scale(node.inputs[0]), self.scale(node.output)
+        levels = torch.arange(-128, 128, dtype=torch.float32)
+        values = ((levels - into.zero) * into.step)[None, None, None]
+        alone = Graph((Node("function", ("image",), "output", 1, function=node.function),), 1)
+        result = run_graph(alone, {}, values, lambda _, value: value)[0, 0, 0]
+        stored = torch.round(result / out.step + out.zero).clamp(-128, 127).numpy()
+        return self.array(f"table_{node.output}", "int8_t", stored.astype(np.int64), 1)
+
+    def _mix(self, node: Node) -> list[str]:
+        for name, text in (("start", rows_int8.START), ("store", rows_int8.ROUND)):
+            self.use(name, text)
+        self.use("add", rows_int8.ADD)
+        out, scales = self.scale(node.output), [self.scale(name) for name in node.inputs]
+        ratios = [
+            (np.ones(node.channels) if name is None else self._weights[name].ravel())
+            * (scale.step / out.step)
+            for name, scale in zip(node.weights, scales, strict=True)
+        ]
+        # Two products of at most 2^8 times a factor must stay below 2^31.
+        shift = min(20, 20 - math.frexp(max(float(np.abs(r).max()) for r in ratios))[1])
+        a, b = (np.rint(ratio * 2.0**shift).astype(np.int64) for ratio in ratios)
+        zero = -(a * scales[0].zero + b * scales[1].zero)
+        names = [
+            self.array(f"{letter}_{node.output}", "int32_t", values, 4)
+            for letter, values in (("a", a), ("b", b), ("zero", zero))
+        ]
+        other = f"line({self.lines(node.inputs[1])}, row, c)"
+        return [
+            f"for (int c = 0; c < {node.channels}; c++) {{",
+            f"    start(net->sum, {names[2]}[c], n);",
+            f"    add(net->sum, line(own, row, c), {names[0]}[c], n);",
+            f"    add(net->sum, {other}, {names[1]}[c], n);",
+            f"    store(line(own, row, c), net->sum, 1, {shift}, {out.zero}, -128, n);",
+            "}",
+        ]
+
+
+class _Int8Emitter(Emitter):
+    kind, file, lines_text = "int8_t", "model_int8", rows_int8.LINES
+
+    def __init__(
+        self, graph: Graph, weights: Mapping[str, Array], scales: Scales, plan: Plan, name: str
+    ) -> None:
+        super().__init__(graph, weights, plan, name, uint8=True)
+        self._say: _Int8Statements = _Int8Statements(graph, weights, scales, plan)
+
+    def _includes(self) -> str:
+        return f'#include "{self.file}.h"\n'
+
+    def _extra_state(self) -> str:
+        peak = "    int peak;\n" if self._plan.maximum else ""
+        zeros = "    int8_t *zeros;\n" if zeros_row(self._plan)[0] else ""
+        return f"    int32_t *sum; /* of one row */\n{zeros}{peak}"
+
+    def _edges(self, stage: Stage) -> str:
+        if stage.border == "zero":
+            self._say.use("fill", rows_int8.FILL)
+        self._say.use(f"edges_{stage.border}", rows_int8.EDGES[stage.border])
+        zero = f"{self._say.scale(stage.value).zero}, " if stage.border == "zero" else ""
+        return f"edges_{stage.border}(line(own, row, c), {zero}n, {stage.pad});"
+
+    def _peak(self, stage: Stage) -> str:
+        self._say.use("largest", rows_int8.LARGEST)
+        self._say.use("look_up", rows_int8.LOOK_UP)
+        zero = self._say.scale(stage.value).zero
+        return f"net->peak = largest(line(own, row, c), {zero}, n, net->peak);"
+
+    def _begin(self) -> list[str]:
+        return ["net.sum = workspace;"]
+
+    def _at(self) -> str:
+        return "int8_t *at = (int8_t *)(workspace + width);"
+
+    def _zeros(self, _: int, pad: int) -> list[str]:
+        return [f"net.zeros = at + {pad};"]
+
+    def _divide(self) -> list[str]:
+        last = self._plan.stages[-1]
+        into, out = self._say.scale(last.value), self._say.scale("output")
+        steps = rows.number(into.step), rows.number(out.step)
+        return [
+            "int8_t table[256];",
+            f"divide(table, net.peak, {steps[0]}, {into.zero}, {steps[1]}, {out.zero});",
+            f"for (size_t i = 0; i < {self._graph.output_channels} * area; i += width)",
+            "    look_up(output + i, table, width);",
+        ]

@@ -1,0 +1,139 @@
+"""C functions on rows of int8 and their sums of int32, written out only where a network needs them.
+
+A level q stands for scale * (q - zero). Factors between scales are whole numbers and a shift.
+"""
+
+from clapp.export.c import rows
+from clapp.models.graph.nodes import MAX_EPS, Node
+
+LINES = rows.LINES.replace("float", "int8_t")
+FILL = rows.FILL.replace("float", "int8_t")
+FRAME = """\
+/* The level of zero in the first and last `rows` rows and `columns` columns. */
+static void frame(int8_t *out, int8_t zero, int row, int height, int n, int rows, int columns)
+{
+    if (row < rows || row >= height - rows) {
+        fill(out, zero, n);
+    } else {
+        fill(out, zero, columns);
+        fill(out + n - columns, zero, columns);
+    }
+}
+"""
+EDGES = {
+    "reflect": rows.EDGES["reflect"].replace("float", "int8_t"),
+    "replicate": rows.EDGES["replicate"].replace("float", "int8_t"),
+    "zero": """\
+static void edges_zero(int8_t *row, int8_t zero, int n, int pad)
+{
+    fill(row - pad, zero, pad);
+    fill(row + n, zero, pad);
+}
+""",
+}
+BLANK = """\
+/* A row of zeros above or below a picture. */
+static const int8_t *blank(int8_t *row, int8_t zero, int n, int pad)
+{
+    fill(row - pad, zero, n + 2 * pad);
+    return row;
+}
+"""
+START = """\
+static void start(int32_t *sum, int32_t value, int n)
+{
+    for (int x = 0; x < n; x++)
+        sum[x] = value;
+}
+"""
+ROUND = """\
+/* sum * factor / 2^shift + zero, rounded, from `low` to 127. */
+static void store(int8_t *restrict out, const int32_t *restrict sum, int32_t factor, int shift,
+                  int zero, int low, int n)
+{
+    const int64_t half = (int64_t)1 << (shift - 1);
+    for (int x = 0; x < n; x++) {
+        const int32_t q = (int32_t)((sum[x] * (int64_t)factor + half) >> shift) + zero;
+        out[x] = (int8_t)(q < low ? low : q > 127 ? 127 : q);
+    }
+}
+"""
+ADD = """\
+static void add(int32_t *restrict sum, const int8_t *restrict in, int32_t factor, int n)
+{
+    for (int x = 0; x < n; x++)
+        sum[x] += factor * in[x];
+}
+"""
+LOOK_UP = """\
+static void look_up(int8_t *row, const int8_t *table, int n)
+{
+    for (int x = 0; x < n; x++)
+        row[x] = table[row[x] + 128];
+}
+"""
+COPY = """\
+static void copy(int8_t *restrict out, const int8_t *restrict in, int n)
+{
+    for (int x = 0; x < n; x++)
+        out[x] = in[x];
+}
+"""
+HALVE = """\
+/* The sum of 2x2 pixels of two rows that are `wide` pixels wide. */
+static void halve(int32_t *restrict sum, const int8_t *restrict a, const int8_t *restrict b, int n,
+                  int wide)
+{
+    for (int x = 0; x < wide / 2; x++)
+        sum[x] += a[2 * x] + a[2 * x + 1] + b[2 * x] + b[2 * x + 1];
+    if (wide % 2)
+        sum[n - 1] += 2 * (a[wide - 1] + b[wide - 1]);
+}
+"""
+DOUBLE = """\
+/* 16 times the bilinear enlargement of (p * a + q * b) / 4; n is the result's width. */
+static void enlarge(int32_t *restrict sum, const int8_t *restrict a, const int8_t *restrict b,
+                    int p, int q, int n, int half)
+{
+    for (int x = 0; x < n; x++) {
+        const int k = x / 2;
+        int other = x % 2 ? k + 1 : k - 1;
+        if (other < 0 || other >= half)
+            other = k;
+        sum[x] += 3 * (p * a[k] + q * b[k]) + p * a[other] + q * b[other];
+    }
+}
+"""
+LARGEST = f"""\
+/* The largest distance from zero in a row, or `most` where that is larger. */
+static int largest(const int8_t *row, int zero, int n, int most)
+{{
+    for (int x = 0; x < n; x++) {{
+        const int v = row[x] < zero ? zero - row[x] : row[x] - zero;
+        most = v > most ? v : most;
+    }}
+    return most;
+}}
+
+/* For every level what it becomes when it is divided by the largest magnitude of the picture. */
+static void divide(int8_t *table, int peak, float scale, int zero, float to, int to_zero)
+{{
+    const float factor = scale / (((float)peak * scale + {rows.number(MAX_EPS)}) * to);
+    for (int q = -128; q < 128; q++) {{
+        const float v = (float)(q - zero) * factor + (float)to_zero;
+        const int level = (int)(v < 0.0f ? v - 0.5f : v + 0.5f);
+        table[q + 128] = (int8_t)(level < -128 ? -128 : level > 127 ? 127 : level);
+    }}
+}}
+"""
+
+
+def taps(node: Node) -> str:
+    """A kernel of one channel added to a row of sums, every tap written out."""
+    text = rows.taps(node).replace("float *restrict out", "int32_t *restrict out")
+    return text.replace("float", "int8_t")
+
+
+def window(name: str) -> str:
+    """max3 or min3 of three rows."""
+    return rows.window(name).replace("float", "int8_t")

@@ -1,0 +1,89 @@
+"""The int8 formats of an export: scales, losses, files."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clapp.export.formats import Bundle, Written
+from clapp.export.onnx import write_int8_onnx
+from clapp.export.onnx_int8 import OPSET
+from clapp.front.objectives import loss_text
+from clapp.inference.runner import Batch, open_session
+from clapp.models.graph.nodes import IMAGE
+from clapp.training.int8.loss import exported_state, fine_tune, loss_of, training_pictures
+from clapp.training.int8.scales import Scales, calibrate
+
+ONNX_INT8 = "model_int8.onnx"
+
+
+@dataclass(frozen=True)
+class Int8:
+    """A network as it is written in int8: weights, scales, and rows of the card."""
+
+    weights: dict[str, NDArray[np.float32]]
+    scales: Scales
+    facts: dict[str, str]
+
+
+def quantised(bundle: Bundle) -> Int8:
+    """The network in int8; the same for every format of an export.
+
+    Raises:
+        UserError: the steps of the network are not known, or pictures cannot be read.
+    """
+    kept = bundle.kept.get("int8")
+    if isinstance(kept, Int8):
+        return kept
+    graph, config = bundle.graph, bundle.config
+    state = exported_state(bundle.model)
+    scales = calibrate(graph, state, training_pictures(config)[0])
+    facts = {"loss in int8": loss_text(loss_of(config, graph, state, scales))}
+    if bundle.options.fine_tune:
+        state, scales = fine_tune(bundle.model, config)
+        tuned = loss_text(loss_of(config, graph, state, scales))
+        facts["loss in int8, fine-tuned for it"] = tuned
+    weights: dict[str, NDArray[Any]] = {k: v.detach().numpy() for k, v in state.items()}
+    found = Int8(weights, scales, facts)
+    bundle.kept["int8"] = found
+    return found
+
+
+def write_onnx_int8(bundle: Bundle) -> Written:
+    """`model_int8.onnx`: values rounded by QuantizeLinear, which runtimes turn into integers."""
+    int8, path = quantised(bundle), bundle.folder / ONNX_INT8
+    write_int8_onnx(bundle, int8.weights, int8.scales, path)
+    session, uint8 = open_session(path), bundle.options.uint8
+
+    def run(batch: Batch) -> Batch:
+        given = np.rint(batch * 255).astype(np.uint8) if uint8 else batch
+        result: Batch = session.run(None, {IMAGE: given})[0]
+        return result
+
+    opset = max(bundle.options.opset or OPSET, OPSET)
+    what = f"the network in int8 as ONNX (opset {opset}), with QuantizeLinear and DequantizeLinear"
+    return Written({ONNX_INT8: what}, int8.facts, {"ONNX Runtime, int8": run})
+
+
+def write_c_int8(bundle: Bundle) -> Written:
+    """`model_int8.h` and `model_int8.c`: integers only."""
+    from clapp.export.c.format import written
+    from clapp.export.c.header import identifier
+    from clapp.export.c.int8 import write_c_int8
+    from clapp.filters.library import filter_name
+
+    int8 = quantised(bundle)
+    name = filter_name(bundle.config.target_filter)
+    params = sum(values.size for values in int8.weights.values())
+    title = f"{name} in {params} parameters, int8"
+    code = write_c_int8(
+        bundle.graph,
+        int8.weights,
+        int8.scales,
+        f"{identifier(name)}_int8",
+        title,
+        bundle.model.min_size,
+    )
+    result = written(bundle, code, "C, int8", uint8=True)
+    return result._replace(facts=int8.facts | result.facts)

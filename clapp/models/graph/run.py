@@ -1,0 +1,87 @@
+"""The steps of a network computed by torch, with a look at every value on the way."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clapp.models.activations import ACTIVATIONS
+from clapp.models.graph.nodes import IMAGE, MAX_EPS, NORM_EPS, OUTPUT, ROOT_EPS, Graph, Node
+
+At = Callable[[str, Tensor], Tensor]
+
+
+def run_graph(graph: Graph, state: Mapping[str, Tensor], image: Tensor, at: At) -> Tensor:
+    """The result of a network, (B, C, H, W) for pictures (B, C, H, W).
+
+    Args:
+        at: called with the name of every value, the picture and every kernel of a convolution;
+            what it returns is computed with.
+    """
+    values = {IMAGE: at(IMAGE, image)}
+    sides = image.shape[2:]
+    for node in graph.nodes:
+        inputs = [values[name] for name in node.inputs]
+        weights = [None if name is None else state[name] for name in node.weights]
+        if node.kind == "conv":
+            name = node.weights[0]
+            assert name is not None
+            weights[0] = at(name, state[name])
+        values[node.output] = at(node.output, _step(node, inputs, weights, sides))
+    return values[OUTPUT]
+
+
+def _step(
+    node: Node, inputs: list[Tensor], weights: list[Tensor | None], sides: torch.Size
+) -> Tensor:
+    x = inputs[0]
+    simple = {"pad": _pad, "function": _function, "sum": _sum, "maximum": _maximum}
+    if node.kind in simple:
+        return simple[node.kind](node, x)
+    if node.kind == "window":
+        return _function(node, x)
+    if node.kind == "conv":
+        return _conv(node, x, weights)
+    if node.kind == "norm":
+        return F.group_norm(x, 1, weights[0], weights[1], NORM_EPS)
+    if node.kind == "mix":
+        scaled = [v if w is None else w * v for w, v in zip(weights, inputs, strict=True)]
+        return scaled[0] + scaled[1]
+    if node.kind == "halve":
+        return F.avg_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2)
+    assert node.kind == "double"
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear")[..., : sides[0], : sides[1]]
+
+
+def _conv(node: Node, x: Tensor, weights: list[Tensor | None]) -> Tensor:
+    kernel, bias = weights
+    assert kernel is not None
+    high, wide = node.reach
+    if node.border != "none" and (high or wide):
+        modes = {"zero": "constant"}
+        x = F.pad(x, (wide, wide, high, high), mode=modes.get(node.border, node.border))
+    return F.conv2d(x, kernel, bias, dilation=node.dilation, groups=node.groups)
+
+
+def _pad(node: Node, x: Tensor) -> Tensor:
+    high, wide = node.outside
+    return F.pad(x, (wide, wide, high, high))
+
+
+def _function(node: Node, x: Tensor) -> Tensor:
+    result: Tensor
+    if node.function == "root":
+        result = torch.sqrt(F.relu(x) + ROOT_EPS) - ROOT_EPS**0.5
+    else:
+        result = ACTIVATIONS[node.function](x)
+    return result
+
+
+def _sum(node: Node, x: Tensor) -> Tensor:
+    size = x.shape[1] // node.channels
+    return torch.sum(x.reshape(len(x), node.channels, size, *x.shape[2:]), 2)
+
+
+def _maximum(_: Node, x: Tensor) -> Tensor:
+    return x / (torch.amax(torch.abs(x), (1, 2, 3), keepdim=True) + MAX_EPS)

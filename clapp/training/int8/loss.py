@@ -1,0 +1,94 @@
+"""The loss of a network in int8, and its fine-tuning for it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clapp.config import Config
+from clapp.models.build import Network
+from clapp.models.families import family_of
+from clapp.models.graph.footprint import steps_of
+from clapp.models.graph.nodes import Graph
+from clapp.pool.validation import validation_set
+from clapp.training.int8.scales import Scales, State, calibrate, run_int8
+from clapp.training.tensors import chunks, input_tensor, target_tensor
+
+PICTURES = 16
+"""Training pictures that scales are found from."""
+_STEPS, _BATCH, _RATE, _RENEWED = 300, 4, 2e-3, 50
+
+
+def training_pictures(config: Config, number: int = PICTURES) -> tuple[Tensor, Tensor]:
+    """The first pictures to train on, whole: (N, 3, S, S), and targets (N, C, S, S).
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    keys = ("name", "split", "subset", "image_key", "streaming", "token", "shuffle_buffer", "seed")
+    values = {key: getattr(config.train_data, key) for key in keys}
+    data = config.valid_data.model_copy(update=values | {"num_images": number})
+    images, targets = validation_set(data, config.target_filter)
+    cpu = torch.device("cpu")
+    return input_tensor(images, cpu), target_tensor(targets, cpu)
+
+
+def exported_state(model: Network) -> State:
+    """The state of a network as it is exported."""
+    return family_of(model.config).exported(model).state_dict()
+
+
+@torch.no_grad()
+def loss_of(config: Config, graph: Graph, state: State, scales: Scales) -> float:
+    """Mean squared error in int8 over the whole validation set."""
+    images, targets = validation_set(config.valid_data, config.target_filter)
+    cpu, total = torch.device("cpu"), 0.0
+    for part in chunks(images, config.model.widest, cpu):
+        x, y = input_tensor(images[part], cpu), target_tensor(targets[part], cpu)
+        total += float(F.mse_loss(run_int8(graph, state, scales, x), y)) * len(x)
+    return total / len(images)
+
+
+def int8_loss(model: Network, config: Config) -> float:
+    """Validation L2 of a trained network in int8, with scales from training pictures.
+
+    Raises:
+        ConfigError: the family of the network does not say its steps.
+        UserError: pictures cannot be read.
+    """
+    graph, state = steps_of(model.config), exported_state(model)
+    scales = calibrate(graph, state, training_pictures(config)[0])
+    return loss_of(config, graph, state, scales)
+
+
+def fine_tune(model: Network, config: Config) -> tuple[State, Scales]:
+    """The weights and scales of a network trained on for int8 (quantisation-aware training).
+
+    Adam follows gradients that pass through the rounding, on training pictures; scales are found
+    anew every 50 steps. The best weights, by the loss in int8 on those pictures, are returned: the
+    given ones where none were better.
+
+    Raises:
+        ConfigError, UserError: see `int8_loss`.
+    """
+    graph = steps_of(model.config)
+    state = {k: v.detach().clone().requires_grad_() for k, v in exported_state(model).items()}
+    x, y = training_pictures(config)
+    adam = torch.optim.Adam(state.values(), lr=_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, _STEPS)
+    draw = torch.Generator().manual_seed(config.train.seed)
+    best: tuple[float, State, Scales] | None = None
+    for step in range(_STEPS + 1):
+        if step % _RENEWED == 0:
+            scales = calibrate(graph, state, x)
+            with torch.no_grad():
+                loss = float(F.mse_loss(run_int8(graph, state, scales, x), y))
+            if best is None or loss < best[0]:
+                best = loss, {k: v.detach().clone() for k, v in state.items()}, scales
+        chosen = torch.randint(len(x), (_BATCH,), generator=draw)
+        adam.zero_grad()
+        mean = F.mse_loss(run_int8(graph, state, scales, x[chosen]), y[chosen])
+        torch.autograd.backward(mean)
+        adam.step()
+        schedule.step()
+    assert best is not None
+    return best[1], best[2]
