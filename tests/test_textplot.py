@@ -2,6 +2,7 @@
 
 import pytest
 
+from clapp.front.drawing import Scale
 from clapp.study.display.textplot import Axis, Series, plot, sparkline
 
 CURVE = [(1.0, 0.0), (3.0, 1.0)]
@@ -9,8 +10,8 @@ CURVE = [(1.0, 0.0), (3.0, 1.0)]
 
 def drawn(*series: Series, width: int = 30, height: int = 8, plain: bool = True) -> list[str]:
     points = [point for one in series for point in one.points]
-    x = Axis.around((a for a, _ in points), log=True)
-    y = Axis.around((b for _, b in points), log=True)
+    x = Axis.of(Scale.around("", (a for a, _ in points)))
+    y = Axis.of(Scale.around("", (b for _, b in points)))
     return [line.plain for line in plot(series, x, y, width, height, plain=plain)]
 
 
@@ -38,7 +39,7 @@ def test_ticks_are_round(axis: Axis, most: int, ticks: list[float]) -> None:
 def test_an_axis_of_one_value_has_room_on_both_sides() -> None:
     axis = Axis.around([7, 7])
     assert axis.place(7) == 0.5
-    assert Axis.around([100], log=True).place(100) == 0.5
+    assert Axis.of(Scale.around("", [100])).place(100) == 0.5
     assert 0 < Axis.around([]).place(0.5) < 1
 
 

@@ -174,6 +174,20 @@ class FilterNetConfig(ModelConfig):
         return tuple(blocks)
 
     @property
+    def min_size(self) -> int:
+        """The smallest height and width in pixels that the network accepts."""
+        inside = 1
+        for block in self.blocks:
+            border = max(block.border)
+            if self.padding == "zero_after":  # an unpadded convolution needs its whole kernel
+                inside = max(inside, 2 * border + 1)
+            elif self.padding == "reflect":  # a reflection, one pixel more than it mirrors
+                inside = max(inside, border + 1)
+            if block.norm == "group" and 1 in (block.channels, block.width):
+                inside = max(inside, 2)  # one value alone cannot be normalised
+        return 2 * inside - 1 if self.downsample == 2 else inside
+
+    @property
     def widest(self) -> int:
         """See `ModelConfig`."""
         return max(self.stem_channels, *(block.width for block in self.blocks))

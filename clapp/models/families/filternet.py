@@ -78,20 +78,6 @@ def _block_others(block: BlockShape, bias: bool) -> int:
     return block.width * bias + norm + block.width * scales
 
 
-def min_size(config: FilterNetConfig) -> int:
-    """The smallest height and width in pixels that the network accepts."""
-    inside = 1
-    for block in config.blocks:
-        border = max(block.border)
-        if config.padding == "zero_after":  # an unpadded convolution needs its whole kernel
-            inside = max(inside, 2 * border + 1)
-        elif config.padding == "reflect":  # a reflection, one pixel more than it mirrors
-            inside = max(inside, border + 1)
-        if block.norm == "group" and 1 in (block.channels, block.width):
-            inside = max(inside, 2)  # one value alone cannot be normalised
-    return 2 * inside - 1 if config.downsample == 2 else inside
-
-
 def receptive_field(config: FilterNetConfig) -> tuple[int, int]:
     """How many pixels up and down, and left and right, an output pixel depends on.
 
@@ -180,7 +166,7 @@ FILTERNET = Family(
     config=FilterNetConfig,
     build=build,
     cost=cost,
-    min_size=min_size,
+    min_size=lambda config: config.min_size,
     receptive_field=receptive_field,
     is_local=is_local,
     words=words,

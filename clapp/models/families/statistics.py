@@ -6,7 +6,7 @@ perceptron, a factor and an offset for each channel (feature-wise modulation, Pe
 """
 
 import itertools
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,9 +19,6 @@ from clapp.models.phrases import counted, joined
 if TYPE_CHECKING:
     from clapp.models.networks.statistics import Statistics
 
-KINDS = 4
-"""Statistics of a channel: mean, maximum, deviation, third moment."""
-
 
 class StatisticsConfig(ModelConfig):
     """A network with a branch of global statistics.
@@ -32,6 +29,9 @@ class StatisticsConfig(ModelConfig):
         kernel_size: of each.
         hidden: channels between statistics and factors.
     """
+
+    STATISTICS: ClassVar[int] = 4
+    """Of a channel: mean, maximum, deviation, third moment."""
 
     width: Annotated[int, Field(ge=1, le=128)] = 4
     depth: Annotated[int, Field(ge=1, le=8)] = 2
@@ -58,7 +58,7 @@ def cost(config: StatisticsConfig) -> Cost:
     ends = [config.input_channels, *[width] * config.depth]
     local = [Convolution(a, b, size) for a, b in itertools.pairwise(ends)]
     branch = [
-        Convolution(KINDS * width, config.hidden, 1, area=1),
+        Convolution(config.STATISTICS * width, config.hidden, 1, area=1),
         Convolution(config.hidden, 2 * width, 1, area=1),
     ]
     return total([*local, *branch, Convolution(width, config.output_channels, 1)])

@@ -6,12 +6,16 @@ averages in training as well, which no gradient passes; a trained network is the
 convolutions.
 """
 
+from typing import TYPE_CHECKING, cast
+
 import torch
 from torch import Tensor, nn
 
 from clapp.models.activations import activation
-from clapp.models.families.can import CanConfig
 from clapp.models.networks.initialise import standardise
+
+if TYPE_CHECKING:
+    from clapp.models.families.can import CanConfig
 
 _EPS = 1e-3
 _MOMENTUM = 0.05
@@ -60,7 +64,7 @@ class AdaptiveNorm(nn.Module):
 class Layer(nn.Module):
     """A dilated 3x3 convolution, its normalisation, its activation."""
 
-    def __init__(self, inputs: int, outputs: int, dilation: int, config: CanConfig) -> None:
+    def __init__(self, inputs: int, outputs: int, dilation: int, config: "CanConfig") -> None:
         super().__init__()
         adaptive = config.norm == "adaptive"
         mode = "zeros" if config.padding == "zero" else config.padding
@@ -77,7 +81,7 @@ class Layer(nn.Module):
 class Can(nn.Module):
     """Dilated layers and a 1x1 convolution; the picture's size is kept."""
 
-    def __init__(self, config: CanConfig) -> None:
+    def __init__(self, config: "CanConfig") -> None:
         super().__init__()
         ends = [config.input_channels, *[config.width] * config.depth]
         self.layers = nn.Sequential(
@@ -98,8 +102,7 @@ class Can(nn.Module):
 @torch.no_grad()
 def folded(net: Can) -> Can:
     """The same network with normalisations folded into its convolutions."""
-    config = net.config
-    assert isinstance(config, CanConfig)
+    config = cast("CanConfig", net.config)
     if config.norm == "none":
         return net
     plain = Can(config.model_copy(update={"norm": "none"})).eval()

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from clapp.config import BlockShape, FilterNetConfig
 from clapp.models.activations import activation
-from clapp.models.families.filternet import min_size
 from clapp.models.graph.nodes import MAX_EPS, ROOT_EPS
 from clapp.models.networks.initialise import initialise
 
@@ -69,7 +68,7 @@ class FilterNet(nn.Module):
     def __init__(self, config: FilterNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.min_size = min_size(config)
+        self.min_size = config.min_size
         stem, last, bias = config.stem_channels, config.blocks[-1].width, config.bias
         self.prep: nn.Module = nn.Identity()
         if config.stem != 0:

@@ -1,21 +1,24 @@
 """The network of the family `guided`."""
 
 import itertools
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clapp.models.activations import activation
-from clapp.models.families.guided import GuidedConfig
 from clapp.models.networks.initialise import standardise
 from clapp.models.networks.shapes import cropped, to_multiple
+
+if TYPE_CHECKING:
+    from clapp.models.families.guided import GuidedConfig
 
 
 class Guided(nn.Module):
     """Maps of coefficients at low resolution, applied to a guide at the full one."""
 
-    def __init__(self, config: GuidedConfig) -> None:
+    def __init__(self, config: "GuidedConfig") -> None:
         super().__init__()
         self.factor, self.outputs, self.guides = (
             config.factor,

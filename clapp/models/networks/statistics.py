@@ -1,13 +1,16 @@
 """The network of the family `global`."""
 
 import itertools
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from clapp.models.activations import activation
-from clapp.models.families.statistics import KINDS, StatisticsConfig
 from clapp.models.networks.initialise import standardise
+
+if TYPE_CHECKING:
+    from clapp.models.families.statistics import StatisticsConfig
 
 _EPS = 1e-5
 
@@ -15,14 +18,14 @@ _EPS = 1e-5
 class Statistics(nn.Module):
     """Convolutions; factor and offset from statistics of the first; a 1x1 convolution."""
 
-    def __init__(self, config: StatisticsConfig) -> None:
+    def __init__(self, config: "StatisticsConfig") -> None:
         super().__init__()
         width, size = config.width, config.kernel_size
         ends = [config.input_channels, *[width] * config.depth]
         self.local = nn.ModuleList(
             nn.Conv2d(a, b, size, padding=size // 2) for a, b in itertools.pairwise(ends)
         )
-        self.first = nn.Conv2d(KINDS * width, config.hidden, 1)
+        self.first = nn.Conv2d(config.STATISTICS * width, config.hidden, 1)
         self.second = nn.Conv2d(config.hidden, 2 * width, 1)
         self.head = nn.Conv2d(width, config.output_channels, 1)
         self.activation = activation(config.activation)

@@ -1,21 +1,24 @@
 """The network of the family `unet`."""
 
 import itertools
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clapp.models.activations import activation
-from clapp.models.families.unet import UNetConfig
 from clapp.models.networks.initialise import standardise
 from clapp.models.networks.shapes import cropped, to_multiple
+
+if TYPE_CHECKING:
+    from clapp.models.families.unet import UNetConfig
 
 
 class Stage(nn.Module):
     """3x3 convolutions in a row, an activation after each."""
 
-    def __init__(self, inputs: int, outputs: int, config: UNetConfig) -> None:
+    def __init__(self, inputs: int, outputs: int, config: "UNetConfig") -> None:
         super().__init__()
         ends = [inputs, *[outputs] * config.convolutions]
         self.convolutions = nn.ModuleList(
@@ -33,7 +36,7 @@ class Stage(nn.Module):
 class UNet(nn.Module):
     """Stages down, stages up, a 1x1 convolution; the picture's size is kept."""
 
-    def __init__(self, config: UNetConfig) -> None:
+    def __init__(self, config: "UNetConfig") -> None:
         super().__init__()
         widths = config.widths
         self.multiple = 2**config.depth

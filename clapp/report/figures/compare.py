@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
+from clapp.front.drawing import scale_of
 from clapp.front.objectives import objective
 from clapp.report.data import StudyData
 from clapp.report.figures.search import time_unit
 from clapp.report.figures.style import (
     PALETTE,
     Figure,
-    log_axis,
     positive,
     significant,
     text,
-    title,
 )
 
 _LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
@@ -67,8 +66,8 @@ def _fronts(studies: Sequence[StudyData], x: str) -> Figure:
         "has their best models.",
         data=traces,
         layout={
-            "xaxis": log_axis(title(x), [getattr(c, x) for c in shown]),
-            "yaxis": log_axis(title("loss"), [c.loss for c in shown]),
+            "xaxis": scale_of(x, [getattr(c, x) for c in shown]).axis(),
+            "yaxis": scale_of("loss", [c.loss for c in shown]).axis(),
             "legend": _LEGEND,
         },
         height=450,

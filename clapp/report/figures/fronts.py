@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clapp.front.drawing import Drawing, drawing
 from clapp.front.objectives import objective
 from clapp.front.outcomes import Candidate
 from clapp.report.classical import Classical
@@ -13,7 +14,6 @@ from clapp.report.figures.style import (
     PALETTE,
     Figure,
     colour_by,
-    log_axis,
     positive,
     title,
 )
@@ -47,13 +47,12 @@ def pairs(data: StudyData, classical: Classical) -> list[Figure]:
 
 def _pair(data: StudyData, classical: Classical, view: _View) -> Figure:
     beside = classical.flops if view.x == "flops" else None
-    across = [getattr(c, view.x) for c in data.candidates] + ([beside] if beside else [])
-    x_axis = log_axis(title(view.x), across)
-    layout = {**_axes(data, x_axis, beside is None), "showlegend": False}
+    shown = drawing(data.candidates, data.front, data.reference, view.x, [beside] if beside else [])
+    layout = {**_axes(shown, beside is None), "showlegend": False}
     traces = [
-        *_others(data, view.x),
-        _front(data, view),
-        *_marked(data, view.x),
+        _others(shown),
+        _front(shown, view),
+        *_marked(data, shown),
         *_errors(data, view.x),
         _classical(data, view, beside),
     ]
@@ -87,7 +86,7 @@ def _classical(data: StudyData, view: _View, beside: int | None) -> dict[str, An
     }
 
 
-def _axes(data: StudyData, x_axis: dict[str, Any], no_cost: bool) -> dict[str, Any]:
+def _axes(shown: Drawing, no_cost: bool) -> dict[str, Any]:
     """Log axes, and beside them the margins for zero, which is not on a log scale."""
     zero = {
         "range": [-1, 1],
@@ -99,13 +98,13 @@ def _axes(data: StudyData, x_axis: dict[str, Any], no_cost: bool) -> dict[str, A
     bottom = {"x0": 0, "x1": 1, "y0": 0, "y1": _BAND}
     left = {"x0": 0, "x1": _BAND, "y0": 0, "y1": 1}
     start = _BAND + _GAP if no_cost else 0
-    y_axis = log_axis(title("loss"), [c.loss for c in data.candidates])
-    heading = x_axis.pop("title")["text"]
+    x_axis, y_axis = shown.x.axis(), shown.y.axis()
+    del x_axis["title"]
     axes: dict[str, Any] = {
         "xaxis": {**x_axis, "domain": [start, 1], "anchor": "y2"},
         "yaxis": {**y_axis, "domain": [_BAND + _GAP, 1], "anchor": "x2" if no_cost else "x"},
         "yaxis2": {**zero, "domain": [0, _BAND], "anchor": "x2" if no_cost else "x"},
-        "annotations": [_below(heading)],
+        "annotations": [_below(shown.x.heading)],
         "shapes": [_band(place) for place in ([bottom, left] if no_cost else [bottom])],
     }
     if no_cost:
@@ -143,53 +142,50 @@ def _noun(name: str) -> str:
     return objective(name).label + (" counted" if name == "flops" else "")
 
 
-def _others(data: StudyData, x: str) -> list[dict[str, Any]]:
-    on_front = {c.trial for c in data.front}
-    others = [c for c in data.candidates if c.trial not in on_front]
-    return [
-        {
-            "name": "other trials",
-            "type": "scatter",
-            "mode": "markers",
-            **_at(others, x),
-            "marker": {"size": 6, "color": OTHERS, "opacity": 0.55},
-            "hoverinfo": "none",
-        }
-    ]
-
-
-def _at(models: Sequence[Candidate], x: str) -> dict[str, Any]:
+def _others(shown: Drawing) -> dict[str, Any]:
     return {
-        "x": positive(getattr(model, x) for model in models),
-        "y": positive(model.loss for model in models),
+        "name": "other trials",
+        "type": "scatter",
+        "mode": "markers",
+        **_at(shown.others, shown),
+        "marker": {"size": 6, "color": OTHERS, "opacity": 0.55},
+        "hoverinfo": "none",
+    }
+
+
+def _at(models: Sequence[Candidate], shown: Drawing) -> dict[str, Any]:
+    points = shown.points(models)
+    return {
+        "x": [x for x, _ in points],
+        "y": [y for _, y in points],
         "customdata": [model.trial for model in models],
     }
 
 
-def _front(data: StudyData, view: _View) -> dict[str, Any]:
-    colours = colour_by([getattr(c, view.colour) for c in data.front], title(view.colour))
+def _front(shown: Drawing, view: _View) -> dict[str, Any]:
+    colours = colour_by([getattr(c, view.colour) for c in shown.front], title(view.colour))
     return {
         "name": "front",
         "type": "scatter",
         "mode": "markers",
-        **_at(data.front, view.x),
+        **_at(shown.front, shown),
         "marker": {"size": 11, "line": {"width": 1, "color": "var(--ink)"}, **colours},
         "hoverinfo": "none",
     }
 
 
-def _marked(data: StudyData, x: str) -> list[dict[str, Any]]:
+def _marked(data: StudyData, shown: Drawing) -> list[dict[str, Any]]:
     """The picks, ringed and named; the reference and other baselines, each with its symbol."""
     rings = {pick.model.trial: pick.model for pick in data.picks}
     names = {trial: [p.rule for p in data.picks if p.model.trial == trial] for trial in rings}
-    shown = [joined([n for n in names[trial] if "<" not in n]) for trial in rings]
+    labels = [joined([n for n in names[trial] if "<" not in n]) for trial in rings]
     traces: list[dict[str, Any]] = [
         {
             "name": "picks",
             "type": "scatter",
             "mode": "markers+text",
-            **_at([*rings.values()], x),
-            "text": shown,
+            **_at([*rings.values()], shown),
+            "text": labels,
             "textposition": [SIDES[0]] * len(rings),
             "textfont": {"color": "var(--ink)"},
             "marker": {"symbol": "circle-open", "size": 18, "color": "var(--ink)"},
@@ -204,7 +200,7 @@ def _marked(data: StudyData, x: str) -> list[dict[str, Any]]:
                 "name": "baselines",
                 "type": "scatter",
                 "mode": "markers+text",
-                **_at(baselines, x),
+                **_at(baselines, shown),
                 "text": [c.baseline for c in baselines],
                 "textposition": [SIDES[0]] * len(baselines),
                 "textfont": {"color": "var(--ink)"},

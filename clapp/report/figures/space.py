@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from clapp.front.drawing import scale_of
 from clapp.front.outcomes import Candidate
 from clapp.report.data import StudyData
 from clapp.report.figures.fronts import OTHERS, REFERENCE
-from clapp.report.figures.style import Figure, colour_by, log_axis, positive, title
+from clapp.report.figures.style import Figure, colour_by, positive, title
 
 
 def space(data: StudyData) -> list[Figure]:
@@ -24,7 +25,7 @@ def space(data: StudyData) -> list[Figure]:
         marker = {"symbol": "diamond", "size": 6, "color": REFERENCE}
         traces.append(_cloud("reference", [data.reference], marker, ["reference"]))
     axes = {
-        axis: log_axis(title(name), [getattr(c, name) for c in data.candidates])
+        axis: scale_of(name, [getattr(c, name) for c in data.candidates]).axis()
         for axis, name in (("xaxis", "params"), ("yaxis", "flops"), ("zaxis", "loss"))
     }
     eye = {"x": -1.5, "y": -1.65, "z": 0.7}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clapp.front import objectives
+from clapp.front.drawing import Scale
 from clapp.front.objectives import objective, scaled
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#6B6B6B")
@@ -64,18 +65,9 @@ def title(name: str) -> str:
     return objective(name).title
 
 
-def log_axis(heading: str, values: Sequence[float]) -> dict[str, Any]:
+def log_axis(heading: str, values: Iterable[float]) -> dict[str, Any]:
     """A log axis around `values`, with a label at every decade, or at 1, 2 and 5 of each."""
-    logs = [math.log10(value) for value in positive(values)] or [0.0, 1.0]
-    low, high = min(logs), max(logs)
-    margin = max(0.05 * (high - low), 0.06)
-    return {
-        "type": "log",
-        "title": {"text": heading},
-        "range": [round(low - margin, 4), round(high + margin, 4)],
-        "dtick": 1 if high - low > 2.2 else "D2",
-        "tickformat": "~s" if heading in (title("params"), title("flops")) else "~g",
-    }
+    return Scale.around(heading, values).axis()
 
 
 def colour_by(values: Sequence[float], heading: str) -> dict[str, Any]:

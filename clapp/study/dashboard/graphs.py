@@ -4,15 +4,13 @@ Figures are Plotly's, as plain documents: the dashboard draws them, and the driv
 them, need not import Plotly.
 """
 
-import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from clapp.front.drawing import Drawing, Scale, drawing, sayings, significant
 from clapp.front.hypervolume import Moment
-from clapp.front.objectives import loss_text, objective, positive
+from clapp.front.objectives import loss_text
 from clapp.front.outcomes import Candidate
-from clapp.models.words import in_words
 
 Figure = dict[str, Any]
 T = TypeVar("T")
@@ -32,45 +30,36 @@ def front_graph(
         found: every trained trial within the limits, at least one; two objectives or more.
         front: those of them on the front, by parameters.
     """
-    x = next(name for name in found[0].values if name != "loss")
-    apart = {one.trial for one in front} | ({reference.trial} if reference else set())
-    rest = [one for one in found if one.trial not in apart]
+    name = next(name for name in found[0].values if name != "loss")
+    shown = drawing(found, front, reference, name)
     traces = [
-        _models("trained", x, rest, [_figures(one) for one in rest], {"color": _GREY, "size": 6}),
-        _models("front", x, front, [_said(one) for one in front], {"color": _BLUE, "size": 9}),
+        _models("trained", shown, shown.others, {"color": _GREY, "size": 6}),
+        _models("front", shown, shown.front, {"color": _BLUE, "size": 9}),
     ]
     if reference is not None:
         marker = {"color": _ORANGE, "size": 13, "symbol": "diamond-open", "line": {"width": 2}}
-        traces.append(_models("reference", x, [reference], [_said(reference)], marker))
-    axes = {
-        "xaxis": _log_axis(objective(x).title, [one.values[x] for one in found]),
-        "yaxis": _log_axis(objective("loss").title, [one.loss for one in found]),
-    }
+        traces.append(_models("reference", shown, [reference], marker))
+    axes = {"xaxis": _log_axis(shown.x), "yaxis": _log_axis(shown.y)}
     return _figure("Front: the lowest loss for its size", traces, axes)
 
 
-def _models(
-    name: str, x: str, models: Sequence[Candidate], texts: Sequence[str], marker: Figure
-) -> Figure:
+def _models(name: str, shown: Drawing, models: Sequence[Candidate], marker: Figure) -> Figure:
+    points = shown.points(models)
     return {
         "type": "scatter",
         "mode": "markers",
         "name": name,
         "marker": marker,
-        "x": [positive(one.values[x]) for one in models],
-        "y": [_rounded(one.loss) for one in models],
-        "text": texts,
+        "x": [x for x, _ in points],
+        "y": [y for _, y in points],
+        "text": [_said(one, words=models is not shown.others) for one in models],
         "hovertemplate": "%{text}<extra></extra>",
     }
 
 
-def _figures(one: Candidate) -> str:
-    name = f"trial {one.trial}" + (f", {one.baseline}" if one.baseline else "")
-    return f"<b>{name}</b><br>{one.figures()}"
-
-
-def _said(one: Candidate) -> str:
-    return "<br>".join([_figures(one), *textwrap.wrap(in_words(one.config), 60)])
+def _said(one: Candidate, *, words: bool) -> str:
+    name, *lines = sayings(one, words=words)
+    return "<br>".join([f"<b>{name}</b>", *lines])
 
 
 def hypervolume_graph(moments: Sequence[Moment]) -> Figure:
@@ -109,7 +98,7 @@ def curves_graph(front: Sequence[Candidate], curves: Mapping[int, Sequence[Any]]
             "name": f"{one.params:,} (trial {one.trial})",
             "line": {"width": 2, "color": _shade(position / max(len(shown) - 1, 1))},
             "x": [step for step, _, _ in _spread(curves[one.trial], CURVE_POINTS)],
-            "y": [_rounded(l2) for _, _, l2 in _spread(curves[one.trial], CURVE_POINTS)],
+            "y": [significant(l2) for _, _, l2 in _spread(curves[one.trial], CURVE_POINTS)],
             "text": [loss_text(l2) for _, _, l2 in _spread(curves[one.trial], CURVE_POINTS)],
             "hovertemplate": "%{text} after %{x}<extra>%{fullData.name}</extra>",
         }
@@ -118,7 +107,7 @@ def curves_graph(front: Sequence[Candidate], curves: Mapping[int, Sequence[Any]]
     values = [value for trace in traces for value in trace["y"]]
     layout = {
         "xaxis": _axis("iterations") | {"rangemode": "tozero"},
-        "yaxis": _log_axis("validation L2", values),
+        "yaxis": _log_axis(Scale.around("validation L2", values)),
         "showlegend": True,
         "legend": {"title": {"text": "parameters"}, "font": {"size": 11}},
     }
@@ -137,10 +126,6 @@ def _shade(share: float) -> str:
     return "rgb({},{},{})".format(*mixed)
 
 
-def _rounded(value: float) -> float:
-    return float(f"{positive(value):.4g}")
-
-
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -156,11 +141,8 @@ def _axis(title: str) -> Figure:
     }
 
 
-def _log_axis(title: str, values: Sequence[float]) -> Figure:
-    """A logarithmic axis, marked at powers of ten, at 1, 2, 5 or as Plotly likes, by its length."""
-    decades = math.log10(positive(max(values)) / positive(min(values)))
-    ticks = {"dtick": "D2" if decades < 2 else 1} if decades > 0.5 else {}
-    return _axis(title) | {"type": "log", "tickformat": ",~r", **ticks}
+def _log_axis(scale: Scale) -> Figure:
+    return _axis(scale.heading) | scale.axis()
 
 
 def _figure(title: str, traces: list[Figure], layout: Figure) -> Figure:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from clapp.front.outcomes import Candidate, front_table
+from clapp.front.drawing import drawing
+from clapp.front.outcomes import front_table
 from clapp.study.display.snapshot import Snapshot
 from clapp.study.display.textplot import Axis, Series, plot, sparkline
 from clapp.study.display.words import clock, counts_in_words, progress_in_words
@@ -170,20 +171,17 @@ def _plots(shown: Snapshot, width: int, room: int, plain: bool) -> "list[Text]":
 
 def front_plot(shown: Snapshot, width: int, height: int, *, plain: bool) -> "list[Text]":
     """Loss against parameters on logarithmic axes, with a legend, in `height` lines."""
-    models = [*shown.candidates, *shown.front]
+    drawn = drawing(shown.candidates, shown.front, shown.reference)
     mark, hand = ("o", "R") if plain else ("●", "◆")
     series = [
-        Series(_places(shown.candidates), style="dim"),
-        Series(_places(shown.front), mark, "green"),
+        Series(drawn.points(drawn.others), style="dim"),
+        Series(drawn.points(drawn.front), mark, "green"),
     ]
     legend = [(" ", ""), (mark, "green"), (" front", "")]
     if shown.reference is not None:
-        models.append(shown.reference)
-        series.append(Series(_places([shown.reference]), hand, "yellow"))
+        series.append(Series(drawn.points([shown.reference]), hand, "yellow"))
         legend += [(" ", ""), (hand, "yellow"), (" reference", "")]
-    x = Axis.around((one.params for one in models), log=True)
-    y = Axis.around((one.loss for one in models), log=True)
-    lines = plot(series, x, y, width, height - 1, plain=plain)
+    lines = plot(series, Axis.of(drawn.x), Axis.of(drawn.y), width, height - 1, plain=plain)
     title = _line("loss by params:", width, "bold")
     for text, style in legend:
         title.append(text, style)
@@ -197,10 +195,6 @@ def volume_plot(volumes: Sequence[float], width: int, height: int, *, plain: boo
     x, y = Axis(1, len(volumes), whole=True), Axis.around(volumes)
     lines = plot([steps], x, y, width, height - 1, plain=plain)
     return [_line("hypervolume by trials", width, "bold"), *lines] if lines else []
-
-
-def _places(models: Sequence[Candidate]) -> list[tuple[float, float]]:
-    return [(one.params, one.loss) for one in models]
 
 
 def _headline(shown: Snapshot, words: str, width: int, plain: bool) -> "Text":

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from clapp.front.drawing import Scale
+
 if TYPE_CHECKING:
     from rich.text import Text
 
@@ -31,13 +33,17 @@ class Axis:
     """Only whole numbers are ticks."""
 
     @classmethod
-    def around(cls, values: Iterable[float], *, log: bool = False) -> "Axis":
-        """An axis on which all `values` lie; on a logarithmic one those above zero."""
-        scaled = [math.log10(v) if log else v for v in values if not log or v > 0]
-        low, high = (min(scaled), max(scaled)) if scaled else (0.0, 1.0)
+    def around(cls, values: Iterable[float]) -> "Axis":
+        """A linear axis on which all `values` lie."""
+        found = list(values)
+        low, high = (min(found), max(found)) if found else (0.0, 1.0)
         margin = (high - low) * _MARGIN or 0.5
-        low, high = low - margin, high + margin
-        return cls(10**low, 10**high, log=True) if log else cls(low, high)
+        return cls(low - margin, high + margin)
+
+    @classmethod
+    def of(cls, scale: Scale) -> "Axis":
+        """The logarithmic axis of a scale."""
+        return cls(10**scale.low, 10**scale.high, log=True)
 
     def place(self, value: float) -> float:
         """Where `value` lies between 0 and 1; what is out of range lies on the border."""
