@@ -89,6 +89,14 @@ def space(spec: Any) -> Space:
             "do not reach high",
         ),
         ({"train.stop_l2_loss": CAPACITY}, "never stops at success"),
+        (
+            {"model.num_layers": {"type": "categorical", "choices": [None]}},
+            "model.num_layers.choices[0]: model.num_layers: None is not allowed",
+        ),
+        (
+            {"model.num_layers": {"type": "categorical", "choices": ["many", 2]}},
+            "model.num_layers.choices[0]: model.num_layers: 'many' is not allowed",
+        ),
     ],
 )
 def test_errors_name_the_place(spec: dict[str, Any], message: str) -> None:

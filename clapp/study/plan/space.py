@@ -169,7 +169,8 @@ def load_space(
 def _most_layers(parameters: Mapping[str, Parameter], base: list[Layer]) -> int:
     if LAYERS not in parameters:
         return int(getattr(compose(base).model, "num_layers", 1))
-    return max(int(value) for value in parameters[LAYERS].samples().values() if value)
+    found = parameters[LAYERS].samples().values()
+    return max((value for value in found if isinstance(value, int)), default=1)  # checked later
 
 
 def _searchable(raw: Mapping[str, Any], base: list[Layer]) -> list[str]:
