@@ -122,6 +122,9 @@ def export(
     uint8: Annotated[
         bool, typer.Option("--uint8", help="The input is uint8; the scaling lies inside.")
     ] = False,
+    target: Annotated[
+        str | None, typer.Option(help="Refuse what does not run there, such as esp-dl; see docs.")
+    ] = None,
     fine_tune: Annotated[
         bool, typer.Option("--fine-tune", help="Train the model on for int8, for int8 formats.")
     ] = False,
@@ -136,7 +139,7 @@ def export(
 
         prepare_process()
         sides = None if size is None else parse_size(size)
-        options = Options(tuple(format_ or ()), sides, opset, uint8, fine_tune)
+        options = Options(tuple(format_ or ()), sides, opset, uint8, fine_tune, target)
         result = export_pick(study, pick, results, storage, out, options)
     if json:
         print_json(result.document())

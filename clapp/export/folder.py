@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,13 +16,14 @@ from clapp import __version__
 from clapp.errors import UserError
 from clapp.export.card import Figures, Origin, Proof, write_card
 from clapp.export.formats import FORMATS, ONNX, Bundle, Difference, Written, write_format
-from clapp.export.options import Options, check_options
+from clapp.export.options import Options, check_options, check_target
 from clapp.filters.base import as_unit
 from clapp.front.objectives import amount
 from clapp.front.outcomes import candidates, front, objectives, reference_of
 from clapp.front.pick import Finished, folder_name, meaning, pick
 from clapp.inference.metrics import mean, measure
 from clapp.inference.runner import as_batch
+from clapp.models.targets.profile import find_target
 from clapp.pool.validation import validation_set
 from clapp.study.plan.existing import load_existing
 from clapp.study.storage.keep import trial_folder
@@ -121,6 +123,9 @@ def export_folder(
         UserError, ParityError: see `export_pick`.
     """
     options = options or Options()
+    if options.target is not None:
+        wanted = (*options.formats, *find_target(options.target).formats)
+        options = replace(options, formats=tuple(dict.fromkeys(wanted)))
     for name in options.formats:
         FORMATS.find(name)
     chosen = origin.chosen
@@ -142,6 +147,8 @@ def export_folder(
         }
         proof = _proof(images, model.min_size, options.size)
         bundle = Bundle(folder, model, config, options, proof, properties)
+        if options.target is not None:
+            check_target(options, bundle.graph)
         written, differences = _write_formats(bundle)
         write_preview(folder / PREVIEW, model, config)
         sizes = [picture.shape[2:] for picture in proof]
@@ -167,6 +174,14 @@ def _write_formats(bundle: Bundle) -> tuple[Written, list[Difference]]:
         files |= written.files
         facts |= written.facts
         differences += found
+    if bundle.options.target is not None:
+        target = find_target(bundle.options.target)
+        said = f"{bundle.options.target}: {target.description}"
+        if target.avoided:
+            said += (
+                f" Without loss, {' and '.join(sorted(target.avoided))} would be written by ReLU."
+            )
+        facts["target"] = said
     return Written(files, facts), differences
 
 

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 
 from clapp.errors import UserError
+from clapp.models.graph.nodes import Graph
+from clapp.models.targets.profile import find_target
 
 LEAST_OPSET, MOST_OPSET = 11, 18
 """Below 11 neither reflected borders nor slices of unknown sides can be written."""
@@ -19,6 +21,7 @@ class Options:
         size: (height, width) of every picture, with batch 1; None: any, and any batch.
         opset: of ONNX, 11 to 18; None: the lowest that serves.
         uint8: the input is uint8, and the scaling to [0, 1] lies inside.
+        target: the name of a target profile that the model must fit; None: none.
         fine_tune: train the network on for int8 before it is written in int8.
     """
 
@@ -27,6 +30,15 @@ class Options:
     opset: int | None = None
     uint8: bool = False
     fine_tune: bool = False
+    target: str | None = None
+
+    @property
+    def avoided_names(self) -> frozenset[str]:
+        """Functions that are written by others, since the target has no operator for them."""
+        if self.target is None:
+            return frozenset()
+        names = {"Abs": "abs", "LeakyRelu": "leaky_relu"}
+        return frozenset(names[name] for name in find_target(self.target).avoided)
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -54,4 +66,22 @@ def check_options(options: Options, min_size: int) -> None:
         height, width = options.size
         raise UserError(
             f"--size {height}x{width}: sides of at least {min_size} pixels are needed by this model"
+        )
+
+
+def check_target(options: Options, graph: Graph) -> None:
+    """See that a model runs on the target.
+
+    Raises:
+        UserError: it does not; the message names the first operator that is in the way.
+        ConfigError: no such target.
+    """
+    if options.target is None:
+        return
+    profile = find_target(options.target)
+    for problem in profile.problems(graph):
+        raise UserError(f"--target {options.target}: this model does not run there: {problem}")
+    if profile.sizes == "fixed" and options.size is None:
+        raise UserError(
+            f"--target {options.target}: it runs pictures of one size only; give --size HxW"
         )

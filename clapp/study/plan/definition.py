@@ -66,9 +66,11 @@ def first_change(
 def _rest(definition: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
     """What has to stay as it was; baselines that `old` does not have may be added."""
     kept = {k: v for k, v in definition.items() if k not in (*CHANGEABLE, "config", "search_space")}
-    return kept | {
-        "baselines": {k: v for k, v in definition["baselines"].items() if k in old["baselines"]}
-    }
+    return (
+        {"target": None}
+        | kept
+        | {"baselines": {k: v for k, v in definition["baselines"].items() if k in old["baselines"]}}
+    )
 
 
 def started_with(old: Mapping[str, Any], resolved: Mapping[str, Any] | None) -> dict[str, Any]:

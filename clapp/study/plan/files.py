@@ -18,6 +18,7 @@ from clapp.config import Count, Layer, Section, Seed, flatten, merge, one_of, va
 from clapp.errors import ConfigError, UserError
 from clapp.filters.custom import load_plugin, look_in
 from clapp.front.objectives import OBJECTIVES
+from clapp.models.targets.profile import known_targets
 from clapp.study.pruning.pruners import Front, Pruner
 from clapp.study.pruning.pruners import parse as parse_pruner
 from clapp.study.sampling.samplers import SAMPLERS
@@ -92,6 +93,8 @@ class StudyFile(Section):
     """How often a configuration is tried again after its worker was killed."""
     baselines: dict[str, dict[str, Any]] = Field(default_factory=_reference)
     """Named configurations tried first, each laid over `config`."""
+    target: Annotated[str, one_of(known_targets)] | None = None
+    """What the network is to run on; values that do not run there leave the search space."""
     seed: Seed = 0
 
     @field_validator("objectives")

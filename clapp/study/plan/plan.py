@@ -21,6 +21,7 @@ from clapp.config import (
 from clapp.errors import ConfigError
 from clapp.filters.custom import code_hash, functions_in, look_in
 from clapp.study.plan.files import StudyFile, find_study, load_study
+from clapp.study.plan.for_target import for_target
 from clapp.study.plan.space import RESERVED, Space, load_space, refusal
 
 # Successes must not stop a trial: every good network would then tie at the threshold.
@@ -133,6 +134,8 @@ def _resolve(
     name: str, file: StudyFile, origin: str, layers: list[Layer], path: Path | None = None
 ) -> Plan:
     space = load_space(file.search_space, f"{origin}: search_space", [ENGINE, *layers], path)
+    if file.target is not None:
+        space = for_target(space, file.target, [ENGINE, *layers], origin)
     written: dict[str, Any] = {}
     for layer in layers:
         written = merge(written, layer.values)

@@ -1,0 +1,108 @@
+"""A target profile: what does not run there, with the source of every fact, and what is in its way.
+
+A profile is a file beside this one. Its `refuses` lists facts: an `operator` of ONNX, a `padding`
+mode (reflect or edge) or `groups` of convolutions that are neither one nor one a channel.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from clapp.config import Section
+from clapp.errors import ConfigError
+from clapp.models.graph.footprint import operators_of
+from clapp.models.graph.nodes import Graph, Node
+from clapp.system.strict_yaml import parse_yaml
+from clapp.system.suggest import hint
+
+REWRITES = {
+    "Abs": ("Relu", "Mul", "Add"),
+    "LeakyRelu": ("Relu", "Mul", "Add"),
+}
+"""Operators that can be written by others without any loss: |x| = relu(x) + relu(-x)."""
+
+
+class Fact(Section):
+    """One thing that a target does not run."""
+
+    operator: str | None = None
+    padding: Literal["reflect", "edge"] | None = None
+    groups: Literal["some"] | None = None
+    why: str
+    source: str
+    date: str
+
+    def concerns(self, graph: Graph, node: Node, names: tuple[str, ...]) -> bool:
+        """Whether a step, written by the operators `names`, is what does not run."""
+        if self.operator is not None:
+            return self.operator in names
+        if self.padding is not None:
+            return "Pad" in names and self.padding == _mode(node)
+        if node.kind != "conv":
+            return False
+        return node.groups not in (1, graph.channels(node.inputs[0])) or (
+            node.groups > 1 and node.groups != node.channels
+        )
+
+
+class Profile(Section):
+    """A target."""
+
+    description: str
+    types: list[Literal["float32", "int8"]]
+    """Of values, the best first."""
+    sizes: Literal["free", "fixed"]
+    formats: list[str]
+    """Formats of `clapp export` that are written for it, beside ONNX."""
+    refuses: Annotated[list[Fact], Field(default_factory=list)]
+
+    @property
+    def avoided(self) -> frozenset[str]:
+        """Operators that are written by others for it."""
+        refused = {fact.operator for fact in self.refuses}
+        return frozenset(
+            name
+            for name, others in REWRITES.items()
+            if name in refused and not refused.intersection(others)
+        )
+
+    def problems(self, graph: Graph) -> Iterator[str]:
+        """Every step that does not run there: the operator, the step, why, and who says so."""
+        for node in graph.nodes:
+            names = tuple(n for n in operators_of(graph, node) if n not in self.avoided)
+            for fact in self.refuses:
+                if fact.concerns(graph, node, names):
+                    what = fact.operator or (f"Pad ({fact.padding})" if fact.padding else "Conv")
+                    step = node.function or node.kind
+                    yield f"{what} of the step {step}: {fact.why} ({fact.source}, {fact.date})"
+
+
+def _mode(node: Node) -> str:
+    if node.kind == "conv":
+        return "edge" if node.border == "replicate" else node.border
+    return "edge" if node.kind in ("halve", "window") else "constant"
+
+
+def known_targets() -> list[str]:
+    """The names of the profiles."""
+    folder = files("clapp.models.targets")
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if ".yaml" in f.name)
+
+
+@cache
+def find_target(name: str) -> Profile:
+    """The profile called `name`.
+
+    Raises:
+        ConfigError: there is none; the message lists those there are.
+    """
+    known = known_targets()
+    if name not in known:
+        raise ConfigError(
+            f"target {name!r} is not known; {hint(name, known)}known: {', '.join(known)}"
+        )
+    text = (files("clapp.models.targets") / f"{name}.yaml").read_text(encoding="utf-8")
+    return Profile.model_validate(parse_yaml(text, f"target {name}"))
