@@ -119,7 +119,7 @@ def test_error_names_the_file_and_line_of_a_duplicate(tmp_path: Path) -> None:
         ("model: {capacity: '8'}\n", r"model\.capacity: '8' is not allowed"),
         (
             "model: {capacity: '8', num_layers: no}\n",
-            r"model\.capacity: '8' is .*; also model\.num_layers: False is not allowed",
+            r"model\.capacity: '8' is .*; also model\.num_layers: false is not allowed",
         ),
     ],
 )
@@ -213,7 +213,7 @@ def test_a_number_sign_in_an_override_is_text() -> None:
     ("mapping", "message"),
     [
         ({1: 2}, "the key 1 is not text"),
-        ({"model": {None: 2}}, "the key None is not text"),
+        ({"model": {None: 2}}, "the key null is not text"),
         ({"model": {"capacity": 10**5000}}, "a number of thousands of digits is not allowed"),
         ({"train": {"learning_rate": 10**400}}, "is not allowed"),
         ({"train_data": {"target_filter": {1: 2}}}, "target_filter.1: 1 is not allowed"),

@@ -52,7 +52,7 @@ def test_extensions(old: Any, new: Any, words: list[str], rewrites: bool) -> Non
         (INT, INT | {"high": 3}, "search_space.k.high: 4 became 3, which is narrower"),
         (INT, INT | {"low": 2}, "search_space.k.low: 1 became 2, which is narrower"),
         (INT, INT | {"type": "float"}, "search_space.k.type: 'int' became 'float'"),
-        (INT, INT | {"log": True}, "search_space.k.log: None became True"),
+        (INT, INT | {"log": True}, "search_space.k.log: null became true"),
         (INT, INT | {"step": 3}, "search_space.k.step: None became 3"),
         (CHOICE, CHOICE | {"choices": ["abs"]}, "search_space.k.choices: 'gelu' is no choice any"),
         (CHOICE, WHEN, "search_space.k.when.model.norm: this condition is new"),

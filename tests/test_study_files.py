@@ -292,7 +292,7 @@ def test_keys_without_effect_are_refused_with_the_reason(
         ("baselines: {a: {model.capacity: 0}}", "baselines.a: model.capacity: 0 is not allowed"),
         ("baselines: {a: {model: {capacity: 3}, model.capacity: 4}}", "duplicate key"),
         ("baselines: {a: {train.seed: 3}}", "baselines.a.train.seed: cannot be set here"),
-        ("baselines: {a: }", "a: None is not allowed; allowed: a mapping"),
+        ("baselines: {a: }", "a: null is not allowed; allowed: a mapping"),
         ("config: {model: {capcity: 3}}", "config: model.capcity: unknown key"),
         ("config: {train: {stop_l2_loss: 0.1}}", "train.stop_l2_loss: cannot be set here"),
         (

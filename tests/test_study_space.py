@@ -91,7 +91,7 @@ def space(spec: Any) -> Space:
         ({"train.stop_l2_loss": CAPACITY}, "never stops at success"),
         (
             {"model.num_layers": {"type": "categorical", "choices": [None]}},
-            "model.num_layers.choices[0]: model.num_layers: None is not allowed",
+            "model.num_layers.choices[0]: model.num_layers: null is not allowed",
         ),
         (
             {"model.num_layers": {"type": "categorical", "choices": ["many", 2]}},

@@ -65,7 +65,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def shown(value: Any) -> str:
-    """`value` for a message, cut where it is long."""
+    """`value` for a message, cut where it is long; null, true and false as in files."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     try:
         text = repr(value)
     except ValueError:  # Python writes no whole numbers of more than 4300 digits

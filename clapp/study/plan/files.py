@@ -112,7 +112,8 @@ class StudyFile(Section):
         for name, changes in value.items() if isinstance(value, dict) else ():
             if not isinstance(changes, dict):
                 raise ValueError(
-                    f"{name}: {changes!r} is not allowed; allowed: a mapping of keys, {{}} for none"
+                    f"{name}: {shown(changes)} is not allowed; "
+                    "allowed: a mapping of keys, {} for none"
                 )
         return value
 
