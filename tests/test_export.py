@@ -2,6 +2,8 @@ import copy
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -258,6 +260,39 @@ def test_int8_files_of_an_export(results, tmp_path, monkeypatch):
     assert "| C, int8 | " in card
     header = (found.path / "model_int8.h").read_text()
     assert "int sobel_3_int8_run(const uint8_t *image, int height, int width, int8_t" in header
+
+
+def test_other_formats_of_an_export(results, tmp_path, monkeypatch):
+    formats = ("python", "program", "opencv-dnn", "openvino")
+    found = export_pick("edges", "min-loss", results, None, tmp_path / "model", Options(formats))
+    extra = ("model.py", "model.pt", "model.pt2", "model.xml", "model.bin")
+    assert found.files == (*FILES, *extra)
+    assert sorted(found.files) == sorted(p.name for p in found.path.iterdir())
+    card = (found.path / "card.md").read_text()
+    who = ("ONNX Runtime", "model.py", "torch.export", "OpenCV dnn", "OpenVINO")
+    for name in who:
+        row = re.search(rf"^\| {re.escape(name)} \| (\S+) \| (\S+) \| (\S+) \|$", card, re.M)
+        assert row is not None, name
+        assert all(float(value) < 1e-4 for value in row.groups()), name
+    # The file needs neither CLAPP nor anything else but torch.
+    code = "import sys, model, torch; x = torch.zeros(1, 3, 9, 8); y = model.load()(x);"
+    code += "assert y.shape == (1, 1, 9, 8); sys.exit('clapp' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=found.path, check=False)
+    assert done.returncode == 0
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UserError, match=r"--format openvino: the package .* clapp\[openvino\]"):
+        export_pick("edges", "knee", results, None, tmp_path / "b", Options(("openvino",)))
+
+
+def test_a_target_brings_its_formats_and_refuses(results, tmp_path):
+    options = Options(target="opencv-dnn")
+    found = export_pick("edges", "trial=2", results, None, tmp_path / "model", options)
+    card = (found.path / "card.md").read_text()
+    assert "| target | opencv-dnn: OpenCV's dnn module. |" in card
+    assert "| OpenCV dnn | " in card
+    with pytest.raises(UserError, match="--target ethos-u: this model does not run there: Pad"):
+        export_pick("edges", "min-loss", results, None, tmp_path / "b", Options(target="ethos-u"))
+    assert not (tmp_path / "b").exists()
 
 
 # Each pair of values of padding, downsample, output_norm and separable occurs.

@@ -186,3 +186,33 @@ def _c_int8(bundle: Bundle) -> Written:
 # How far they are from PyTorch is the loss of the rounding, which the card states.
 FORMATS.add("onnx-int8", Format(_onnx_int8, tolerance=math.inf))
 FORMATS.add("c-int8", Format(_c_int8, tolerance=math.inf))
+
+
+def _python(bundle: Bundle) -> Written:
+    from clapp.export.pytorch import write_python
+
+    return write_python(bundle)
+
+
+def _program(bundle: Bundle) -> Written:
+    from clapp.export.pytorch import write_program
+
+    return write_program(bundle)
+
+
+def _opencv(bundle: Bundle) -> Written:
+    from clapp.export.runtimes import try_opencv
+
+    return try_opencv(bundle)
+
+
+def _openvino(bundle: Bundle) -> Written:
+    from clapp.export.runtimes import write_openvino
+
+    return write_openvino(bundle)
+
+
+FORMATS.add("python", Format(_python))
+FORMATS.add("program", Format(_program))
+FORMATS.add("opencv-dnn", Format(_opencv))
+FORMATS.add("openvino", Format(_openvino))

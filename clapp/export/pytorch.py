@@ -1,0 +1,153 @@
+"""Formats for PyTorch without CLAPP: a readable `model.py`, and a torch.export program."""
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from clapp.export.formats import Bundle, Written
+from clapp.inference.runner import Batch
+from clapp.models.families import family_of
+from clapp.models.graph.nodes import LEAK, MAX_EPS, NORM_EPS, ROOT_EPS, Graph, Node
+from clapp.system.files import write_text
+
+SOURCE, WEIGHTS, PROGRAM = "model.py", "model.pt", "model.pt2"
+_FUNCTIONS = {
+    "relu": "F.relu({})",
+    "leaky_relu": f"F.leaky_relu({{}}, {LEAK})",
+    "squared_relu": "F.relu({}).square()",
+    "gelu": "F.gelu({})",
+    "tanh": "torch.tanh({})",
+    "sigmoid": "torch.sigmoid({})",
+    "swish": "F.silu({})",
+    "abs": "torch.abs({})",
+    "square": "torch.square({})",
+    "root": f"torch.sqrt(F.relu({{}}) + {ROOT_EPS}) - {ROOT_EPS} ** 0.5",
+    "max3": "F.max_pool2d({}, 3, 1, 1)",
+    "min3": "-F.max_pool2d(-{}, 3, 1, 1)",
+}
+
+
+def write_python(bundle: Bundle) -> Written:
+    """`model.py` and `model.pt`: the network step by step, which needs torch alone."""
+    state = family_of(bundle.model.config).exported(bundle.model).state_dict()
+    torch.save({attribute(k): v.clone() for k, v in state.items()}, bundle.folder / WEIGHTS)
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    write_text(bundle.folder / SOURCE, source(bundle.graph, shapes))
+    files = {
+        SOURCE: "the network as a readable PyTorch module; needs torch alone, and `model.pt`",
+        WEIGHTS: "its weights",
+    }
+    return Written(files, {}, {"model.py": _loaded(bundle.folder)})
+
+
+def attribute(name: str) -> str:
+    """The name that a weight has in `model.py`."""
+    return name.replace(".", "_")
+
+
+def source(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> str:
+    """The text of `model.py`."""
+    parameters = "\n".join(
+        f"        self.{attribute(name)} = nn.Parameter(torch.zeros({', '.join(map(str, shape))}))"
+        for name, shape in shapes.items()
+    )
+    steps = "\n".join(f"        {node.output} = {_step(graph, node)}" for node in graph.nodes)
+    return f'''"""A network made by CLAPP. It needs torch alone: `model = load()`."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Model(nn.Module):
+    """(N, {graph.input_channels}, H, W) in [0, 1] to (N, {graph.output_channels}, H, W)."""
+
+    def __init__(self):
+        super().__init__()
+{parameters}
+
+    def forward(self, image):
+        height, width = image.shape[2:]
+{steps}
+        return output
+
+
+def load(path=Path(__file__).with_name("{WEIGHTS}")):
+    """The network with its trained weights."""
+    model = Model()
+    model.load_state_dict(torch.load(path, weights_only=True))
+    return model.eval()
+'''
+
+
+def _step(graph: Graph, node: Node) -> str:
+    x = node.inputs[0]
+    named = [None if name is None else f"self.{attribute(name)}" for name in node.weights]
+    if node.kind in ("function", "window"):
+        return _FUNCTIONS[node.function].format(x)
+    if node.kind == "conv":
+        high, wide = node.reach
+        if node.border != "none" and (high or wide):
+            mode = "constant" if node.border == "zero" else node.border
+            x = f'F.pad({x}, ({wide}, {wide}, {high}, {high}), mode="{mode}")'
+        how = f", dilation={node.dilation}" if node.dilation > 1 else ""
+        how += f", groups={node.groups}" if node.groups > 1 else ""
+        return f"F.conv2d({x}, {named[0]}, {named[1]}{how})"
+    if node.kind == "pad":
+        high, wide = node.outside
+        return f"F.pad({x}, ({wide}, {wide}, {high}, {high}))"
+    if node.kind == "norm":
+        return f"F.group_norm({x}, 1, {named[0]}, {named[1]}, {NORM_EPS})"
+    if node.kind == "mix":
+        both = zip(named, node.inputs, strict=True)
+        return " + ".join(v if name is None else f"{name} * {v}" for name, v in both)
+    if node.kind == "sum":
+        size = graph.channels(node.inputs[0]) // node.channels
+        return f"{x}.unflatten(1, ({node.channels}, {size})).sum(2)"
+    return {
+        "halve": f'F.avg_pool2d(F.pad({x}, (0, 1, 0, 1), mode="replicate"), 2)',
+        "double": f'F.interpolate({x}, scale_factor=2.0, mode="bilinear")[..., :height, :width]',
+        "maximum": f"{x} / ({x}.abs().amax((1, 2, 3), keepdim=True) + {MAX_EPS})",
+    }[node.kind]
+
+
+def _loaded(folder: Path) -> Callable[[Batch], Batch]:
+    spec = importlib.util.spec_from_file_location("exported_model", folder / SOURCE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Nothing else may appear in the folder of the export.
+    exec(compile((folder / SOURCE).read_text(), str(folder / SOURCE), "exec"), module.__dict__)  # noqa: S102
+    return _run(module.load(folder / WEIGHTS))
+
+
+def write_program(bundle: Bundle) -> Written:
+    """`model.pt2`: a torch.export program, of free or fixed size."""
+    model = family_of(bundle.model.config).exported(bundle.model)
+    size = bundle.options.size
+    sides, batch = (67, 45) if size is None else size, 2 if size is None else 1
+    free = {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    example = torch.zeros(batch, bundle.graph.input_channels, *sides)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about its own internals
+        shapes = None if size is not None else (free,)
+        program = torch.export.export(model, (example,), dynamic_shapes=shapes)
+        torch.export.save(program, bundle.folder / PROGRAM)
+        loaded = torch.export.load(bundle.folder / PROGRAM).module()
+    what = "the network as a program of torch.export"
+    return Written({PROGRAM: what}, {}, {"torch.export": _run(loaded)})
+
+
+def _run(model: Callable[[Tensor], Tensor]) -> Callable[[Batch], Batch]:
+    def run(batch: Batch) -> Batch:
+        with torch.no_grad():
+            result: Batch = model(torch.from_numpy(batch)).numpy()
+        return result
+
+    return run

@@ -1,0 +1,54 @@
+"""Other runtimes that read the ONNX file: OpenCV's dnn module and OpenVINO."""
+
+import numpy as np
+
+from clapp.errors import UserError
+from clapp.export.formats import ONNX, Bundle, Written
+from clapp.inference.runner import Batch
+
+XML = "model.xml"
+
+
+def _given(bundle: Bundle, batch: Batch) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
+    return np.rint(batch * 255).astype(np.uint8) if bundle.options.uint8 else batch
+
+
+def try_opencv(bundle: Bundle) -> Written:
+    """`model.onnx` read and run by OpenCV; no file of its own."""
+    import cv2
+
+    if bundle.options.uint8:
+        return Written({}, {}, {"OpenCV dnn": "not with --uint8: it takes float32 pictures"})
+    network = cv2.dnn.readNetFromONNX(str(bundle.folder / ONNX))
+
+    def run(batch: Batch) -> Batch:
+        network.setInput(batch)
+        return np.asarray(network.forward())
+
+    return Written({}, {}, {"OpenCV dnn": run})
+
+
+def write_openvino(bundle: Bundle) -> Written:
+    """`model.xml` and `model.bin`, OpenVINO's own files, and what it computes with them.
+
+    Raises:
+        UserError: OpenVINO is not installed.
+    """
+    try:
+        import openvino  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise UserError(
+            "--format openvino: the package openvino is missing; install clapp[openvino]"
+        ) from error
+    core = openvino.Core()
+    model = core.read_model(str(bundle.folder / ONNX))
+    openvino.save_model(model, str(bundle.folder / XML), compress_to_fp16=False)
+    # Its default is bfloat16 where the processor has it.
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(str(bundle.folder / XML), "CPU", exact)
+
+    def run(batch: Batch) -> Batch:
+        return np.asarray(compiled(_given(bundle, batch))[0])
+
+    files = {XML: "the network for OpenVINO", "model.bin": "its weights"}
+    return Written(files, {}, {"OpenVINO": run})
