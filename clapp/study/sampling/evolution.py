@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from clapp.config import Config, Layer, compose, flatten, identity, nest
 from clapp.errors import ExhaustedError
 from clapp.front.record import record_of
-from clapp.front.trials import is_enqueued
+from clapp.front.trials import is_enqueued, is_trained
 from clapp.models.smaller import smaller
 from clapp.study.pruning.decide import Records
 from clapp.study.sampling.draw import Draw, value, within_limits
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 STARTUP = 40
 """Trials drawn anywhere before anything is changed."""
-ANYWHERE = 0.3
+ANYWHERE = 0.15
 """Share of the trials that are drawn anywhere after that."""
 SMALL = 100
 """Parameters of what is drawn anywhere: small networks train fastest, and larger ones grow."""
@@ -148,10 +148,11 @@ class Evolution(BaseSampler):
                 message names the limit.
         """
         members = self._members(trials)
+        trained = sum(is_trained(trial) for trial in trials)
         tried = {record_of(trial).key for trial in trials}
         parents = self._parents(members)
         for _ in range(TRIES):
-            young = len(members) < STARTUP or not parents
+            young = trained < STARTUP or not parents
             if young or self._random.random() < ANYWHERE:
                 found = self._anywhere()
             else:

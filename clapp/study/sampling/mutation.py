@@ -19,6 +19,8 @@ NEARBY = 0.5
 """Share of the changed numbers that move a little instead of being drawn anew."""
 ANOTHER = 0.4
 """Chance that one more key is changed."""
+ALSO = 0.25
+"""Chance that the head or the norm of the output is drawn anew with the last activation."""
 
 
 def change_keys(
@@ -42,7 +44,7 @@ def redraw_output(given: Parameters, random: np.random.Generator) -> Parameters:
     """
     last = f"[{int(given.get(LAYERS, 1)) - 1}]"
     ends = ("model.output_activation", "model.output_norm", "model.head")
-    dropped = {"model.activation" + last, *(key for key in ends if random.random() < 0.5)}
+    dropped = {"model.activation" + last, *(key for key in ends if random.random() < ALSO)}
     dropped.add("model.output_activation")
     return {key: value for key, value in given.items() if key not in dropped}
 
@@ -126,7 +128,7 @@ def changed(
     """
     layered: list[tuple[str, Callable[[], Parameters], float]] = [
         ("change keys", lambda: change_keys(given, distributions, random), 7),
-        ("redraw output", lambda: redraw_output(given, random), 1),
+        ("redraw output", lambda: redraw_output(given, random), 2.5),
         ("cross", lambda: cross(given, others[int(random.integers(len(others)))], random), 1),
         ("insert layer", lambda: insert_layer(given, random), 0.5),
         ("remove layer", lambda: remove_layer(given, random), 0.5),
