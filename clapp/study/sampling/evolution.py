@@ -118,6 +118,11 @@ class Evolution(BaseSampler):
         self._weights = problem.space.weights()
         self._records = Records(problem.objectives, problem.limits)
         self._next: dict[str, Any] = {}
+        # Of the trials that have finished.
+        self._known: set[int] = set()
+        self._tried: set[str | None] = set()
+        self._trained = 0
+        self._members: list[Member] = []
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -147,16 +152,16 @@ class Evolution(BaseSampler):
             ExhaustedError: nothing new is possible within the limits; UserError: nothing is, the
                 message names the limit.
         """
-        members = self._members(trials)
-        trained = sum(is_trained(trial) for trial in trials)
-        tried = {record_of(trial).key for trial in trials}
-        parents = self._parents(members)
+        self._take_in(trials)
+        running = (trial for trial in trials if not trial.state.is_finished())
+        tried = self._tried | {record_of(trial).key for trial in running}
+        parents, others = self._best()
         for _ in range(TRIES):
-            young = trained < STARTUP or not parents
+            young = self._trained < STARTUP or not parents
             if young or self._random.random() < ANYWHERE:
                 found = self._anywhere()
             else:
-                found = self._child(parents, members, tried)
+                found = self._child(parents, others, tried)
             if found is not None and identity(found.config) not in tried:
                 return found
         # Few configurations may be tried, or none: look for one instead of drawing.
@@ -168,25 +173,36 @@ class Evolution(BaseSampler):
             "nothing new seems to be left in the search space"
         )
 
-    def _members(self, trials: Sequence[FrozenTrial]) -> list[Member]:
-        """Finished trials, the smallest first."""
-        found = []
+    def _take_in(self, trials: Sequence[FrozenTrial]) -> None:
+        """Look at the trials that have finished since; there may be ten thousand before them."""
         for trial in trials:
+            if trial.number in self._known or not trial.state.is_finished():
+                continue
+            self._known.add(trial.number)
+            self._tried.add(record_of(trial).key)
+            self._trained += is_trained(trial)
             record = self._records.one(trial) if trial.state == TrialState.COMPLETE else None
             if record is not None and record.loss is not None:
-                found.append(Member(trial, record.sizes, record.loss))
-        return sorted(found, key=lambda member: (*member.sizes, member.loss))
+                self._members.append(Member(trial, record.sizes, record.loss))
 
-    def _parents(self, members: Sequence[Member]) -> list[Member]:
-        """The front, but for those that hardly do better than predicting the mean."""
-        if not members:
-            return []
-        from moocore import is_nondominated  # type: ignore[import-untyped]
+    def _best(self) -> tuple[list[Member], list[Mapping[str, Any]]]:
+        """Whom to change, and the parameters of whom to cross them with.
 
-        points = np.array([(member.loss, *member.sizes) for member in members])
-        front = [m for m, kept in zip(members, is_nondominated(points), strict=True) if kept]
-        worst = self._problem.constant_loss or max(member.loss for member in members)
-        return [m for m in front if m.loss < PROMISING * worst] or front
+        Parents are the front, but for those that hardly do better than predicting the mean; the
+        one with the highest loss comes first.
+        """
+        if not self._members:
+            return [], []
+        from moocore import pareto_rank  # type: ignore[import-untyped]
+
+        ranks = pareto_rank(np.array([(one.loss, *one.sizes) for one in self._members]))
+        near = np.argsort(ranks, kind="stable")[: max(NEAR, int(np.sum(ranks == 0)))]
+        front = [self._members[i] for i in near if ranks[i] == 0]
+        worst = self._problem.constant_loss or max(member.loss for member in self._members)
+        parents = [one for one in front if one.loss < PROMISING * worst] or front
+        # Of equal losses the larger network comes first, whoever of them finished first.
+        parents.sort(key=lambda one: (-one.loss, *(-size for size in one.sizes)))
+        return parents, [self._members[i].trial.params for i in near[:NEAR]]
 
     def _anywhere(self) -> Candidate | None:
         """The first of a few draws that is small, or else the smallest."""
@@ -205,13 +221,14 @@ class Evolution(BaseSampler):
         return smallest
 
     def _child(
-        self, parents: Sequence[Member], members: Sequence[Member], tried: set[str | None]
+        self,
+        parents: Sequence[Member],
+        others: Sequence[Mapping[str, Any]],
+        tried: set[str | None],
     ) -> Candidate | None:
         # The lower the loss the more often: what is best is worth making smaller.
         chances = np.arange(1, len(parents) + 1, dtype=float)
-        order = sorted(parents, key=lambda member: -member.loss)
-        parent = order[self._random.choice(len(order), p=chances / chances.sum())]
-        others = [member.trial.params for member in _near(members, NEAR)]
+        parent = parents[self._random.choice(len(parents), p=chances / chances.sum())]
         trial = parent.trial
         if self._random.random() < SHRINK:
             move, given = self._shrunk(trial, tried)
@@ -248,14 +265,3 @@ class Evolution(BaseSampler):
         _, config = found
         params, flops = cost(config.model)
         return Candidate(draw.values, draw.distributions, config, (float(flops), float(params)))
-
-
-def _near(members: Sequence[Member], count: int) -> list[Member]:
-    """The members that the fewest others beat in loss without being larger."""
-    losses = np.array([member.loss for member in members])
-    sizes = np.array([member.sizes for member in members])
-    beaten = [
-        int(np.sum((losses < member.loss) & np.all(sizes <= np.array(member.sizes), axis=1)))
-        for member in members
-    ]
-    return [members[i] for i in np.argsort(beaten, kind="stable")[:count]]
