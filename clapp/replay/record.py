@@ -58,6 +58,7 @@ def record(
     """Train configuration after configuration and append each to OUT/part-I-of-N.jsonl."""
     from loguru import logger
 
+    from clapp.front.objectives import loss_text
     from clapp.system.process import prepare_process
 
     prepare_process(threads=1)
@@ -78,10 +79,10 @@ def record(
             file.flush()
             os.fsync(file.fileno())
             logger.info(
-                "number {}: {} parameters, loss {:.6f}, {:.1f} s",
+                "number {}: {} parameters, loss {}, {:.1f} s",
                 number,
                 row["params"],
-                row["loss"],
+                loss_text(row["loss"]),
                 row["seconds"][-1],
             )
 
