@@ -20,8 +20,8 @@ _FLIPS = (None, 0, 1, -1)  # as cv2.flip counts them: none, upside down, mirrore
 class Batches:
     """Crops of side `crop` from pictures whose shorter side is `base`, in random orientation.
 
-    The filter is applied to each crop as it is trained on, so a target is what the filter gives for
-    a picture of that size; without a filter the batches hold pictures only. Batch `index` draws
+    The filter is applied to the crop, so a target is what the filter returns for a picture of the
+    crop's size. Without a filter the batches hold pictures only. Batch `index` draws
     from the first `min_buffer + index` pictures of the pool: it follows from seed, `base` and index
     alone, whatever the speed of the feeder.
     """
@@ -56,7 +56,7 @@ class Batches:
         return pictures, np.stack([self.target(picture) for picture in pictures])
 
     def _place(self, square: Picture, turn: int, out: Picture) -> None:
-        """Write a square at the crop's size into `out`, in one of eight orientations."""
+        """Write one crop into `out`, in one of the eight orientations."""
         if self.region != self.crop:
             size = (self.crop, self.crop)
             square = np.asarray(cv2.resize(square, size, interpolation=cv2.INTER_AREA))
@@ -69,7 +69,7 @@ class Batches:
             cv2.flip(square, flip, dst=out)
 
     def prefetch(self, start: int, workers: int) -> Generator[Batch, None, None]:
-        """Batches from index `start` on, without end; close it when done.
+        """Yield batches from index `start` on, without end. Close the generator when done.
 
         Args:
             start: the first index.

@@ -1,6 +1,6 @@
 """The folder where pictures are kept between runs, and the locks on what lies in it.
 
-Locks are flock(2) on open files: the kernel drops them when their process ends, however it ends.
+Locks are flock(2) on open files. The kernel releases them when the process ends, however it ends.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ _REMOVED = ".removed-"
 
 
 def cache_dir() -> Path:
-    """CLAPP_CACHE, or `clapp` in the user's cache folder.
+    """The cache folder: CLAPP_CACHE, or `clapp` in the user's cache folder.
 
     Raises:
         UserError: neither is set, and the user has no home folder.
@@ -42,14 +42,14 @@ def cache_dir() -> Path:
 
 
 def digest(values: Mapping[str, Any]) -> str:
-    """A short name for what JSON-able `values` describe."""
+    """A short hash of `values`, which JSON can hold."""
     text = json.dumps(values, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn a failure to write below `path` into advice."""
+    """Raise a UserError with advice where writing below `path` fails."""
     try:
         yield
     except OSError as error:
@@ -60,7 +60,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def try_lock(path: Path) -> int | None:
-    """A descriptor that holds `path` exclusively until it is closed; None while others hold it."""
+    """Lock `path` exclusively. Returns a descriptor to close, or None while others hold it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,7 +71,7 @@ def try_lock(path: Path) -> int | None:
 
 
 def use(folder: Path) -> int:
-    """Make `folder` and hold it against removal, until the descriptor returned is closed."""
+    """Create `folder` and protect it from removal until the returned descriptor is closed."""
     path = folder / USERS
     while True:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -92,22 +92,22 @@ def discard(folder: Path) -> None:
     """Remove a folder that cannot be used.
 
     Raises:
-        OSError: somebody uses it.
+        OSError: a process uses it.
     """
     if folder.is_dir() and not _remove_unused(folder):
         raise OSError(f"{folder.name} is in use by another version of CLAPP")
 
 
 def evict(root: Path, keep: Path, allowed: int, outdated: Callable[[Path], bool]) -> None:
-    """Remove folders of `root` that nobody uses: outdated ones, then the longest unused first.
+    """Remove unused folders of `root`: outdated ones first, then the least recently used.
 
-    Any number of processes may do so at once, and use folders meanwhile.
+    Several processes may do so at once, while others use folders.
 
     Args:
         root: holds the folders.
         keep: one of them that stays.
         allowed: bytes on the disk that the others may take together.
-        outdated: whether a folder is removed however much room there is.
+        outdated: whether a folder is removed even where there is room.
     """
     lock = os.open(root.with_name(f"{root.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -128,7 +128,7 @@ def evict(root: Path, keep: Path, allowed: int, outdated: Callable[[Path], bool]
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether the open file is still what `path` leads to."""
+    """Whether `path` still leads to the open file."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
@@ -151,7 +151,7 @@ def _bytes_on_disk(folder: Path) -> int:
 
 
 def _remove_unused(folder: Path) -> bool:
-    """Remove a folder unless somebody uses it or its feeder is at work."""
+    """Remove a folder unless a process uses it or its feeder runs."""
     locks: list[int] = []
     try:
         for name in (USERS, FEEDER):

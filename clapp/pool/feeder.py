@@ -1,8 +1,8 @@
 """The process that fills a pool: `python -m clapp.pool.feeder FOLDER LOCK`.
 
-LOCK is a descriptor, inherited, that holds the pool's feeder.lock: there is one feeder a pool, and
-the lock is free as soon as it is gone. The job, {"data": ..., "side": ...}, comes on stdin, because
-it may hold an access token. The feeder ends when the pool is complete or nobody uses it any more.
+LOCK is an inherited descriptor that holds the pool's feeder.lock. A pool has one feeder, and the
+kernel releases the lock when the feeder ends. The job, {"data": ..., "side": ...}, comes on stdin,
+because it may hold an access token. The feeder ends when the pool is complete or no longer used.
 """
 
 import errno
@@ -36,7 +36,7 @@ _LOOK = 0.5  # seconds between looks for users, and between two writes of the st
 
 
 class State:
-    """What the feeder tells beyond the index: state.json, replaced as a whole."""
+    """What the feeder reports beside the index: state.json, replaced atomically."""
 
     def __init__(self, folder: Path, slots: Slots) -> None:
         self.path, self.slots = folder / STATE, slots
@@ -58,13 +58,13 @@ class State:
         self._written, self._named = time.monotonic(), len(self.skipped)
 
     def refresh(self) -> None:
-        """Write the state when it is old or a picture was skipped since."""
+        """Write the state if it is old, or if a picture was skipped since."""
         if len(self.skipped) > self._named or time.monotonic() - self._written > _LOOK:
             self.write()
 
 
 def feed(data: DataConfig, slots: Slots, state: State) -> None:
-    """Fill the pool, then go on replacing its pictures where `buffer_delay` asks for that.
+    """Fill the pool, then replace a picture every `buffer_delay` seconds if that is set.
 
     Raises:
         UserError: the source cannot be read or holds nothing; the disk is full.
@@ -80,7 +80,7 @@ def feed(data: DataConfig, slots: Slots, state: State) -> None:
 
 
 def _repair(source: Source, data: DataConfig, slots: Slots) -> None:
-    """Fill the slots in which an earlier feeder was killed, without a delay: somebody may wait."""
+    """Fill the slots that a killed feeder left half written. Do not delay: a worker may wait."""
     torn = slots.torn()
     # The first pictures are the ones that can be had at once.
     for number, picture in zip(torn, source.epoch(0) if torn else (), strict=False):
@@ -88,7 +88,7 @@ def _repair(source: Source, data: DataConfig, slots: Slots) -> None:
 
 
 def _fill(pictures: Iterator[Picture], data: DataConfig, slots: Slots, state: State) -> bool:
-    """Whether the pool became full before the pictures ended."""
+    """Fill the free slots; returns whether the pool became full before the pictures ended."""
     for number in range(slots.filled, slots.capacity):
         picture = next(pictures, None)
         if picture is None:

@@ -1,7 +1,7 @@
 """The pool: pictures decoded once, kept in a memory-mapped store that all workers share.
 
-A pool lies in the cache folder and outlives the run; its name is a digest of its source. Whoever
-opens one that is not complete sees to it that a feeder process (`clapp.pool.feeder`) is filling it.
+A pool lies in the cache folder and outlives the run. Its name is a hash of its source. A process
+that opens an incomplete pool starts a feeder (`clapp.pool.feeder`) if none is filling it.
 """
 
 import json
@@ -37,7 +37,7 @@ class Pool:
     """The pictures of one source, uint8 (H, W, 3) with shorter side `side`; use `Pool.open`.
 
     Attributes:
-        waited: seconds spent on waiting for the feeder to decode pictures.
+        waited: seconds spent waiting for the feeder to decode pictures.
     """
 
     def __init__(self, folder: Path, data: DataConfig, side: int, name: str, users: int) -> None:
@@ -55,7 +55,7 @@ class Pool:
 
     @classmethod
     def open(cls, data: DataConfig, stages: int) -> Self:
-        """The pool of a source, warm where an earlier run left it.
+        """Open the pool of a source; pictures of earlier runs are still in it.
 
         Args:
             data: the source, the pool's bounds, and the size of the first stage.
@@ -96,7 +96,7 @@ class Pool:
             self._tend()
 
     def close(self) -> None:
-        """Stop using the pool: its feeder ends soon after the last user has gone."""
+        """Stop using the pool. Its feeder ends soon after the last process has closed it."""
         if self._users is not None:
             self._report_skipped()
             self._slots.close()
@@ -122,13 +122,13 @@ class Pool:
         return state
 
     def pictures(self, wanted: int) -> int:
-        """How many pictures to draw from: `wanted`, or all where there will never be so many.
+        """The number of pictures to draw from: `wanted`, or all if the source has fewer.
 
-        Waits until they are there, and so returns the same number at any speed of the feeder.
+        Waits until they are decoded, so the number does not depend on the feeder's speed.
 
         Raises:
             UserError: the source cannot be read.
-            FeederError: the feeder died, and died again without adding a picture.
+            FeederError: the feeder died twice without adding a picture.
         """
         wanted = min(wanted, self.data.max_buffer)
         if self._slots.filled < wanted and not self._slots.complete:
@@ -140,13 +140,13 @@ class Pool:
         return min(wanted, self._slots.filled)
 
     def _look(self) -> None:
-        """See to it that pictures go on being replaced."""
+        """Keep a feeder running that replaces pictures."""
         self._looked = time.monotonic()
         if self._users is not None and not self._slots.complete:
             self._tend()
 
     def cut(self, number: int, down: float, across: float, side: int) -> Picture:
-        """A square of `side` pixels out of a picture, at a place given as fractions below one.
+        """Cut a square of `side` pixels from a picture; its position is two fractions below one.
 
         Returns:
             uint8 (side, side, 3): a view, or a copy where a picture may be replaced meanwhile.
@@ -169,7 +169,7 @@ class Pool:
                     self._await_repair()
 
     def _await_repair(self) -> None:
-        """Wait a moment for a feeder to replace a picture that a killed one left half written."""
+        """Wait until a feeder has replaced a picture that a killed one left half written."""
         if self._users is None:
             raise FeederError(f"{self.name}: the pool was closed while a picture was awaited")
         self._tend()
@@ -194,7 +194,7 @@ class Pool:
         self._report_skipped()
 
     def _tend(self) -> None:
-        """See to it that a feeder is at work, and judge one that went."""
+        """Start a feeder if none runs; raise the error of one that ended."""
         lock = try_lock(self.folder / FEEDER)
         if lock is None:
             self._watching = True
@@ -209,7 +209,7 @@ class Pool:
             os.close(lock)
 
     def _judge(self) -> None:
-        """Raise what a feeder that went left behind, unless starting another may help."""
+        """Raise the error that an ended feeder left, unless another start may help."""
         self._report_skipped()
         error = self.state.get("error")
         if error:
@@ -250,7 +250,7 @@ class Pool:
         self._writes_at_start = self._slots.writes
 
     def _report_skipped(self) -> None:
-        """Name pictures that could not be read; only the process that started the feeder does."""
+        """Log pictures that could not be read. Only the process that started the feeder does so."""
         if not self._reporting:
             return
         skipped = self.state.get("skipped", {})

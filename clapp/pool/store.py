@@ -1,7 +1,7 @@
 """The pool's store: fixed-size slots of uint8 pixels in one sparse file, and an index beside it.
 
-Both are memory-mapped and shared by every process. One process writes; a slot's entry in the index
-is written after its pixels, so a killed writer leaves no half-written picture that counts.
+All processes map both into memory, and one of them writes. It writes a slot's entry in the index
+after the pixels, so readers never count a picture that a killed writer left half written.
 """
 
 import os
@@ -57,7 +57,7 @@ class Slots:
 
     @property
     def filled(self) -> int:
-        """How many slots hold a picture; they are the first ones."""
+        """The number of slots that hold a picture; they are the first ones."""
         return int(self._index[_FILLED])
 
     @property
@@ -67,11 +67,11 @@ class Slots:
 
     @property
     def writes(self) -> int:
-        """Grows with each picture written; tells a feeder at work from one that only starts."""
+        """The number of pictures written so far; a feeder that makes progress raises it."""
         return int(self._index[1:, 0].sum() // 2)
 
     def finish(self) -> None:
-        """Say that no more pictures will come."""
+        """Mark the pool as complete."""
         self._index[_COMPLETE] = 1
 
     def __getitem__(self, number: int) -> Picture:
@@ -83,9 +83,9 @@ class Slots:
         return self._pixels[number, : height * width * 3].reshape(height, width, 3)
 
     def steady(self, number: int) -> tuple[Picture, int] | None:
-        """Picture `number` and its stamp: a copy is whole if `stamp` gives the same afterwards.
+        """Picture `number` and its stamp. A copy is intact if `stamp` is the same afterwards.
 
-        None while it is being replaced, and until somebody repairs what a killed writer left.
+        None while the picture is being replaced, or if a killed writer left it half written.
         """
         stamp, height, width = self._index[number + 1].tolist()
         if stamp % 2 or self.stamp(number) != stamp:
@@ -93,7 +93,7 @@ class Slots:
         return self._view(number, height, width), stamp
 
     def torn(self) -> list[int]:
-        """The slots whose picture a killed writer has left half replaced."""
+        """The slots that a killed writer left half written."""
         found: list[int] = np.flatnonzero(self._index[1 : self.filled + 1, 0] % 2).tolist()
         return found
 
@@ -112,7 +112,7 @@ class Slots:
         self._index[_FILLED] = max(self.filled, number + 1)
 
     def stamp(self, number: int) -> int:
-        """Changes when the slot's picture does; odd while it is being written."""
+        """The version of the slot's picture; odd while it is being written."""
         return int(self._index[number + 1, 0])
 
 
@@ -129,7 +129,7 @@ def is_outdated(folder: Path) -> bool:
 def fit(picture: Picture, side: int, rng: np.random.Generator) -> Picture:
     """A picture as it is stored: shorter side `side`, longer side at most twice that.
 
-    What is longer is cut at a random place.
+    A longer side is cropped at a random position.
     """
     height, width = picture.shape[:2]
     reach = MAX_ASPECT * min(height, width)

@@ -22,7 +22,7 @@ FORMAT = 1  # raise it when the pictures are cut differently
 
 
 def validation_set(data: ValidConfig, target_filter: FilterSpec) -> tuple[Picture, Target]:
-    """The first `num_images` pictures of a source and what the filter makes of them.
+    """The first `num_images` pictures of a source and their filtered targets.
 
     The shorter side becomes `resize_base` (Pillow's antialiased bilinear); the central square of
     `crop_size` S is taken, and filtered after that.
@@ -41,7 +41,7 @@ def validation_set(data: ValidConfig, target_filter: FilterSpec) -> tuple[Pictur
 def constant_l2(data: ValidConfig, target_filter: FilterSpec) -> float:
     """Mean squared error of the best constant output on the validation set: its variance.
 
-    Of colour that is a constant for each channel.
+    For colour targets, the constant is one value a channel.
     """
     return _variance(_stored(data), json.dumps(target_filter))
 

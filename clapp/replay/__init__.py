@@ -1,1 +1,1 @@
-"""CLAPP-Bench: recorded learning curves, on which ways of searching can be compared in seconds."""
+"""CLAPP-Bench: recorded learning curves, to compare searches in seconds instead of hours."""

@@ -32,12 +32,12 @@ REACHED = 0.99
 
 
 def sampler_names() -> list[str]:
-    """What `--sampler` takes."""
+    """The names that `--sampler` takes."""
     return [*(name for name in SAMPLERS if name != "grid"), PLAIN]
 
 
 def pruner_names() -> list[str]:
-    """What `--pruner` takes."""
+    """The names that `--pruner` takes."""
     return [*PRUNERS, "median"]
 
 
@@ -48,7 +48,7 @@ class Median(Rungs):
     min_finished: int = 10
 
     def verdict(self, trial: Record, others: Sequence[Record]) -> Verdict | None:
-        """Judge by the losses of the others at the same step."""
+        """Stop a trial that is worse than the median of the others at the same step."""
         step, l2 = max(trial.curve.items())
         losses = [record.curve[step] for record in others if step in record.curve]
         if len(losses) < self.min_finished or l2 <= (bar := float(np.median(losses))):
@@ -106,7 +106,7 @@ def compare(
 
 
 def simulate(task: Task) -> Outcome:
-    """Do one task."""
+    """Simulate one search."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -129,7 +129,7 @@ def _sampler(task: Task, plan: Plan) -> "BaseSampler":
 
 @cache
 def _loaded(path: Path) -> tuple[Plan, Surrogate]:
-    """The plan of the recorded study, with the loss of its constant prediction; its surrogate."""
+    """The plan of the recorded study, with the loss of the best constant, and its surrogate."""
     prepare_process(threads=1)
     table = read(path)
     plan = plan_from("replay", table.study)

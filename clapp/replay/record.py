@@ -1,14 +1,14 @@
 """Record learning curves: configurations of a study's space, trained to the end.
 
 Configuration number i is drawn at random from seed i, so that any number of processes and machines
-can share the work and a killed one loses no more than the training under way:
+can share the work, and a killed process loses only the training it was at:
 
     python -m clapp.replay.record --out curves --part 0/2    # numbers 0, 2, 4, ...
     python -m clapp.replay.record --out curves --part 1/2    # numbers 1, 3, 5, ...
 
 Random configurations are mostly bad, and a search spends its time among good ones. Numbers from
-`--near N` on are therefore changed versions of good rows: a row of the first few fronts of what is
-recorded by then, with one to four keys drawn anew. Such a row names its `parent`.
+`--near N` on are therefore variants of good rows: a row of the first few fronts recorded by then,
+with one to four keys drawn again. Such a row names its `parent`.
 """
 
 import json
@@ -105,7 +105,7 @@ def curve(study: str, number: int, recorded: list[dict[str, Any]]) -> dict[str, 
     """Train configuration `number` of a study's space to the end.
 
     Args:
-        recorded: rows, near the good ones of which it is drawn; none: anywhere.
+        recorded: rows; the configuration is a variant of a good one. None: it is drawn at random.
 
     Returns:
         The number; `parent`, the number of the row it was drawn near, or None; `config`, the drawn
@@ -138,7 +138,7 @@ def curve(study: str, number: int, recorded: list[dict[str, Any]]) -> dict[str, 
 
 
 def good_row(recorded: list[dict[str, Any]], seed: int) -> dict[str, Any]:
-    """A row of the first fronts of loss, parameters and FLOPs, as many as hold a tenth of all."""
+    """Choose a row of the first fronts of loss and sizes that hold a tenth of all rows."""
     import numpy as np
     from moocore import pareto_rank  # type: ignore[import-untyped]
 
@@ -152,10 +152,10 @@ def good_row(recorded: list[dict[str, Any]], seed: int) -> dict[str, Any]:
 def draw(
     plan: "Plan", number: int, near: dict[str, Any] | None = None
 ) -> tuple[dict[str, Any], Config]:
-    """Configuration `number`: the first one within the study's limits that seed `number` gives.
+    """Draw configuration `number`: the first one within the study's limits from seed `number`.
 
     Args:
-        near: the keys of another one, of which it keeps all but one to four.
+        near: the keys of another configuration; all but one to four of them are kept.
     """
     import numpy as np
     import optuna

@@ -1,7 +1,7 @@
-"""A search on predicted trainings: the same samplers and pruners, on a clock of its own.
+"""A search on predicted trainings: real samplers and pruners, simulated time.
 
-Workers are simulated event by event. A decision sees exactly what has happened by its moment of
-simulated time; samplers and pruners themselves take no time.
+Workers are simulated event by event. A decision sees exactly what happened before it in simulated
+time. Samplers and pruners take no simulated time.
 """
 
 import math
@@ -45,14 +45,14 @@ SKIPS_IN_A_ROW = 2000
 
 @dataclass(eq=False)
 class Training:
-    """A trial being trained, or trained.
+    """A trial in training, or trained.
 
     Attributes:
-        stored: its record, as the study has it.
-        own: what a pruner knows of it so far.
-        run: what will be.
+        stored: its record in the study.
+        own: what a pruner knows of it.
+        run: its predicted training.
         start: simulated time.
-        ahead: steps of the validations that are to come.
+        ahead: steps of the validations still to come.
     """
 
     number: int
@@ -74,7 +74,7 @@ class Training:
         return self.start + self.elapsed(self.ahead[0])
 
     def note(self, **facts: Any) -> None:
-        """Add facts to its record, for the others to see."""
+        """Add facts to its record, which the other trials see."""
         self.stored = replace(self.stored, **facts)
         self.trial.set_user_attr(RECORD, self.stored.document())
 
@@ -152,7 +152,7 @@ class Search:
         raise ClappError(f"{SKIPS_IN_A_ROW} draws in a row were skipped")
 
     def _training(self, trial: "Trial", now: float) -> Training | None:
-        """The training of a trial; None: it is skipped, and its record says why."""
+        """Begin the training of a trial; None: it is skipped, and its record says why."""
         drawn = self.plan.space.suggest(trial, self.plan.base)
         try:
             config = self.plan.config(drawn, 0, None)
@@ -188,7 +188,7 @@ class Search:
         return self.study.get_trials(deepcopy=False)
 
     def _goes_on(self, one: Training, now: float) -> bool:
-        """Take in the next validation; False: the trial has ended, and the study knows."""
+        """Handle the next validation; returns False if the trial has ended."""
         step = one.ahead.pop(0)
         one.own.curve[step] = one.run.curve[step]
         judged = one.ahead and not one.audited and self.pruner.judges
@@ -248,7 +248,7 @@ class Search:
 
 
 def _values(one: Training, names: Sequence[str]) -> dict[str, float]:
-    """The objectives of a trial; the loss is that at the end of what its training would be."""
+    """The objectives of a trial; the loss is that at the end of its predicted training."""
     end = one.run.curve[(one.ahead or list(one.own.curve))[-1]]
     values = {"loss": end, "params": one.stored.params, "flops": one.stored.flops}
     return {name: float(values[name] or 0) for name in names}
@@ -267,6 +267,6 @@ def _validations(config: "Config", run: Run) -> list[int]:
 
 
 def _joins(front: NDArray[np.float64], one: Training, names: Sequence[str]) -> bool:
-    """Whether a stopped trial would have been on the front had it gone on."""
+    """Whether a stopped trial would have been on the front if it had been trained to the end."""
     point = np.array([*_values(one, names).values()])
     return not bool(np.any(np.all(front <= point, axis=1)))

@@ -1,7 +1,7 @@
-"""What a training would have given, predicted from recorded ones.
+"""Predictions of trainings, from recorded ones.
 
 Extremely randomised trees (Geurts et al., 2006) over the drawn keys and the exact sizes, for the
-logarithms of the whole curve and of the time: every recorded configuration gets its own curve back.
+logarithms of the whole curve and of the time. A recorded configuration gets its own curve.
 Surrogates of this kind stand behind NAS-Bench-301 (Zela et al., 2022).
 """
 

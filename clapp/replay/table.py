@@ -111,5 +111,5 @@ def _filled(l2: list[float], points: int) -> list[float]:
 
 
 def _whole(row: dict[str, Any], last: int) -> float:
-    """What the training would have taken had it not diverged."""
+    """The time of the training if it had not diverged."""
     return float(row["cpu_seconds"] * last / row["steps"][-1])

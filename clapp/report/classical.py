@@ -1,4 +1,4 @@
-"""What the classical filter itself costs, as far as that can be said."""
+"""The cost of the classical filter, where it is known."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ UNKNOWN = "What it costs is no matter of kernels alone, so it has no FLOPs."
 
 
 class Classical(NamedTuple):
-    """FLOPs of a filter at 224x224, None where they are not known, and why."""
+    """FLOPs of a filter at 224x224, or None and the reason."""
 
     flops: int | None
     source: str

@@ -1,4 +1,4 @@
-"""What a report is made of: a study and the small files beside it, read once, pictures apart."""
+"""The data of a report: a study and the small files beside it, read once, without pictures."""
 
 import statistics
 from collections import defaultdict
@@ -62,7 +62,7 @@ class StudyData:
     """A study as its report shows it.
 
     Attributes:
-        label: what to call it among others; its name unless two have the same.
+        label: its name among other studies; the study's name unless two have the same.
         folder: its results; may lack any file, and may not be there at all.
         definition: the resolved study file.
         space: parameter -> its distribution, the latest where it changed.
@@ -71,7 +71,7 @@ class StudyData:
         shared: the history from a reference point that studies side by side have in common.
         elapsed: seconds in which the study was worked on.
         ledger: the content of `ledger.json`.
-        provenance: of the latest trained trial that says it.
+        provenance: of the latest trained trial that has one.
     """
 
     name: str
@@ -203,7 +203,7 @@ def _span(trials: Sequence[Trial]) -> float:
 
 
 def _provenance(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
-    """Of the latest trained trial that says it."""
+    """The provenance of the latest trained trial that has one."""
     found = (record_of(t).provenance for t in reversed(trials) if is_trained(t))
     return next((dict(value) for value in found if value), {})
 

@@ -1,8 +1,8 @@
 """How much each parameter of the search decides, objective by objective.
 
-Exact costs follow from a configuration, so their importances are worked out by their formula. A
-loss has no formula: what matters for it is read from trials whose parameters were drawn at random.
-Trials that a sampler chose do not count, because it changes several parameters together.
+Exact costs follow from a configuration, so their importances are computed from their formula. A
+loss has no formula: its importances are estimated from trials with parameters drawn at random.
+Trials that a sampler chose are left out, because it changes several parameters together.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The page itself: studies found, put into the template, written as one file."""
+"""The page: finds the studies, fills the template and writes one file."""
 
 import base64
 import gzip
@@ -33,7 +33,7 @@ _HERE = Path(__file__).parent
 
 
 class Source(NamedTuple):
-    """A study to report, where its files lie, what to call it, and how commands find it."""
+    """A study to report: its files, its label, and the options with which commands find it."""
 
     study: "Study"
     folder: Path
@@ -139,7 +139,7 @@ def render(sources: Sequence[Source]) -> str:
 
 
 def _labels(sources: Sequence[Source]) -> list[str]:
-    """Names that differ from each other."""
+    """Make labels unique."""
     names = [source.label for source in sources]
     return [
         name if names.count(name) == 1 else str(source.folder)
@@ -161,7 +161,7 @@ def _title(studies: Sequence[StudyData]) -> str:
 
 
 def _documents(sections: Sequence[Section], together: Sequence[Figure]) -> dict[str, Any]:
-    """What the page's script reads: every figure, and what to say about every trial."""
+    """The data of the page's script: every figure, and the card of every trial."""
     figures = {figure.key: figure.document() for figure in together}
     for one in sections:
         figures |= {f"{one.key}-{figure.key}": figure.document() for figure in one.figures()}

@@ -1,4 +1,4 @@
-"""The pictures of a report: previews of the front, and where the best models fail most."""
+"""The pictures of a report: previews of the front, and the worst pictures of the best models."""
 
 import base64
 import io
@@ -56,7 +56,7 @@ class Worst(NamedTuple):
 
 @dataclass
 class Pictures:
-    """What could be shown of a study, and in words what could not.
+    """The pictures of a study, and in words which are missing.
 
     Attributes:
         previews: trial -> its preview.
@@ -101,7 +101,7 @@ def gather_pictures(
 
 
 def _spread(trials: Sequence[int], always: set[int]) -> list[int]:
-    """At most `MOST` of the trials, evenly spread, with those that have to be there."""
+    """Choose at most `MOST` trials, evenly spread, with all required ones."""
     if len(trials) <= MOST:
         return list(trials)
     even = {trials[round(i)] for i in np.linspace(0, len(trials) - 1, MOST - len(always))}

@@ -1,4 +1,4 @@
-"""One study as the page's template wants it: words, tables, figures and pictures."""
+"""One study as the template needs it: words, tables, figures and pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from clapp.system.strict_yaml import dump_yaml
 
 
 class Tile(NamedTuple):
-    """A number worth a glance."""
+    """A number at the top of the page."""
 
     name: str
     value: str
@@ -58,7 +58,7 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True)
 class Section:
-    """Everything of one study; `key` starts the names of its elements in the page."""
+    """Everything about one study; the names of its elements in the page begin with `key`."""
 
     key: str
     data: StudyData
@@ -87,7 +87,7 @@ class Section:
         return [*self.pairs, *self.space, *self.search, *self.decisions, *self.slices]
 
     def trials(self) -> dict[str, Any]:
-        """Trial -> what the page shows beside the mouse."""
+        """Trial -> the card that the page shows beside the mouse."""
         picks: dict[int, list[str]] = {}
         for pick in self.data.picks:
             picks.setdefault(pick.model.trial, []).append(pick.why)
@@ -239,7 +239,7 @@ def _front_row(data: StudyData, model: Candidate, others: Sequence[str]) -> Fron
 
 
 def _in_words(model: Candidate) -> str:
-    """The configuration in words; nothing for one that this version does not understand."""
+    """The configuration in words; empty if this version does not understand it."""
     try:
         return in_words(model.config)
     except ConfigError:

@@ -1,4 +1,4 @@
-"""One trial as a report shows it: what became of it, what was chosen, how it learned."""
+"""One trial in a report: its outcome, its choices, its learning curve."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ class Validation(NamedTuple):
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial of any outcome, with what is known of it.
+    """A trial with any outcome.
 
     Attributes:
         drawn: search-space parameter -> value.
@@ -62,12 +62,12 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """What to call it in a sentence."""
+        """Its name in a sentence."""
         return f"trial {self.number}" + (f" ({self.baseline})" if self.baseline else "")
 
 
 def outcome(trial: FrozenTrial, within: set[int], on_front: set[int]) -> str:
-    """What became of a trial; `within` are those within the limits."""
+    """The outcome of a trial; `within` are the trials within the limits."""
     if trial.number in on_front:
         return "on the front"
     match trial.state:
@@ -81,7 +81,7 @@ def outcome(trial: FrozenTrial, within: set[int], on_front: set[int]) -> str:
 
 
 def read_trial(trial: FrozenTrial, became: str, folder: Path, common: dict[str, Any]) -> Trial:
-    """What is known of a trial; `common` are the dotted keys of its study's configuration."""
+    """Read a trial; `common` are the dotted keys of its study's configuration."""
     record = record_of(trial)
     return Trial(
         number=trial.number,
@@ -103,7 +103,7 @@ def read_trial(trial: FrozenTrial, became: str, folder: Path, common: dict[str, 
 def _choices(
     config: Mapping[str, Any], drawn: Mapping[str, Any], common: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What tells a trial from others of its study; its seed and what the engine sets do not."""
+    """The keys in which a trial differs from others of its study, without seeds and fixed keys."""
     own = {key: value for key, value in config.items() if key not in common or common[key] != value}
     return {key: v for key, v in {**drawn, **own}.items() if key not in RESERVED}
 

@@ -89,7 +89,7 @@ def _factor(ours: float, theirs: float, less: str, more: str) -> str:
 
 
 def outcomes(data: StudyData) -> str:
-    """What became of the trials: 8 trials trained to the end and 2 failed."""
+    """The outcomes of the trials, such as "8 trials trained to the end and 2 failed"."""
     words = {
         "complete": "trained to the end",
         "pruned": "stopped early",

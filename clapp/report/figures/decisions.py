@@ -1,4 +1,4 @@
-"""What mattered: importances, parallel coordinates, each parameter against the loss."""
+"""Figures of the parameters: importances, parallel coordinates, the loss against each."""
 
 import math
 from collections.abc import Sequence
@@ -104,7 +104,7 @@ def _importance_caption(found: Importances) -> str:
 
 
 def trained(data: StudyData) -> list[Trial]:
-    """The trials with a loss and drawn parameters, the front last and so on top."""
+    """The trials with a loss and drawn parameters; the front is last, and so drawn on top."""
     found = [t for t in data.trials if t.outcome in ("on the front", "trained") and t.drawn]
     return sorted(found, key=lambda trial: trial.outcome == "on the front")
 

@@ -1,4 +1,4 @@
-"""Names beside the points of a figure, written so that none lies on another or on a named point."""
+"""Labels beside points, placed so that none covers another label or a named point."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

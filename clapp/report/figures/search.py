@@ -1,4 +1,4 @@
-"""How the search went: hypervolume, learning curves, what the workers did, where the time went."""
+"""Figures of the search: hypervolume, learning curves, workers over time, time by activity."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -148,7 +148,7 @@ def _lines(
 
 
 def timeline(data: StudyData) -> list[Figure]:
-    """What each worker did when."""
+    """The trials of each worker over time."""
     trials = [trial for trial in data.trials if trial.start is not None]
     if not trials:
         return []
@@ -207,7 +207,7 @@ def timeline(data: StudyData) -> list[Figure]:
 
 
 def worker_rows(trials: Sequence[Trial]) -> dict[str, str]:
-    """Worker -> the row it is drawn on: one that follows another on its machine takes its row."""
+    """Worker -> its row: a worker that follows another one on its machine takes that one's row."""
     spans: dict[str, list[Trial]] = {}
     for trial in sorted(trials, key=lambda t: (t.start is None, t.start)):
         spans.setdefault(trial.worker, []).append(trial)
@@ -226,7 +226,7 @@ def worker_rows(trials: Sequence[Trial]) -> dict[str, str]:
 
 
 def ledger(data: StudyData) -> list[Figure]:
-    """Where the seconds went."""
+    """The seconds of all workers by activity."""
     seconds = {
         name: float(value)
         for name, value in (data.ledger.get("seconds") or {}).items()

@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: a live display, or plain lines without a terminal."""
+"""The display of a running study: a live screen on a terminal, plain lines elsewhere."""
 
 import io
 import sys
@@ -15,20 +15,20 @@ from clapp.system.console import QUIET_SECONDS, is_live, plain_console
 
 
 class View(Protocol):
-    """Where a driver shows what goes on."""
+    """Where a driver shows progress."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
 
     def message(self, text: str) -> None:
-        """Something happened that is worth a line."""
+        """Show a message of one line."""
 
     def update(self, snapshot: Snapshot) -> None:
         """The study as it is now."""
 
     def doing(self, text: str) -> AbstractContextManager[None]:
-        """What the block waits for, shown when it takes long."""
+        """Name what the block waits for; shown if it takes long."""
 
 
 def make_view(title: str) -> View:
@@ -39,7 +39,7 @@ def make_view(title: str) -> View:
 class PlainView:
     """A line for each finished trial and each change of the front; no control codes.
 
-    While there is nothing new, a line of progress about every `QUIET_SECONDS`.
+    If nothing happens, a line of progress is printed about every `QUIET_SECONDS`.
     """
 
     def __init__(self) -> None:
@@ -95,10 +95,10 @@ class PlainView:
 
 
 class LiveView:
-    """A display that fills the terminal and leaves it as it was.
+    """A full-screen display; the terminal is restored afterwards.
 
-    It is drawn by a thread, so that it goes on while the driver waits. Messages, and what is
-    written to standard error meanwhile, are shown in it and printed when it is gone.
+    A thread draws it, so it is updated while the driver waits. Messages and standard error are
+    shown in it, and printed after it has closed.
     """
 
     def __init__(self, title: str) -> None:

@@ -1,7 +1,7 @@
 """The live display, laid out for the terminal's size: progress, front, plots, workers.
 
 From 72 columns up the plots stand beside the table of the front, else below it. What does not fit
-is cut, never wrapped: first plots, then rows of the front and workers.
+is cut, never wrapped: plots first, then rows of the front and workers.
 """
 
 import textwrap
@@ -36,7 +36,7 @@ _HINT = "Ctrl-C stops; everything trained is saved"
 
 @dataclass
 class Screen:
-    """What the display shows; rich draws it anew whenever it is asked to."""
+    """The content of the display, which rich redraws."""
 
     title: str
     snapshot: Snapshot | None = None
@@ -48,11 +48,11 @@ class Screen:
     _body: "tuple[object, list[list[Segment]]]" = (None, [])
 
     def show(self, snapshot: Snapshot) -> None:
-        """Show the study as it is now."""
+        """Show a new snapshot."""
         self.snapshot, self._taken = snapshot, time.monotonic()
 
     def do(self, text: str | None) -> None:
-        """Say what is being waited for, or that nothing is."""
+        """Set what is being waited for; None: nothing."""
         self.doing, self._since = text, time.monotonic()
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":

@@ -1,4 +1,4 @@
-"""A study at one moment, for whoever shows it; worked out anew only where something changed."""
+"""The state of a study at one moment; only what changed is computed again."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -85,7 +85,7 @@ class Watcher:
         self._measure()
 
     def _work_out(self, trials: "Sequence[FrozenTrial]") -> None:
-        """What follows from the finished trials alone."""
+        """Compute what depends on the finished trials alone."""
         from optuna.trial import TrialState
 
         complete = (trial for trial in trials if trial.state == TrialState.COMPLETE)
@@ -94,7 +94,7 @@ class Watcher:
         self._reference = reference_among(self._candidates)
 
     def _measure(self) -> None:
-        """The hypervolumes, all of them."""
+        """Compute all hypervolumes."""
         self._worst = self._worst_point()
         self._volumes = [moment.hypervolume for moment in history(self._study, self._worst)]
 
@@ -105,7 +105,7 @@ class Watcher:
         return worst_values(self._names, self._attributes, self._limits, values)
 
     def _measure_more(self, number: int) -> None:
-        """The hypervolumes after `number` more trials: the same, where they came together."""
+        """Compute the hypervolumes after `number` more trials; equal if they came at once."""
         worst = self._worst
         if self._worst_point() != worst:
             self._measure()  # there is no limit and the scale has grown, or a first worker started
@@ -125,7 +125,7 @@ class Watcher:
         """The study as it is now.
 
         Args:
-            again: ask the storage; False: as it was at the last look.
+            again: read the storage; False: use what the last look read.
         """
         return Snapshot(
             study=self._study.study_name,
@@ -144,7 +144,7 @@ class Watcher:
         )
 
     def _ask(self) -> "list[FrozenTrial]":
-        """Take in what the storage holds; the trials that finished since the last time."""
+        """Read the storage; returns the trials that finished since the last time."""
         trials = self._study.get_trials(deepcopy=False)
         fresh = [t for t in trials if t.state.is_finished() and t.number not in self._known]
         before, self._trained = self._trained, trained(trials)

@@ -1,4 +1,4 @@
-"""What is said of a study and its trials while it runs."""
+"""Sentences about a running study and its trials."""
 
 from typing import TYPE_CHECKING
 
@@ -44,7 +44,7 @@ def front_in_words(snapshot: Snapshot) -> str:
 
 
 def counts_in_words(snapshot: Snapshot) -> str:
-    """Trials by what became of them, and how fast they come."""
+    """The number of trials by outcome, and their rate."""
     words = [f"{number} {word}" for word, number in snapshot.counts.items() if number]
     if snapshot.trained > snapshot.trained_before:
         words.append(f"{snapshot.per_minute:.1f} trials a minute")

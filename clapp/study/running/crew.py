@@ -32,7 +32,7 @@ _ENVIRONMENT = {
 
 @dataclass
 class Worker:
-    """One process and what is known about it."""
+    """One worker process and its state."""
 
     index: int
     name: str
@@ -49,7 +49,7 @@ class Worker:
     listener: threading.Thread = field(default_factory=threading.Thread)
 
     def describe(self) -> str:
-        """What it does, and for how long when that is long."""
+        """What the worker does, and for how long if that is long."""
         silent = time.monotonic() - self.heard
         return f"worker {self.index}: {self.status}" + (f", {silent:.0f} s" if silent >= 2 else "")
 
@@ -61,7 +61,8 @@ class Crew:
     Attributes:
         template: the job, to which each worker adds its index and name.
         logs: folder for the workers' standard error.
-        patience: deaths of workers, with no trial finished in between, before none is replaced.
+        patience: how many workers may die in a row, with no trial finished in between, before dead
+            workers are no longer replaced.
     """
 
     template: Job
@@ -107,7 +108,7 @@ class Crew:
                 self._events.put((worker, event))
 
     def events(self, wait: float) -> Iterator[dict[str, Any]]:
-        """What the workers said since the last call; waits up to `wait` seconds for the first."""
+        """The workers' events since the last call; waits up to `wait` seconds for the first one."""
         deadline = time.monotonic() + wait
         while True:
             try:
@@ -142,11 +143,11 @@ class Crew:
         return any(worker.process.poll() is None for worker in self.workers)
 
     def at_work(self) -> bool:
-        """Whether any worker still runs, or died without a word and may be replaced."""
+        """Whether any worker still runs, or was killed and may be replaced."""
         return any(w.process.poll() is None or not w.ended for w in self.workers)
 
     def overdue(self) -> list[Worker]:
-        """Workers whose trial should have ended long ago, each named once."""
+        """Workers whose trial exceeded its time limit by far; each is returned once."""
         now = time.monotonic()
         late = [worker for worker in self.workers if worker.due < now]
         for worker in late:
@@ -154,11 +155,11 @@ class Crew:
         return late
 
     def finished_a_trial(self) -> None:
-        """Forget earlier deaths: the study gets on."""
+        """Reset the count of deaths, as the study makes progress."""
         self._crashes = 0
 
     def replace_killed(self) -> list[str]:
-        """Start a worker for each that died without a word; returns what happened, in words."""
+        """Start a worker for each one that was killed; returns a message for each."""
         messages = []
         for position, worker in enumerate(self.workers):
             code = worker.process.poll()
@@ -174,7 +175,7 @@ class Crew:
         return messages
 
     def stop(self) -> None:
-        """Ask all workers to stop, give them a moment, then kill them."""
+        """Ask all workers to stop; kill those that still run after a grace period."""
         for worker in self.workers:
             if worker.process.poll() is None:
                 worker.process.terminate()

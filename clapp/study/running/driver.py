@@ -1,6 +1,6 @@
-"""The driver: prepares a study, starts workers, shows what goes on, ends it in order.
+"""The driver: prepares a study, starts its workers, shows their progress, ends them in order.
 
-It never imports torch, so that it answers at once; the trials are trained by its workers.
+It never imports torch, so that it starts at once. Workers train the trials.
 """
 
 import multiprocessing
@@ -76,22 +76,22 @@ class Options:
     """Trackers, see `clapp.training.trackers`."""
 
     def where(self) -> str:
-        """The options by which other commands find the study; a password is left out."""
+        """The options with which other commands find the study, without a password."""
         return where(self.results, self.storage)
 
 
 def run_study(plan: Plan, options: Options, view: View | None = None) -> int:
-    """Run `plan` until its budget is spent, or go on with it.
+    """Run or continue `plan` until its budget is spent.
 
     Args:
-        view: where to show it; None: standard output.
+        view: where progress is shown; None: standard output.
 
     Returns:
         The exit code: 0 finished, 130 interrupted with everything saved.
 
     Raises:
-        UserError: it cannot be run as asked for.
-        ClappError: the trainings fail again and again.
+        UserError: the study cannot be run with these options.
+        ClappError: too many trainings failed in a row.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     check_trackers(options.log)
@@ -210,7 +210,7 @@ class Run:
         self._stopping = True
 
     def _follow(self, view: View) -> None:
-        """Show what happens until the workers have ended or somebody interrupts."""
+        """Show events until the workers have ended or the user interrupts."""
         next_look = next_recovery = next_elapsed = 0.0
         while not self._stopping and self._crew.at_work():
             self._listen(view, wait=0.1)
@@ -278,7 +278,7 @@ class Run:
         self._study.set_user_attr(definition.ELAPSED, max(known, round(self._elapsed(), 1)))
 
     def _end(self) -> None:
-        """Stop what still runs; a trial that was under way is run again next time."""
+        """Stop what still runs. The next run repeats the trials that were interrupted."""
         self._crew.stop()
         self._recovery.stopped({worker.name for worker in self._crew.workers})
         self._save_elapsed()
@@ -287,9 +287,9 @@ class Run:
             self._share_front(self._artifacts)
 
     def _share_front(self, artifacts: str) -> None:
-        """Put the front's files where dashboards on other machines find them.
+        """Upload the front's files for dashboards on other machines.
 
-        In a process of its own, for it draws pictures, and the driver never imports torch.
+        In a separate process: drawing pictures needs torch, which the driver never imports.
         """
         place = (self._study.study_name, str(self._folder), self.url, artifacts)
         process = multiprocessing.get_context("spawn").Process(target=share_front, args=place)
@@ -302,7 +302,7 @@ class Run:
             write_ledger(self._folder, self._study)
 
     def _conclude(self, view: View) -> int:
-        """Say how it ended."""
+        """Print how the run ended."""
         if isinstance(self._error, UserError):
             raise self._error
         print_front(self._study)

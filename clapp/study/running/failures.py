@@ -1,4 +1,4 @@
-"""What went wrong in a trial, and whether anything else can still be trained and kept."""
+"""Errors of a trial, told apart from those that end the whole study."""
 
 import errno
 import re
@@ -30,16 +30,16 @@ class TrialError(Exception):
 
 
 class TooLargeError(TrialError):
-    """It failed for want of memory, which says nothing of the next trial."""
+    """A trial ran out of memory; the next one may fit."""
 
 
 @contextmanager
 def recorded(trial: "RunningTrial") -> Iterator[None]:
-    """Within the block, whatever goes wrong in `trial` is noted in its record as `failed`.
+    """Record any error of the block as `failed` in the record of `trial`.
 
     Raises:
         TrialError: the trial failed, the study can go on.
-        UserError, FeederError: nothing else can be trained either; this one will be tried again.
+        UserError, FeederError: no other trial can be trained either; this one will be repeated.
     """
     try:
         yield
@@ -61,13 +61,13 @@ def recorded(trial: "RunningTrial") -> Iterator[None]:
 
 
 def failed(trial: "RunningTrial", reason: str, kind: type[TrialError] = TrialError) -> TrialError:
-    """The error to raise for a trial that failed for `reason`, which it now bears."""
+    """Record `reason` as why a trial failed; returns the error to raise."""
     trial.note(failed=reason)
     return kind(reason)
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether `error` is any library's way of saying that an allocation failed."""
+    """Whether `error` says that an allocation failed, in the words of any library."""
     if isinstance(error, MemoryError):
         return True
     return bool(_NO_MEMORY.search(str(error)))
@@ -75,7 +75,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 @contextmanager
 def writing_results(folder: Path) -> Iterator[None]:
-    """Turn a failure to write below `folder` into advice.
+    """Raise a UserError with advice where writing below `folder` fails.
 
     Raises:
         UserError: the disk is full or broken, or writing is not allowed.

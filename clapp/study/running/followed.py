@@ -1,4 +1,4 @@
-"""The trials of a worker followed by trackers: a run for each that is trained."""
+"""Trackers for the trials of a worker: one tracked run for each trained trial."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Followed:
-    """The training of one trial after another, and the objective that trains by it."""
+    """Trains one trial after another and reports each to the trackers."""
 
     def __init__(self, job: "Job", train: "Train") -> None:
         self._study, self._folder, self._train = job.name, Path(job.folder), train
@@ -30,7 +30,7 @@ class Followed:
     def train(
         self, config: Config, report: "Report", weights: "State | None" = None
     ) -> "TrainResult":
-        """Train, and follow it; see `clapp.training.trainer.train`."""
+        """Train and report progress; see `clapp.training.trainer.train`."""
         assert self._trial is not None  # only an objective trains
         self._started = True
         name = f"trial-{self._trial.number:05d}"
@@ -43,7 +43,7 @@ class Followed:
         trial: RunningTrial,
         sampling: float,
     ) -> list[float]:
-        """Run a trial; a run that was started is finished, however the trial ends."""
+        """Run a trial. Its tracked run is closed even if the trial fails."""
         self._trial, self._started = trial, False
         summary: dict[str, Any] = {"outcome": "complete"}
         try:

@@ -1,4 +1,4 @@
-"""One trial: draw a configuration, decide whether to train it, train, keep what came out."""
+"""One trial: draw a configuration, decide whether to train it, train it, save the result."""
 
 import time
 from collections.abc import Callable
@@ -32,7 +32,7 @@ Train = Callable[[Config, "Report", "State | None"], "TrainResult"]
 
 
 class Objective:
-    """What a worker does with a trial."""
+    """Runs the trials of one worker."""
 
     def __init__(self, plan: Plan, job: Job, train: Train, emit: Emit, stop: Stop) -> None:
         self._plan, self._job, self._train = plan, job, train
@@ -44,18 +44,18 @@ class Objective:
         self._records = Records(plan.objectives, plan.limits)
 
     def __call__(self, trial: RunningTrial, sampling: float = 0.0) -> list[float]:
-        """Run `trial`; its objectives in the order of the study file.
+        """Run `trial`; returns its objectives in the order of the study file.
 
-        Its record is kept up to date, and stored when the others need to see it; whoever calls
-        this writes what came out.
+        Updates the trial's record, and stores it when other workers need to see it. The caller
+        stores the result.
 
         Args:
-            sampling: seconds spent on asking for it.
+            sampling: seconds that the sampler took.
 
         Raises:
             TrialPruned: skipped, or stopped early; `skipped` or `stopped` of the record says why.
             TrialError: failed or interrupted; `failed` of the record says why.
-            UserError, FeederError: nothing else can be trained or kept either.
+            UserError, FeederError: no other trial can be trained or saved either.
         """
         self._violations, start = {}, time.perf_counter()
         config = self._configure(trial)
@@ -113,7 +113,7 @@ class Objective:
         return config
 
     def _known_before(self, trial: RunningTrial, config: Config) -> dict[str, float]:
-        """The objectives that need no training, checked against the study's limits."""
+        """Compute the objectives that need no training, and check them against the limits."""
         values = exact_costs(config, {"params", "flops", *self._names})
         others = {name: v for name, v in values.items() if name not in ("params", "flops")}
         trial.note(params=int(values["params"]), flops=int(values["flops"]), others=others or None)
@@ -127,7 +127,7 @@ class Objective:
     def _constrain(
         self, trial: RunningTrial, values: dict[str, float], *, trained: bool = False
     ) -> None:
-        """Tell Optuna how far values are over their limits; a trial yet to be trained is skipped.
+        """Tell Optuna by how much values exceed their limits; skip a trial not yet trained.
 
         Violations are relative, since Optuna adds those of different limits.
         """

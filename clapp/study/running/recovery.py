@@ -1,4 +1,4 @@
-"""What a killed process left behind: trials that count as running, to be tried again elsewhere."""
+"""Recovery of trials whose process was killed: they are failed and enqueued again."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +25,8 @@ class Recovery:
 
     Attributes:
         study: the study.
-        locks: where workers of this results folder show that they live.
-        local: all workers of the study use this folder, so one unknown to it is dead.
+        locks: the folder in which live workers of this results folder hold locks.
+        local: whether all workers use this folder; if so, a worker without a lock there is dead.
         max_retry: how often a configuration whose worker was killed is tried again.
     """
 
@@ -50,14 +50,14 @@ class Recovery:
             enqueue_again(self.study, self.max_retry, failed_baselines=failed_baselines)
 
     def stopped(self, workers: set[str]) -> None:
-        """Give back what `workers`, which the user stopped, had under way; then recover."""
+        """Enqueue the running trials of `workers`, which the user stopped; then recover."""
         for trial in running(self.study):
             if record_of(trial).worker in workers:
                 interrupt(self.study, trial, "stopped by the user")
         self.recover()
 
     def hung(self, worker: Worker) -> None:
-        """Kill a worker that should have ended its trial long ago, and fail that trial."""
+        """Kill a worker whose trial exceeded its time limit by far, and fail that trial."""
         for trial in running(self.study):
             if record_of(trial).worker == worker.name:
                 worker.process.kill()

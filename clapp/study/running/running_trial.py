@@ -1,4 +1,4 @@
-"""A trial that this process works on: taken, told about in few writes, finished."""
+"""A trial that this process works on, from its start to its end, in few writes."""
 
 import threading
 import time
@@ -40,9 +40,9 @@ class RunningTrial:
 
     Attributes:
         number: its number in the study.
-        record: what is known of it; `note` adds to it, `store` and `finish` write it.
-        asked: Optuna's own, where Optuna draws the parameters.
-        drawn: the parameters, where they were drawn before the trial was made.
+        record: its facts; `note` adds to it, `store` and `finish` write it.
+        asked: Optuna's trial, if Optuna draws the parameters.
+        drawn: the parameters, if they were drawn before the trial was created.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class RunningTrial:
         self.record = replace(self.record, **facts)
 
     def store(self) -> None:
-        """Write the record now, for the others to see."""
+        """Write the record now, so that other workers see it."""
         document = self.record.document()
         patiently(lambda: self._storage.set_trial_user_attr(self._id, RECORD, document))
 
@@ -81,7 +81,7 @@ class RunningTrial:
         return plan.baseline(baseline)
 
     def constrain(self, violations: Sequence[float]) -> None:
-        """Tell Optuna's samplers and the dashboard how far objectives are over their limits."""
+        """Store by how much objectives exceed their limits, for samplers and the dashboard."""
         written = list(violations)
         patiently(lambda: self._storage.set_trial_system_attr(self._id, CONSTRAINTS, written))
 
@@ -93,7 +93,7 @@ class RunningTrial:
         """Write the record and end the trial.
 
         Raises:
-            UpdateFinishedTrialError: somebody else has finished it.
+            UpdateFinishedTrialError: another process has finished it.
         """
         self.note(ended=time.time())
         self.store()
@@ -109,7 +109,7 @@ class RunningTrial:
 
     @contextmanager
     def pulse(self) -> Iterator[None]:
-        """While the block runs, tell the other machines now and then that it is being worked on."""
+        """While the block runs, send signs of life to other machines at intervals."""
         over = threading.Event()
 
         def beat() -> None:
@@ -131,13 +131,13 @@ class RunningTrial:
 
 
 def ask(study: "Study", worker: str) -> RunningTrial:
-    """Take a trial that waits, or have the study's sampler begin one.
+    """Take a waiting trial, or let the study's sampler begin a new one.
 
-    One that is begun bears the worker's name from its first write on. `Study.ask` cannot do that:
-    a write that is refused in it leaves a trial that runs and that nobody knows to be their own.
+    The first write of a new trial holds the worker's name. `Study.ask` cannot do that: if a later
+    write in it is refused, a running trial is left that no worker knows to be its own.
 
     Raises:
-        UpdateFinishedTrialError: somebody took the worker for dead meanwhile.
+        UpdateFinishedTrialError: another process took this worker for dead.
     """
     mine = TrialRecord(worker=worker, started=time.time())
     number = _claim(study)
@@ -154,7 +154,7 @@ def ask(study: "Study", worker: str) -> RunningTrial:
 
 
 def begin(study: "Study", worker: str, proposal: "Proposal") -> RunningTrial:
-    """Begin a trial whose parameters are drawn already, in one write."""
+    """Begin a trial with parameters that are already drawn, in one write."""
     params, flops = cost(proposal.config.model)
     record = TrialRecord(
         worker=worker,
@@ -170,7 +170,7 @@ def begin(study: "Study", worker: str, proposal: "Proposal") -> RunningTrial:
 
 
 def _claim(study: "Study") -> int | None:
-    """The number of a trial that waited and that is this process's now; None: there is none."""
+    """Claim a waiting trial; returns its number, or None if no trial waits."""
     storage = storage_of(study)
     waiting = (TrialState.WAITING,)
     for trial in patiently(lambda: study.get_trials(deepcopy=False, states=waiting)):
@@ -189,7 +189,7 @@ def _add(
     params: Mapping[str, Any] | None = None,
     distributions: "Mapping[str, BaseDistribution] | None" = None,
 ) -> int:
-    """Add a running trial with this record, in one write; its number."""
+    """Add a running trial with this record in one write; returns its number."""
     created = optuna.trial.create_trial(
         state=TrialState.RUNNING,
         params=dict(params or {}),
@@ -202,5 +202,5 @@ def _add(
 
 
 def is_worked_on_by(trial: FrozenTrial, worker: str) -> bool:
-    """Whether a trial is running, and `worker` the one who works on it."""
+    """Whether `worker` is running a trial."""
     return trial.state == TrialState.RUNNING and record_of(trial).worker == worker

@@ -1,4 +1,4 @@
-"""Being told to stop: at once while training, else as soon as what is under way is safe."""
+"""Requests to stop: a training stops at once, everything else when its data are safe."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ class Stop:
 
     @contextmanager
     def interrupts(self) -> Iterator[None]:
-        """Within the block, being asked to stop raises KeyboardInterrupt."""
+        """While the block runs, a request to stop raises KeyboardInterrupt."""
         self._interruptible = True
         try:
             if self.requested:

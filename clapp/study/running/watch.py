@@ -1,4 +1,4 @@
-"""What happens to a trial while it trains: told to the driver, ended when it must not go on."""
+"""The callback of a training: reports to the driver and ends trials that must not go on."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -24,8 +24,8 @@ class Watch:
     """The callback of one training.
 
     Attributes:
-        interrupted: why it was ended from outside.
-        duplicate: another trial of the same configuration that was found to be under way.
+        interrupted: why it was ended from outside, such as by the user.
+        duplicate: number of a running trial with the same configuration.
         verdict: why it was stopped early.
     """
 
@@ -50,7 +50,7 @@ class Watch:
         self._judged = rules.is_judged(trial.record)
 
     def __call__(self, progress: "Progress") -> bool:
-        """Take in a validation; True ends the training."""
+        """Handle a validation; returning True ends the training."""
         self._emit("progress", number=self._trial.number, step=progress.step, l2=progress.l2)
         self._curve.append([progress.step, round(progress.seconds, 2), progress.l2])
         deadline = self._job.deadline
@@ -100,7 +100,7 @@ class Watch:
         )
 
     def _usual_length(self, trials: Sequence[FrozenTrial]) -> float:
-        """Steps of a training that is not stopped: those of the finished ones, on average."""
+        """The mean number of steps of the trainings that were not stopped."""
         complete = (t for t in trials if t.state == TrialState.COMPLETE)
         done = [n for t in complete if (n := record_of(t).iterations) is not None]
         most = self._config.train.max_iterations * self._config.num_resolutions

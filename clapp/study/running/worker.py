@@ -1,9 +1,9 @@
 """A worker process: trains trials of one study until its budget is spent.
 
 Started as `python -m clapp.study.running.worker` with a `Job` as one line of JSON on standard
-input, which stays open: its end means that the driver died. Events go to standard output as lines
-of JSON, and everything else, including what libraries print, to standard error, which is the
-worker's log.
+input. Standard input stays open: its end means that the driver died. Events go to standard output
+as lines of JSON. Everything else, including what libraries print, goes to standard error, which is
+the worker's log.
 """
 
 import json
@@ -67,10 +67,10 @@ class Events:
 
 
 def work(study: "Study", objective: "Run", plan: "Plan", job: Job, stop: Stop) -> str:
-    """Run trials until there is a reason to end, which is returned.
+    """Run trials until there is a reason to end; returns the reason.
 
     Raises:
-        UserError, FeederError: nothing can be trained.
+        UserError, FeederError: no trial can be trained.
     """
     from optuna.trial import TrialState
 
@@ -120,10 +120,10 @@ def work(study: "Study", objective: "Run", plan: "Plan", job: Job, stop: Stop) -
 
 
 def _over(plan: "Plan", trials: "Sequence[FrozenTrial]", reason: str) -> str:
-    """The reason to end a search that finds nothing new.
+    """Why a search ends that finds nothing new.
 
     Raises:
-        UserError: nothing was ever found, for a limit that nothing keeps to.
+        UserError: nothing was found at all, as no configuration keeps to a limit.
     """
     from clapp.front.feasible import unmet_limits
 
@@ -140,10 +140,10 @@ def _let_go(
     silence: "Silence",
     max_retry: int,
 ) -> None:
-    """Give back trials that nobody works on, as far as a worker between two trials can tell.
+    """Enqueue trials again that no process works on, as far as a worker can tell.
 
-    Those of its own: the storage refused to be told of their beginning or their end, and perhaps
-    took it in. And those that nobody put a name to: a worker took one and was refused, or died.
+    Its own, whose first or last write the storage refused, perhaps after storing it. And running
+    trials without the name of a worker, which was refused that write, or died before it.
     """
     from clapp.study.running.running_trial import is_worked_on_by
     from clapp.study.storage.retries import interrupt, killed
@@ -157,7 +157,7 @@ def _let_go(
 
 
 def _take(study: "Study", trials: "list[FrozenTrial]", worker: str) -> "RunningTrial":
-    """A trial that waits, else a new one."""
+    """Take a waiting trial, or begin a new one."""
     from optuna.trial import TrialState
 
     from clapp.front.trials import count
@@ -172,7 +172,7 @@ def _take(study: "Study", trials: "list[FrozenTrial]", worker: str) -> "RunningT
 def _run_one(
     study: "Study", trials: "list[FrozenTrial]", objective: "Run", job: Job
 ) -> "TrialError | None":
-    """Run one trial; why it failed by itself, if it did."""
+    """Run one trial; returns why it failed, or None."""
     from loguru import logger
     from optuna.exceptions import UpdateFinishedTrialError
 
@@ -193,11 +193,11 @@ def _run_one(
 def _to_its_end(
     trial: "RunningTrial", run: "Callable[[], list[float]]", job: Job
 ) -> "TrialError | None":
-    """Run a trial and store what came out; why it failed, if it did.
+    """Run a trial and store its result; returns why it failed, or None.
 
     Raises:
-        UserError, FeederError: nothing can be trained.
-        UpdateFinishedTrialError: somebody else has finished it.
+        UserError, FeederError: no trial can be trained.
+        UpdateFinishedTrialError: another process has finished it.
     """
     from optuna.exceptions import TrialPruned
     from optuna.trial import TrialState
@@ -229,7 +229,7 @@ def run(job: Job, emit: Events, stop: Stop, train: "Train | None" = None) -> str
         train: used instead of `clapp.training.trainer.train`.
 
     Raises:
-        UserError, FeederError: nothing can be trained.
+        UserError, FeederError: no trial can be trained.
     """
     import optuna
 
