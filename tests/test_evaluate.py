@@ -11,7 +11,7 @@ from clapp.errors import ConfigError, UserError
 from clapp.export.onnx import write_onnx
 from clapp.filters.library import apply_filter
 from clapp.inference.evaluate import evaluate
-from clapp.inference.metrics import measure
+from clapp.inference.metrics import edges, mean_edges, measure
 from clapp.models.build import build_model
 from clapp.training.folder import save_config, save_trained, save_weights
 from clapp.training.trainer import train
@@ -81,7 +81,7 @@ def test_onnx_file_gives_the_same(trained, tmp_path):
     write_onnx(result.model, tmp_path / "m.onnx", {"filter": '"sobel_3"'})
     ours = evaluate(folder, "photos:validation")
     theirs = evaluate(tmp_path / "m.onnx", "photos:validation")
-    assert theirs == pytest.approx(ours, rel=1e-4)
+    assert theirs.document() == pytest.approx(ours.document(), rel=1e-4)
 
 
 def test_values_against_the_definitions(zero, pictures):
@@ -169,3 +169,30 @@ def test_metrics_of_an_exact_copy_and_of_nonsense():
     assert over.l2 == pytest.approx(0.25)  # as it is
     assert over.psnr == 100  # as it is shown
     assert math.isnan(measure(plane * np.float32("nan"), plane).psnr)
+
+
+def test_edges_are_found_within_one_pixel():
+    target = np.zeros((9, 9), np.float32)
+    target[4, 1:8] = 1
+    shifted = np.zeros_like(target)
+    shifted[5, 1:8] = 0.6
+    assert edges(shifted, target) == (1, 1, 1)
+    shifted[0, 0] = 0.5  # far from any edge
+    found = edges(shifted, target)
+    assert found == pytest.approx((7 / 8, 1, 2 * (7 / 8) / (15 / 8)))
+    far = np.roll(target, 2, axis=0)
+    assert edges(far, target) == (0, 0, 0)
+    half = target.copy()
+    half[4, 5:] = 0.4
+    assert edges(half, target) == pytest.approx((1, 5 / 7, 2 * (5 / 7) / (12 / 7)))
+    assert edges(0 * target, 0 * target) == (1, 1, 1)
+    assert edges(target, target / 2) is None
+    assert mean_edges([edges(far, target), None]) is None
+    assert mean_edges([edges(far, target), edges(target, target)]) == (0.5, 0.5, 0.5)
+
+
+def test_evaluate_tells_of_edges(zero, trained):
+    found = evaluate(zero, "photos:validation", filter="canny")
+    assert found.edges == (1, 0, 0)
+    assert found.document()["edges"] == {"precision": 1, "recall": 0, "f1": 0}
+    assert evaluate(trained[0], "photos:validation").edges is None

@@ -16,7 +16,7 @@ from clapp.export.onnx import parity, write_onnx
 from clapp.filters.base import FILTERS
 from clapp.models.activations import ACTIVATIONS
 from clapp.models.words import model_in_words
-from clapp.training.losses import _REGISTRY as LOSSES
+from clapp.training.losses import LOSSES
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def registered() -> Iterator[None]:
     yield
     ACTIVATIONS.remove("softsign")
     FILTERS.remove("brighter")
-    del LOSSES["quartic"]
+    LOSSES.remove("quartic")
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lm"])

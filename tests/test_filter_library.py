@@ -394,3 +394,31 @@ def test_a_study_may_name_its_filter_at_the_top(tmp_path: Path) -> None:
     path.write_text("filter: {name: canny, lo: 20}\n")
     with pytest.raises(ConfigError, match="unknown parameter 'lo'; did you mean low"):
         make_plan(str(path))
+
+
+STUDIES = sorted(Path(__file__).parents[1].joinpath("studies").glob("*.yaml"))
+
+
+def test_there_is_a_study_for_each_of_twenty_filters() -> None:
+    filters = set()
+    for path in STUDIES:
+        plan = make_plan(str(path))
+        filters.add(filter_name(plan.base["train_data.target_filter"]).partition("(")[0])
+        assert set(plan.file.baselines) <= {"reference"}
+    assert len(filters) >= 20 + len(GOLDEN)
+
+
+def test_every_filter_can_be_searched_in_the_space_it_names(tmp_path: Path) -> None:
+    tried = set()
+    for name, entry in FILTERS.items():
+        for channels in (1, 3) if "channels" in entry.parameters else (None,):
+            spec = {"name": name} | ({"channels": channels} if channels else {})
+            space = resolve(spec).facts.space
+            outputs = resolve(spec).channels
+            if (space, outputs) in tried:
+                continue
+            tried.add((space, outputs))
+            path = tmp_path / f"{space}_{outputs}.yaml"
+            path.write_text(json.dumps({"filter": spec, "search_space": space, "baselines": {}}))
+            assert make_plan(str(path)).base["model.output_channels"] == outputs
+    assert {space for space, _ in tried} >= {"filternet", "filternet_color", "global", "can"}

@@ -89,7 +89,8 @@ def test_packaged_studies_are_valid_and_start_with_the_reference(name: str) -> N
 
 
 def test_every_packaged_study_is_tested() -> None:
-    assert sorted(path.stem for path in data_dir("studies").glob("*.yaml")) == PACKAGED
+    # Those of single filters are tested in test_filter_library.py.
+    assert set(PACKAGED) < {path.stem for path in data_dir("studies").glob("*.yaml")}
 
 
 def test_a_study_in_the_working_directory_wins(write: Any) -> None:
@@ -309,7 +310,7 @@ def test_errors_are_one_line(write: Any, text: str, message: str) -> None:
 
 
 def test_an_unknown_study_lists_the_known() -> None:
-    with pytest.raises(UserError, match=r"did you mean sobel3.*known: random2, random41, smoke"):
+    with pytest.raises(UserError, match=r"did you mean sobel3.*known: .*random2, random41"):
         load_study("sobel33")
     with pytest.raises(UserError, match=r"nowhere/x\.yaml: no such study file"):
         load_study("nowhere/x.yaml")

@@ -192,6 +192,11 @@ def evaluate(
         f"loss {loss_text(result.l2)}  L1 {result.l1:.5f}  mean PSNR {result.psnr:.2f} dB  "
         f"SSIM {result.ssim:.4f}  over {result.images} pictures"
     )
+    if result.edges is not None:
+        typer.echo(
+            f"edges within one pixel: F1 {result.edges.f1:.4f}  precision "
+            f"{result.edges.precision:.4f}  recall {result.edges.recall:.4f}"
+        )
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import json
 from hashlib import sha256
+from importlib import import_module
 from typing import Any
 
 from clapp.config.schema import Config
@@ -30,6 +31,8 @@ ELSEWHERE = {
 }
 """Keys that decide where or with whose rights a network is trained, not what it becomes."""
 DEFAULT_FAMILY = "filternet"
+NEUTRAL = {"schedule": "cosine", "weight_average": None, "clip_gradient": None}
+"""Keys of `train` with the value that does what versions without the key did."""
 _SEEDS = ("train.seed", "train.batch_seed")
 
 
@@ -54,6 +57,12 @@ def essence(config: Config) -> dict[str, Any]:
         for section in sections:
             place = place[section]
         place.pop(last, None)
+    for key, value in NEUTRAL.items():
+        if document["train"][key] == value:
+            del document["train"][key]  # as before there was a choice
+    # The losses lie above the configuration.
+    canonical_loss = import_module("clapp.training.losses").canonical_loss
+    document["train"]["loss_type"] = canonical_loss(document["train"]["loss_type"])
     for section in ("train_data", "valid_data"):
         document[section]["target_filter"] = _canonical(document[section]["target_filter"])
     return document

@@ -23,6 +23,7 @@ from clapp.config.section import NonNegative, Section
 from clapp.errors import ConfigError
 
 FilterSpec = str | dict[str, Any] | list[Any]
+LossSpec = str | dict[str, Any]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 """A number of things; NumPy, torch and databases hold it in 32 or 64 bits."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -34,6 +35,7 @@ STORED = "stored"
 Its filter may be a function that is not on this machine.
 """
 _OPTIMISERS = "clapp.training.optimisers.registry"
+_LOSSES = "clapp.training.losses"
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 
 
@@ -101,7 +103,7 @@ class TrainConfig(Section):
     validation_images: Count | None
     min_lr: NonNegative
     lr_cycle: Count
-    loss_type: Annotated[str, one_of(registered("clapp.training.losses", "known_losses"))]
+    loss_type: LossSpec
     patience: Count | None
     max_seconds: PositiveFloat | None
     seed: Seed
@@ -111,6 +113,16 @@ class TrainConfig(Section):
         str, one_of(registered("clapp.training.optimisers.registry", "known_optimisers"))
     ]
     starts: Annotated[int, Field(ge=1, le=64)]
+    schedule: Annotated[str, one_of(registered("clapp.training.schedule", "known_schedules"))]
+    weight_average: Annotated[float, Field(gt=0, lt=1)] | None
+    clip_gradient: PositiveFloat | None
+
+    @field_validator("loss_type")
+    @classmethod
+    def _known_loss(cls, value: LossSpec) -> LossSpec:
+        # The losses lie above the configuration, which only asks whether they are known.
+        found: LossSpec = import_module(_LOSSES).checked_loss(value)
+        return found
 
     @field_validator("device")
     @classmethod
@@ -131,6 +143,24 @@ class TrainConfig(Section):
             )
         if self.min_lr > self.learning_rate:
             raise ValueError(f"min_lr {self.min_lr} exceeds learning_rate {self.learning_rate}")
+        return self
+
+    @model_validator(mode="after")
+    def _minimised(self) -> Self:
+        """Refuse what Levenberg-Marquardt cannot do."""
+        if self.optimizer != "lm":
+            return self
+        others = import_module(_LOSSES).not_residual(self.loss_type)
+        if others:
+            raise ValueError(
+                f"optimizer lm: not with the loss {', '.join(others)}, which is no sum over the "
+                "errors of single pixels; allowed: adam, or auto, which takes it"
+            )
+        if self.clip_gradient is not None:
+            raise ValueError(
+                "optimizer lm: it follows no gradient that clip_gradient could clip; allowed: "
+                "adam, or clip_gradient null"
+            )
         return self
 
 

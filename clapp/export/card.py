@@ -12,7 +12,7 @@ from clapp.export.options import Options
 from clapp.filters.library import filter_name
 from clapp.front.objectives import loss_text
 from clapp.front.outcomes import Candidate
-from clapp.inference.metrics import Metrics
+from clapp.inference.metrics import Edges, Metrics
 from clapp.system.strict_yaml import dump_yaml
 
 _CARD = Template("""\
@@ -112,12 +112,14 @@ class Figures:
         pictures: validation pictures that `metrics` are means over.
         min_size: the smallest side in pixels.
         training: the content of the trial's `result.json`.
+        edges: where the targets are binary.
     """
 
     metrics: Metrics
     pictures: int
     min_size: int
     training: dict[str, Any]
+    edges: Edges | None = None
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,13 @@ def _definition(spec: FilterSpec) -> str:
     return f"\nThe filter, as it stands in `config.yaml`:\n\n```yaml\n{dump_yaml(spec)}```\n"
 
 
+def _edges(found: Edges | None) -> dict[str, str]:
+    if found is None:
+        return {}
+    text = f"{found.f1:.4f} (precision {found.precision:.4f}, recall {found.recall:.4f})"
+    return {"F1 of edges, within one pixel": text}
+
+
 def _numbers(config: Config, origin: Origin, figures: Figures) -> dict[str, str]:
     chosen, valid, training = origin.chosen, config.valid_data, figures.training
     numbers = {
@@ -208,6 +217,7 @@ def _numbers(config: Config, origin: Origin, figures: Figures) -> dict[str, str]
         "mean L1": f"{figures.metrics.l1:.5f}",
         "mean PSNR": f"{figures.metrics.psnr:.2f} dB",
         "mean SSIM": f"{figures.metrics.ssim:.4f}",
+        **_edges(figures.edges),
         "measured on": f"{figures.pictures} pictures of {valid.name} ({valid.split}), shorter side "
         f"{valid.resize_base}, central {valid.crop_size}x{valid.crop_size}",
         "chosen by": f"`{origin.rule}`: {origin.meaning}",

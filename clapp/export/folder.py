@@ -21,7 +21,7 @@ from clapp.filters.base import as_unit
 from clapp.front.objectives import amount
 from clapp.front.outcomes import candidates, front, objectives, reference_of
 from clapp.front.pick import Finished, folder_name, meaning, pick
-from clapp.inference.metrics import mean, measure
+from clapp.inference.metrics import edges, mean, mean_edges, measure
 from clapp.inference.runner import as_batch
 from clapp.models.targets.profile import find_target
 from clapp.pool.validation import validation_set
@@ -135,7 +135,8 @@ def export_folder(
     images, targets = validation_set(config.valid_data, config.target_filter)
     tell(f"running trial {chosen.trial} on {len(images)} validation pictures")
     outputs = predict(model, images)  # (N, S, S) or (N, S, S, 3)
-    metrics = mean([measure(*pair) for pair in zip(outputs, as_unit(targets), strict=True)])
+    pairs = list(zip(outputs, as_unit(targets), strict=True))
+    metrics = mean([measure(*pair) for pair in pairs])
     with _replacing(out) as folder:
         save_weights(folder, model)
         save_config(folder, config)
@@ -153,7 +154,8 @@ def export_folder(
         write_preview(folder / PREVIEW, model, config)
         sizes = [picture.shape[2:] for picture in proof]
         proven = Proof([(h, w) for h, w in sizes], differences)
-        figures = Figures(metrics, len(images), model.min_size, training)
+        found = mean_edges([edges(*pair) for pair in pairs])
+        figures = Figures(metrics, len(images), model.min_size, training, found)
         write_text(folder / CARD, write_card(config, origin, figures, written, proven, options))
     files = (*FILES, *(name for name in written.files if name not in FILES))
     onnx = differences[0].values

@@ -159,7 +159,9 @@ class Definition:
         elif work is not None and takes == GREY:
             work += GREY_WORK
         reach = self.reach(values) if callable(self.reach) else self.reach
-        return Facts(self.source, takes, self.border, reach, work, self.counted, self.space)
+        colour = self.space == "filternet" and self.outputs(values) == 3
+        space = "filternet_color" if colour else self.space
+        return Facts(self.source, takes, self.border, reach, work, self.counted, space)
 
     def outputs(self, values: Values) -> int | None:
         """Channels of its targets with these parameters."""

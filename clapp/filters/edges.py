@@ -199,6 +199,7 @@ def _thresholds(values: Values) -> str | None:
 
 @filter(
     "canny",
+    space="can",
     source="cv2.Canny",
     takes=GREY,
     gives=1,
@@ -237,6 +238,7 @@ def harris(image: Picture, block: int, ksize: int, k: float) -> Plane:
 
 @filter(
     "edge_distance",
+    space="can",
     source="cv2.distanceTransform",
     takes=GREY,
     gives=1,

@@ -134,6 +134,7 @@ def nlm(image: Picture, strength: float, patch: int, search: int) -> Picture:
 
 @filter(
     "tv",
+    space="can",
     source="skimage.restoration.denoise_tv_chambolle",
     takes=EITHER,
     border="no difference across the edge",
@@ -170,6 +171,7 @@ def _as_given(result: Any, image: Picture) -> Picture:
 
 @filter(
     "edge_preserving",
+    space="can",
     source="cv2.edgePreservingFilter",
     takes=EITHER,
     border="nothing",
@@ -187,6 +189,7 @@ def edge_preserving(image: Picture, sigma_s: float, sigma_r: float) -> Picture:
 
 @filter(
     "detail",
+    space="can",
     source="cv2.detailEnhance",
     takes=EITHER,
     border="nothing",

@@ -39,6 +39,7 @@ def threshold(image: Picture, level: int, mode: str) -> Picture:
 
 @filter(
     "otsu",
+    space="global",
     source="cv2.threshold",
     takes=GREY,
     gives=1,

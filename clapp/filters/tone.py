@@ -58,6 +58,7 @@ def gamma_table(gamma: float) -> Picture:
 
 @filter(
     "equalize",
+    space="global",
     source="cv2.equalizeHist",
     takes=EITHER,
     border=_POINT,
@@ -71,6 +72,7 @@ def equalize(image: Picture) -> Picture:
 
 @filter(
     "clahe",
+    space="global",
     source="cv2.createCLAHE",
     takes=EITHER,
     border="reflected where the tiles do not fit",
@@ -125,6 +127,7 @@ def sepia(image: Picture) -> Picture:
 
 @filter(
     "pencil_sketch",
+    space="can",
     source="cv2.pencilSketch",
     takes=EITHER,
     border="nothing",

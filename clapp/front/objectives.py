@@ -14,6 +14,7 @@ All objectives are minimised.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from clapp.errors import ConfigError, UserError
 from clapp.system.registry import Registry
+from clapp.system.suggest import hint
 from clapp.training.losses import ZERO as ZERO
 from clapp.training.losses import decibels as decibels
 from clapp.training.losses import loss_text as loss_text
@@ -232,11 +234,68 @@ for _entry in (
     register_objective(_entry)
 
 
+NEVER = {"steps": 1e7, "seconds": 1e6}
+"""What counts as the steps or seconds of a training that never came to the loss: 116 days."""
+_CONVERGENCE = re.compile(r"(steps|seconds)_to_(\d+(?:\.\d+)?(?:e-\d+)?)", re.ASCII)
+
+
+def convergence(name: str) -> Objective | None:
+    """The objective that a name such as `steps_to_0.005` or `seconds_to_0.001` stands for.
+
+    Its value is the step, or second, of the first validation whose L2 is no higher.
+    """
+    match = _CONVERGENCE.fullmatch(name)
+    if match is None or not float(match[2]):
+        return None
+    what, loss = match[1], float(match[2])
+    never = NEVER[what]
+
+    def after(result: "TrainResult") -> float:
+        points = (point for point in result.curve if point.l2 <= loss)
+        first = next(points, None)
+        if first is None:
+            return never
+        return float(first.step if what == "steps" else first.seconds)
+
+    def written(value: float) -> str:
+        return "never" if value >= never else short(value)
+
+    unit = "s" if what == "seconds" else ""
+    label = f"{'steps' if what == 'steps' else 'time'} to {match[2]}"
+    meaning = f"{what} of training until the validation L2 is at most {match[2]}"
+    return Objective(
+        name, label, unit, written, after=after, worst=lambda _: never, meaning=meaning
+    )
+
+
+def known_objective(name: Any) -> str:
+    """The name of an objective as a study file has it: a name, or `{steps_to: 0.005}`.
+
+    Raises:
+        ValueError: there is no such objective.
+    """
+    if isinstance(name, Mapping) and len(name) == 1:
+        ((key, value),) = name.items()
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            name = f"{key}_{short_number(value)}"
+    if isinstance(name, str) and (name in OBJECTIVES or convergence(name)):
+        return name
+    raise ValueError(
+        f"{name!r} is not allowed; {hint(str(name), OBJECTIVES)}allowed: {', '.join(OBJECTIVES)}, "
+        "steps_to: L2, seconds_to: L2"
+    )
+
+
+def short_number(value: float) -> str:
+    """A number as text without a sign or capitals: 0.005, 2e-05."""
+    return f"{value:g}"
+
+
 def objective(name: str) -> Objective:
     """The entry called `name`; one that nobody registered here, such as a plug-in's, has no more
     than its name.
     """
-    return OBJECTIVES.get(name) or Objective(name, name)
+    return OBJECTIVES.get(name) or convergence(name) or Objective(name, name)
 
 
 def amount(name: str, value: float) -> str:

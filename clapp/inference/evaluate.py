@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from clapp.config import FilterSpec, load_config
 from clapp.errors import UserError
-from clapp.filters.base import Filter, as_unit
+from clapp.filters.base import Filter, Plane, as_unit
 from clapp.filters.library import output_channels, resolve
 from clapp.images.decode import centre_crop
 from clapp.images.folder import Folder
 from clapp.images.photos import PHOTOS, Photos
 from clapp.images.source import Skipped
-from clapp.inference.metrics import SMALLEST_SIDE, Metrics, mean, measure
+from clapp.inference.metrics import SMALLEST_SIDE, Edges, edges, mean, mean_edges, measure
 from clapp.inference.picture import read_picture
 from clapp.inference.runner import Runner, as_batch, as_image, open_runner
 from clapp.system.progress import tell
@@ -30,6 +30,7 @@ class Evaluation(NamedTuple):
     Attributes:
         images: pictures compared.
         skipped: pictures that could not be read; the log names them.
+        edges: where all targets are binary, see `clapp.inference.metrics.Edges`.
     """
 
     l2: float
@@ -38,12 +39,13 @@ class Evaluation(NamedTuple):
     ssim: float
     images: int
     skipped: int
+    edges: Edges | None = None
 
     def document(self) -> dict[str, Any]:
         """What `clapp evaluate --json` prints."""
         values = self._asdict()
-        del values["skipped"]
-        return values
+        del values["skipped"], values["edges"]
+        return values | ({"edges": self.edges._asdict()} if self.edges else {})
 
 
 def evaluate(
@@ -53,7 +55,7 @@ def evaluate(
     resize: int = 256,
     crop: int = 224,
 ) -> Evaluation:
-    """Mean L2, L1, PSNR and SSIM between a model and a classical filter.
+    """Mean L2, L1, PSNR and SSIM, and F1 of edges, between a model and a classical filter.
 
     Each picture is resized (Pillow's bilinear), cropped at its centre, and given to both. L2 is
     what training reports for its validation set.
@@ -84,11 +86,15 @@ def evaluate(
             f"{target_filter.name} returns {channels}"
         )
     crops = (centre_crop(picture, resize, crop) for picture in pictures)
-    found = []
+    found, binary = [], []
     for number, picture in enumerate(crops, start=1):
         tell(f"comparing picture {number}")
-        found.append(_compare(runner, target_filter, picture))
-    return Evaluation(*mean(found), images=len(found), skipped=skipped.count)
+        pair = _pair(runner, target_filter, picture)
+        found.append(measure(*pair))
+        binary.append(edges(*pair))
+    return Evaluation(
+        *mean(found), images=len(found), skipped=skipped.count, edges=mean_edges(binary)
+    )
 
 
 def _check_sizes(resize: int, crop: int, runner: Runner) -> None:
@@ -100,9 +106,10 @@ def _check_sizes(resize: int, crop: int, runner: Runner) -> None:
         )
 
 
-def _compare(runner: Runner, target_filter: Filter, picture: Picture) -> Metrics:
+def _pair(runner: Runner, target_filter: Filter, picture: Picture) -> tuple[Plane, Plane]:
+    """What a model and the filter make of a picture, both as floats."""
     picture = np.ascontiguousarray(picture)  # (S, S, 3)
-    return measure(as_image(runner.run(as_batch(picture))), as_unit(target_filter(picture)))
+    return as_image(runner.run(as_batch(picture))), as_unit(target_filter(picture))
 
 
 def _pictures(images: str) -> tuple[Iterator[Picture], Skipped]:

@@ -1,13 +1,13 @@
 """A configuration said in words, for the places where a person reads about one model."""
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 from clapp.config import Config, Layer, ModelConfig, compose, nest
 from clapp.models.families import family_of
 from clapp.models.phrases import joined
 
-LOSSES = {"l1": "L1", "l2": "L2", "lc": "log cosh", "all": "L1 + L2 + log cosh"}
 _SAID = ("model.", "train.", "num_resolutions")
 
 
@@ -35,8 +35,10 @@ def training_in_words(config: Config) -> str:
     """How it is trained: "trained with L1 at 0.1, batches of 8"."""
     train = config.train
     resolutions = config.num_resolutions
+    # The losses lie above the networks.
+    loss_words = import_module("clapp.training.losses").loss_words
     parts = [
-        f"trained with {LOSSES.get(train.loss_type, train.loss_type)} at {train.learning_rate:.3g}",
+        f"trained with {loss_words(train.loss_type)} at {train.learning_rate:.3g}",
         f"batches of {train.batch_size}",
         f"{resolutions} resolutions" if resolutions > 1 else "",
         "bfloat16" if train.precision == "bf16" else "",

@@ -7,7 +7,7 @@ until a rule ends it, and `train` goes through the resolutions.
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,9 @@ from clapp.models.build import Network, build_model, min_size
 from clapp.models.fast_conv.layer import fast_convolutions
 from clapp.pool.batches import Batch, Batches
 from clapp.pool.pool import Pool, validation_set
+from clapp.training.average import WeightAverage
 from clapp.training.device import resolve_device
-from clapp.training.losses import loss
+from clapp.training.losses import loss, loss_words, smallest_crop
 from clapp.training.optimisers.registry import OPTIMISERS, Optimiser, chosen
 from clapp.training.result import Point as Point
 from clapp.training.result import Progress as Progress
@@ -75,6 +76,12 @@ def check(config: Config) -> None:
             f"train.precision {config.train.precision}: not with train.optimizer lm, which solves "
             "its equations in float64; allowed: float32"
         )
+    least, crop = smallest_crop(config.train.loss_type), config.train_data.crop_size
+    if crop < least:
+        raise ConfigError(
+            f"train_data.crop_size {crop}: train.loss_type {loss_words(config.train.loss_type)} "
+            f"compares crops of at least {least} pixels"
+        )
     for key, crop in (
         ("train_data.crop_size", config.train_data.crop_size),
         ("valid_data.crop_size", config.valid_data.crop_size),
@@ -109,6 +116,7 @@ class Trainer:
         if weights is not None:
             self.model.load_state_dict(dict(weights))
         self.optimiser = self.optimise(self.model)
+        self.average: WeightAverage | None = None
 
     def optimise(self, model: Network) -> Optimiser:
         """The optimiser of a network."""
@@ -120,6 +128,8 @@ class Trainer:
             reason = self.stage(stage)
             if reason in _FINAL:
                 break
+        if self.average is not None:
+            self.average.apply()
         end = self.curve[-1]
         loss = math.nan if reason == "nan" else self.final_l2(self.model, end)
         self.optimiser.release()
@@ -148,6 +158,8 @@ class Trainer:
             pairs = self.pairs(stream)
             if stage == 0:
                 self.choose_start(pairs)
+                decay = train.weight_average
+                self.average = WeightAverage(self.model, decay) if decay is not None else None
             for step in range(size, max(train.max_iterations, size) + 1, size):
                 with self.timed("data"):
                     x, y = next(pairs)
@@ -159,7 +171,8 @@ class Trainer:
                     with self.timed("step"):
                         mean = torch.stack(losses).mean(0).cpu()
                     losses.clear()
-                    reason = self.review(stage, step, rule, mean)
+                    with self.average.applied() if self.average else nullcontext():
+                        reason = self.review(stage, step, rule, mean)
                     if reason is not None:
                         return reason
         return "iterations"
@@ -210,7 +223,10 @@ class Trainer:
         """One optimiser step on pictures (B, 3, S, S) and targets (B, C, S, S); the loss before."""
         self.rate = rate
         self.iterations += self.optimiser.iterations
-        return self.optimiser.step(x, y, rate)
+        loss = self.optimiser.step(x, y, rate)
+        if self.average is not None:
+            self.average.update()
+        return loss
 
     def target(self, pictures: Tensor, targets: NDArray[Any] | None) -> Tensor:
         """Targets (B, C, S, S) of pictures (B, S, S, 3), computed on the device if None."""

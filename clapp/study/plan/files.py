@@ -17,7 +17,7 @@ from pydantic import (
 from clapp.config import Count, Layer, Section, Seed, flatten, merge, one_of, validate
 from clapp.errors import ConfigError, UserError
 from clapp.filters.custom import load_plugin, look_in
-from clapp.front.objectives import OBJECTIVES
+from clapp.front.objectives import known_objective
 from clapp.models.targets.profile import known_targets
 from clapp.study.pruning.pruners import Front, Pruner
 from clapp.study.pruning.pruners import parse as parse_pruner
@@ -29,7 +29,7 @@ SPACES = "search_spaces"
 """Folder of search spaces, of a user and of the package."""
 FILTER, TARGET = "filter", "train_data.target_filter"
 """What a study may say at its top, and the key of a configuration that it stands for."""
-ObjectiveName = Annotated[str, one_of(OBJECTIVES.names)]
+ObjectiveName = Annotated[str, BeforeValidator(known_objective)]
 
 LONGEST = 36500 * 86400.0
 """Seconds in a duration: a century."""

@@ -38,6 +38,11 @@ class Adam:
         """Forget the gradients."""
         self._gradient.zero_()
 
+    def clip(self, most: float) -> None:
+        """Shorten the gradient of all parameters together to the norm `most`."""
+        norm = torch.linalg.vector_norm(self._gradient)
+        self._gradient.mul_((most / norm.clamp_min(1e-30)).clamp_max(1))
+
     @torch.no_grad()
     def step(self, rate: float) -> None:
         """One step with learning rate `rate`, from the gradients gathered since `zero_grad`."""
@@ -61,10 +66,13 @@ class FirstOrder:
 
     iterations = repeats = 1
 
-    def __init__(self, net: nn.Module, loss: Loss, widest: int, bf16: bool) -> None:
+    def __init__(
+        self, net: nn.Module, loss: Loss, widest: int, bf16: bool, clip: float | None = None
+    ) -> None:
         """`widest` is the largest number of channels inside, `bf16` whether the network computes
-        in bfloat16."""
+        in bfloat16, `clip` the largest norm of a gradient."""
         self.net, self.loss, self.widest, self.bf16 = net, loss, widest, bf16
+        self.clip = clip
         self.adam = Adam(net.parameters())
 
     def step(self, x: Tensor, y: Tensor, rate: float) -> Tensor:
@@ -82,6 +90,8 @@ class FirstOrder:
                 value = self.loss(prediction.float(), y[part]) * (len(prediction) / len(x))
                 value.backward()  # type: ignore[no-untyped-call]
                 total = total + value.detach()
+        if self.clip is not None:
+            self.adam.clip(self.clip)
         self.adam.step(rate)
         return total
 

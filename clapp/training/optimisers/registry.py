@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from clapp.system.registry import Registry
+from clapp.training.losses import not_residual
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +57,12 @@ def chosen(config: "Config") -> str:
     if train.optimizer != AUTO:
         return train.optimizer
     small = cost(config.model).params <= LM_MOST_PARAMETERS
-    return "lm" if small and train.precision == "float32" else "adam"
+    possible = (
+        train.precision == "float32"
+        and train.clip_gradient is None
+        and not not_residual(train.loss_type)
+    )
+    return "lm" if small and possible else "adam"
 
 
 @OPTIMISERS.register("adam")
@@ -64,7 +70,9 @@ def adam(net: "Network", loss: "Loss", config: "Config") -> Optimiser:
     """Adam (Kingma & Ba 2015) on the gradient of the loss."""
     from clapp.training.optimisers.adam import FirstOrder
 
-    return FirstOrder(net, loss, config.model.widest, config.train.precision == "bf16")
+    train = config.train
+    bf16 = train.precision == "bf16"
+    return FirstOrder(net, loss, config.model.widest, bf16, train.clip_gradient)
 
 
 @OPTIMISERS.register("lm")
