@@ -298,7 +298,7 @@ def test_keys_without_effect_are_refused_with_the_reason(
         ("config: {train: {stop_l2_loss: 0.1}}", "train.stop_l2_loss: cannot be set here"),
         (
             "search_space: nosuch",
-            "no search space named 'nosuch'; known: can, filternet, global",
+            "no search space named 'nosuch'; known: can, filternet, filternet_color, global",
         ),
     ],
 )
