@@ -163,5 +163,5 @@ def test_a_study_minimises_steps(tmp_path: Path) -> None:
 def test_other_names_are_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(f"objectives: [loss, {name}]\n")
-    with pytest.raises(ConfigError, match="allowed: loss, .*, steps_to: L2"):
+    with pytest.raises(ConfigError, match=r"allowed: loss, .*, steps_to: L2"):
         load_study(str(path))
