@@ -162,6 +162,17 @@ def infer(
 
 
 @bench.command()
+def layer(
+    steps: Annotated[int, typer.Option(min=1, help="Steps of every training.")] = 400,
+    json: AsJson = False,
+) -> None:
+    """A loss on edges in a training loop: a small model beside kornia's Sobel and Canny."""
+    from benchmarks.layer import run
+
+    _show(run(steps), json)
+
+
+@bench.command()
 def driver(
     trials: Annotated[
         list[int] | None, typer.Option(min=1, help="Trials of a study; default: 100 and 1000.")

@@ -191,6 +191,23 @@ def test_the_small_model_has_the_form_of_the_filter() -> None:
     assert infer.photograph(40).shape == (40, 40, 3)
 
 
+def test_layer_without_kornia(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import layer
+    from clapp.models.build import build_model
+
+    def untrained() -> Any:
+        return build_model(layer._SMALL).eval().requires_grad_(False)
+
+    monkeypatch.setitem(sys.modules, "kornia", None)
+    monkeypatch.setattr(layer, "_model", untrained)
+    result = layer.run(1)
+    ours, plain = result.rows
+    assert [ours["name"], plain["name"]] == ["ours", "no edge loss"]
+    assert ours["edge_gradient"] > 0 == plain["edge_gradient"]
+    assert all(10 < row["psnr_db"] < 60 and 0 < row["edge_l2"] < 1 for row in result.rows)
+    assert list(result.ratios) == ["no edge loss / ours, ms a step"]
+
+
 def test_driver_runs_the_real_study() -> None:
     result = driver.run([3], repeats=1)
     ours, peer = result.rows
