@@ -115,6 +115,7 @@ def _row(name: str, edges: Edges | None, pictures: Tensor, valid: Tensor, steps:
     with torch.no_grad():
         given = _blurred(valid, torch.Generator().manual_seed(1))
         output = (given + net(given)).clamp(0, 1)
+    logger.info(f"{name}: {steps} steps in {sum(seconds):.0f} s")
     return {
         "name": name,
         "ms_a_step": float(np.median(seconds)) * 1000,
