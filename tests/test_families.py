@@ -305,6 +305,9 @@ def test_a_space_of_several_families() -> None:
         assert ("model.width" in values) == (config.model.family == "can")
         assert load_config(nest(differences(config))) == config
     assert seen == {"filternet", "can"}
+    wrong = space | {"model.family": {"type": "categorical", "choices": ["can", "filtrnet"]}}
+    with pytest.raises(ConfigError, match=r"choices\[1\]: 'filtrnet' is not allowed; did you mean"):
+        make_plan("smoke", overrides=[Layer("test", {"search_space": wrong})])
     del space["model.width"]["when"]
     with pytest.raises(ConfigError, match=r"model.width: unknown key; .*known: family, .*capacity"):
         make_plan("smoke", overrides=[Layer("test", {"search_space": space})])

@@ -173,11 +173,18 @@ def _most_layers(parameters: Mapping[str, Parameter], base: list[Layer]) -> int:
     return max((value for value in found if isinstance(value, int)), default=1)  # checked later
 
 
-def _searchable(raw: Mapping[str, Any], base: list[Layer]) -> list[str]:
+def _searchable(origin: str, raw: Mapping[str, Any], base: list[Layer]) -> list[str]:
     """Every key that trials may differ in, of the families that a space chooses among."""
     entry = raw.get(FAMILY)
     chosen = entry.get("choices") if isinstance(entry, Mapping) else None
     names = chosen if isinstance(chosen, list) else [compose(base).model.family]
+    known = known_families()
+    for number, name in enumerate(names):
+        if name not in known:
+            raise ConfigError(
+                f"{origin}: {FAMILY}.choices[{number}]: {shown(name)} is not allowed; "
+                f"{hint(str(name), known)}allowed: {', '.join(known)}"
+            )
     keys = dict.fromkeys(key for name in names for key in flatten(defaults_of(name)))
     return [key for key in keys if refusal(key) is None]
 
@@ -189,7 +196,7 @@ def _per_layer() -> list[str]:
 
 
 def _parse(origin: str, raw: dict[str, Any], base: list[Layer]) -> dict[str, Parameter]:
-    searchable = _searchable(raw, base)
+    searchable = _searchable(origin, raw, base)
     for key, entry in raw.items():
         reason = refusal(str(key))
         if reason:
