@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from clapp.commands.data import data
 from clapp.commands.filters import filters
 from clapp.errors import UserError
 from clapp.front.pick import describe_rules
@@ -47,6 +48,7 @@ app = typer.Typer(
 _add_benchmarks()
 app.command()(replay)
 app.command()(filters)
+app.add_typer(data, name="data")
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
 Results = Annotated[Path, typer.Option(help="Folder of results.")]

@@ -36,6 +36,7 @@ from clapp.images.mix import Mix
 from clapp.images.photos import Photos
 from clapp.images.source import SOURCES, Named, Skipped, Source, SourceKind, named, stream
 from clapp.images.synthetic import Synthetic
+from clapp.images.tar import Tar
 
 __all__ = [
     "SOURCES",
@@ -47,6 +48,7 @@ __all__ = [
     "Source",
     "SourceKind",
     "Synthetic",
+    "Tar",
     "open_source",
     "register_source",
     "shared_pictures",

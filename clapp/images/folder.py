@@ -136,14 +136,15 @@ def _files_of(root: Path, split: str) -> dict[Path, Path]:
         files = {
             target: file
             for target, file in search(root).items()
-            if _share(file.relative_to(root)) == split
+            if share(file.relative_to(root)) == split
         }
     if not files:
         raise UserError(f"{root}: there are no pictures in it for the split {split!r}")
     return files
 
 
-def _share(path: Path) -> str:
+def share(path: Path) -> str:
+    """The split that a picture with this relative path belongs to, by a hash of it."""
     digest = hashlib.sha256(path.as_posix().encode("utf-8", "surrogateescape")).digest()
     place = int.from_bytes(digest[:8], "big") / 2**64
     return "train" if place < _TRAIN else "validation" if place < _VALIDATION else "test"

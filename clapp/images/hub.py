@@ -13,6 +13,7 @@ from clapp.errors import ConfigError, UserError, one_line
 from clapp.images import splits
 from clapp.images.decode import decode
 from clapp.images.paths import is_folder, listing_digest, read_file, real
+from clapp.images.remote.retries import RemoteFile, read_again, resumed
 from clapp.images.source import SOURCES, Named, Picture, Skipped
 
 _LISTS = ("list", "List", "LargeList", "Sequence")
@@ -92,14 +93,21 @@ class Hub:
             return content
         if path is None:
             raise ValueError("the cell is empty")
-        from datasets import DownloadConfig  # type: ignore[import-untyped]
+        from datasets import DownloadConfig, config  # type: ignore[import-untyped]
         from datasets.utils.file_utils import is_local_path, xopen  # type: ignore[import-untyped]
 
         if is_local_path(path):
             return read_file(Path(path))
-        with xopen(path, "rb", download_config=DownloadConfig(token=self.data.token)) as file:
-            found: bytes = file.read()
-        return found
+        if path.startswith(("http://", "https://")) and not path.startswith(config.HF_ENDPOINT):
+            with RemoteFile(path) as remote:
+                return remote.readall()
+
+        def read() -> bytes:
+            with xopen(path, "rb", download_config=DownloadConfig(token=self.data.token)) as file:
+                found: bytes = file.read()
+            return found
+
+        return read_again(read, path)
 
     def _label(self, row: int | None, value: Any) -> str:
         """A row in a message: its path and its number, or a digest where that is not known."""
@@ -115,10 +123,8 @@ class Hub:
     def _rows(self, number: int) -> Iterator[tuple[int | None, Any]]:
         """Row number, where it is known, and undecoded cell, in the order of epoch `number`."""
         try:
-            if self.data.streaming:
-                yield from self._streamed(number)
-            else:
-                yield from self._downloaded(number)
+            rows = self._streamed if self.data.streaming else self._downloaded
+            yield from resumed(lambda start: islice(rows(number), start, None), self.describe())
         except UserError:
             raise
         except Exception as error:  # the library raises its own, the hub's and the network's

@@ -114,11 +114,13 @@ def named(data: DataConfig) -> list[Named]:
         if len(parts) == 1:
             return [Named("huggingface", data.name, data)]
     more = [
-        kind for kind in SOURCES if kind not in ("photos", "synthetic", "folder", "huggingface")
+        kind
+        for kind in SOURCES
+        if kind not in ("photos", "synthetic", "folder", "tar", "huggingface")
     ]
     raise ConfigError(
         f"unknown source of pictures {data.name!r}; {hint(prefix, SOURCES) if colon else ''}"
-        "known: photos, synthetic, photos+synthetic, folder:PATH, huggingface:NAME, "
+        "known: photos, synthetic, photos+synthetic, folder:PATH, tar:PATH, huggingface:NAME, "
         f"{''.join(f'{kind}, ' for kind in more)}or the name of a Hugging Face dataset"
     )
 

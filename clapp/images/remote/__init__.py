@@ -1,0 +1,1 @@
+"""Pictures that come over a network."""
