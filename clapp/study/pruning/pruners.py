@@ -126,13 +126,14 @@ class Front(Rungs):
     """
 
     name: Literal["front"] = "front"
+    warmup: Annotated[int, Field(gt=0)] = 200
     min_finished: Annotated[int, Field(ge=1)] = 10
     """Trials with a loss at the same step and at the end, before anything is stopped."""
     alike: Annotated[int, Field(ge=1)] = 40
     """Finished trials whose loss at the same step is nearest, on a log scale."""
-    quantile: Annotated[float, Field(ge=0, le=1)] = 0.05
+    quantile: Annotated[float, Field(ge=0, le=1)] = 0.0
     """0: the largest fall of a loss that was seen among them."""
-    margin: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    margin: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Stop only if the optimistic final loss exceeds the lowest known one by this share.
 
     A few curves fall faster than any seen before.

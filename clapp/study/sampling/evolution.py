@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 STARTUP = 40
 """Trials drawn anywhere before anything is changed."""
-ANYWHERE = 0.15
+ANYWHERE = 0.3
 """Share of the trials that are drawn anywhere after that."""
 SMALL = 100
 """Parameters of what is drawn anywhere: small networks train fastest, and larger ones grow."""
@@ -41,6 +41,8 @@ SHRINK = 0.4
 """Share of the children that make their parent smaller by one change of a fixed list."""
 NEAR = 25
 """Trials near the front, of which one may be crossed with a parent."""
+SMALLEST_EFFORT = 1e6
+"""FLOPs that take as long as all of a trial but its convolutions."""
 PROMISING = 0.5
 """A parent's loss, as a share of what predicting the mean costs."""
 TRIES = 400
@@ -226,8 +228,9 @@ class Evolution(BaseSampler):
         others: Sequence[Mapping[str, Any]],
         tried: set[str | None],
     ) -> Candidate | None:
-        # The lower the loss the more often: what is best is worth making smaller.
-        chances = np.arange(1, len(parents) + 1, dtype=float)
+        # The lower the loss the more time: what is best is worth making smaller. Trials follow
+        # from time by what one takes, or a few large networks would use up all of it.
+        chances = np.arange(1, len(parents) + 1) / np.array([_effort(one) for one in parents])
         parent = parents[self._random.choice(len(parents), p=chances / chances.sum())]
         trial = parent.trial
         if self._random.random() < SHRINK:
@@ -265,3 +268,11 @@ class Evolution(BaseSampler):
         _, config = found
         params, flops = cost(config.model)
         return Candidate(draw.values, draw.distributions, config, (float(flops), float(params)))
+
+
+def _effort(member: Member) -> float:
+    """What training a network like this one takes, relative to others; never measured seconds.
+
+    Those would give one seed other trials in every run.
+    """
+    return float(record_of(member.trial).flops or 0) + SMALLEST_EFFORT
