@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 STARTUP = 40
 """Trials drawn anywhere before anything is changed."""
-ANYWHERE = 0.3
+ANYWHERE = 0.2
 """Share of the trials that are drawn anywhere after that."""
 SMALL = 100
 """Parameters of what is drawn anywhere: small networks train fastest, and larger ones grow."""
@@ -228,9 +228,11 @@ class Evolution(BaseSampler):
         others: Sequence[Mapping[str, Any]],
         tried: set[str | None],
     ) -> Candidate | None:
-        # The lower the loss the more time: what is best is worth making smaller. Trials follow
-        # from time by what one takes, or a few large networks would use up all of it.
-        chances = np.arange(1, len(parents) + 1) / np.array([_effort(one) for one in parents])
+        # The lower the loss the more often, for what is best is worth making smaller; but a few
+        # large networks must not use up all the time.
+        chances = (
+            np.arange(1, len(parents) + 1) / np.array([_effort(one) for one in parents]) ** 1.5
+        )
         parent = parents[self._random.choice(len(parents), p=chances / chances.sum())]
         trial = parent.trial
         if self._random.random() < SHRINK:
