@@ -10,6 +10,10 @@ import typer
 
 from clapp.commands.data import data
 from clapp.commands.filters import filters
+from clapp.commands.setup.config import config
+from clapp.commands.setup.doctor import doctor
+from clapp.commands.setup.init import init
+from clapp.commands.setup.spaces import spaces
 from clapp.errors import UserError
 from clapp.front.pick import describe_rules
 from clapp.replay.cli import replay
@@ -48,6 +52,8 @@ app = typer.Typer(
 _add_benchmarks()
 app.command()(replay)
 app.command()(filters)
+for _verb in (init, doctor, spaces, config):
+    app.command()(_verb)
 app.add_typer(data, name="data")
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]

@@ -1,12 +1,21 @@
 """Fields whose values are the names in a registry, which is asked when a value is checked."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, GetJsonSchemaHandler
 
 from clapp.system.suggest import hint
+
+
+@dataclass(frozen=True)
+class _OneOf(AfterValidator):
+    names: Callable[[], Iterable[str]]
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> Any:
+        return handler(schema) | {"enum": list(self.names())}
 
 
 def one_of(names: Callable[[], Iterable[str]]) -> AfterValidator:
@@ -23,7 +32,7 @@ def one_of(names: Callable[[], Iterable[str]]) -> AfterValidator:
             )
         return value
 
-    return AfterValidator(check)
+    return _OneOf(check, names)
 
 
 def registered(module: str, function: str) -> Callable[[], Iterable[str]]:

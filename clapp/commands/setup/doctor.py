@@ -1,0 +1,147 @@
+"""`clapp doctor`: whether this machine can search, in one line for each thing it needs."""
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from clapp.errors import ClappError
+from clapp.system.console import is_live, print_json, status
+
+_PACKAGES = ("torch", "optuna", "cv2", "numba", "onnxruntime")
+
+
+class Finding(NamedTuple):
+    """What was found of one thing."""
+
+    name: str
+    works: bool
+    text: str
+
+
+def doctor(
+    results: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
+    storage: Annotated[
+        str | None, typer.Option(metavar="URL", help="Storage URL; default: SQLite in the results.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")] = False,
+) -> None:
+    """Check environment, device, cache, storage, write access and terminal; exit 1 if one fails."""
+    with status("looking at this machine"):
+        findings = list(examine(results, storage, device))
+    if json:
+        print_json([one._asdict() for one in findings])
+    else:
+        for name, works, text in findings:
+            typer.echo(f"{'ok   ' if works else 'fails'}  {name:<12} {text}")
+    raise typer.Exit(0 if all(one.works for one in findings) else 1)
+
+
+def examine(results: Path, storage: str | None, device: str) -> Iterator[Finding]:
+    """Every finding, in order; nothing that is tried leaves anything behind."""
+    checks: dict[str, Callable[[], str]] = {
+        "environment": _environment,
+        "device": lambda: _device(device),
+        "cache": _cache,
+        "results": lambda: _writable(results),
+        "storage": lambda: _storage(results, storage),
+        "terminal": _terminal,
+    }
+    for name, check in checks.items():
+        try:
+            yield Finding(name, True, check())
+        except (ClappError, OSError, ImportError, RuntimeError) as error:
+            words = " ".join(str(error).split()) or type(error).__name__
+            yield Finding(name, False, words)
+
+
+def _environment() -> str:
+    from importlib import import_module
+
+    versions = []
+    for name in _PACKAGES:
+        try:
+            versions.append(f"{name} {import_module(name).__version__}")
+        except ImportError as error:
+            raise ImportError(
+                f"{name} cannot be imported: {error}; run `pip install -c constraints.txt .` again"
+                + ("; apt-get install libgl1 libglib2.0-0" if name == "cv2" else "")
+            ) from error
+    from clapp import __version__
+
+    return f"clapp {__version__}, Python {platform.python_version()}, {', '.join(versions)}"
+
+
+def _device(name: str) -> str:
+    import torch
+
+    from clapp.training.device import resolve_device
+
+    chosen = resolve_device(name)
+    ones = torch.ones(1, 3, 8, 8, device=chosen)
+    total = float(torch.nn.functional.conv2d(ones, torch.ones(1, 3, 3, 3, device=chosen)).sum())
+    if total != 27 * 36:
+        raise RuntimeError(f"{chosen}: a convolution of ones is wrong: {total:g}, not {27 * 36}")
+    model = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else platform.machine()
+    return f"{chosen} ({model}) computes; {_cores()} processor cores"
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _cache() -> str:
+    from clapp.pool.eviction import cache_dir
+
+    return _writable(cache_dir())
+
+
+def _writable(folder: Path) -> str:
+    """Write into `folder`, or where it would be made."""
+    place = _nearest(folder)
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(bytes(4096))
+            file.flush()
+    except OSError as error:
+        raise OSError(f"{place}: cannot be written: {error.strerror}") from error
+    made = "" if place == folder.absolute() else ", to be made"
+    return f"{folder.absolute()}{made}: writable, {shutil.disk_usage(place).free / 1e9:.1f} GB free"
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder itself, or the first above it that is there."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise OSError(f"{place}: not a folder")
+    return place
+
+
+def _storage(results: Path, url: str | None) -> str:
+    from clapp.study.storage.redaction import redact
+    from clapp.study.storage.storage import default_url, open_storage
+
+    if url is not None:
+        studies = len(open_storage(url, create=False).get_all_studies())
+        return f"{redact(url)}: answers, {studies} studies"
+    with tempfile.TemporaryDirectory(dir=_nearest(results)) as folder:
+        open_storage(default_url(Path(folder))).get_all_studies()
+    return "SQLite in the results: works there"
+
+
+def _terminal() -> str:
+    if not is_live(sys.stderr):
+        return "none (or TERM, CI say so): progress comes in lines, for logs"
+    columns, lines = shutil.get_terminal_size()
+    colours = "no colours" if os.environ.get("NO_COLOR") else "colours"
+    return f"{columns} x {lines}, {sys.stderr.encoding}, {colours}: the live display works"

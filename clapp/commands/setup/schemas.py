@@ -1,0 +1,205 @@
+"""JSON schemas of the files users write, generated from the models that read them."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from clapp.config import Config, ModelConfig, Section, defaults
+from clapp.filters.library import known_filters
+from clapp.front.objectives import OBJECTIVES
+from clapp.models.families import known_families, section
+from clapp.study.plan.files import StudyFile
+from clapp.study.plan.parameters import KINDS
+from clapp.study.plan.space import refusal
+from clapp.study.pruning.pruners import PRUNERS
+from clapp.system.files import PACKAGE
+
+Schema = dict[str, Any]
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_LINE = re.compile(r"(?P<indent> *)(?P<key>\w+):[^#]*(?:#\s*(?P<comment>.*))?$")
+_DURATION = {
+    "anyOf": [
+        {"type": "number", "exclusiveMinimum": 0},
+        {"type": "string", "pattern": r"^(\d+(\.\d+)?[smhd])+$|^\d+(\.\d+)?$"},
+        {"type": "null"},
+    ]
+}
+
+
+def comments(path: Path = PACKAGE / "config" / "default.yaml") -> dict[str, str]:
+    """What the packaged defaults say of each key, by its dotted path."""
+    found, group = {}, ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if match := _LINE.match(line):
+            group = group if match["indent"] else f"{match['key']}."
+            key = group + match["key"] if match["indent"] else match["key"]
+            found[key] = match["comment"] or ""
+    return found
+
+
+def configuration_keys() -> dict[str, Schema]:
+    """The schema of every configuration key, by its dotted path, with default and meaning."""
+    top = _properties(Config)
+    found: dict[str, Schema] = {}
+    for name, field in Config.model_fields.items():
+        kind = field.annotation
+        if not (isinstance(kind, type) and issubclass(kind, Section)):
+            found[name] = top[name]
+        else:
+            inner = _family_keys() if issubclass(kind, ModelConfig) else _properties(kind)
+            found |= {f"{name}.{key}": value for key, value in inner.items()}
+    said = comments()
+    for key, one in found.items():
+        if key.endswith("target_filter"):
+            one["anyOf"] = [*filter_spec()["anyOf"], {"type": "null"}]
+        if key in said:
+            place: Any = defaults()
+            for part in key.split("."):
+                place = place[part]
+            one |= {"default": place, "description": said[key]}
+    return found
+
+
+def study_keys() -> dict[str, Schema]:
+    """The schema of every key of a study but those of `config`, by its dotted path."""
+    top = _properties(StudyFile)
+    budget = _properties(StudyFile.model_fields["budget"].annotation)
+    budget["timeout"] = {**budget["timeout"], **_DURATION}
+    objective = _objective()
+    top["objectives"]["items"] = objective
+    top["objectives"]["default"] = StudyFile().objectives
+    top["limits"]["propertyNames"] = objective
+    top["pruner"] = {"description": top["pruner"]["description"], "default": "front", **_pruner()}
+    top["filter"] = {"description": "The filter to learn: train_data.target_filter."} | (
+        filter_spec()
+    )
+    del top["budget"]
+    return top | {f"budget.{key}": value for key, value in budget.items()}
+
+
+def configuration_schema() -> Schema:
+    """Of a configuration file."""
+    return _document("A configuration of CLAPP", _mapping(_nested(configuration_keys())))
+
+
+def study_schema() -> Schema:
+    """Of a study file."""
+    keys = configuration_keys()
+    laid_over = _mapping(_nested(keys) | keys)
+    properties = _nested(study_keys())
+    about = properties["search_space"]["description"]
+    properties["search_space"] = {
+        "anyOf": [{"type": "string"}, {"$ref": "#/$defs/space"}],
+        "default": "filternet",
+        "description": about,
+    }
+    properties["baselines"]["additionalProperties"] = {"$ref": "#/$defs/configuration"}
+    properties["config"] = {
+        "description": "Laid over the packaged defaults; nested or dotted keys.",
+        "$ref": "#/$defs/configuration",
+    }
+    definitions = {"configuration": laid_over, "space": _space()}
+    return _document("A study of CLAPP", _mapping(properties) | {"$defs": definitions})
+
+
+def space_schema() -> Schema:
+    """Of a search space."""
+    return _document("A search space of CLAPP", _space())
+
+
+SCHEMAS: dict[str, Callable[[], Schema]] = {
+    "config": configuration_schema,
+    "study": study_schema,
+    "space": space_schema,
+}
+
+
+def filter_spec() -> Schema:
+    """Of whatever names a filter: a name, `module:function`, a mapping, a chain."""
+    one = [
+        {"enum": known_filters()},
+        {"type": "string", "pattern": ":"},
+        {"type": "object", "properties": {"name": {"enum": known_filters()}}},
+    ]
+    return {"anyOf": [*one, {"type": "array", "minItems": 1, "items": {"anyOf": one}}]}
+
+
+def _document(title: str, schema: Schema) -> Schema:
+    return {"$schema": DIALECT, "title": title, **schema}
+
+
+def _mapping(properties: Mapping[str, Schema]) -> Schema:
+    return {"type": "object", "properties": dict(properties), "additionalProperties": False}
+
+
+def _nested(keys: Mapping[str, Schema]) -> dict[str, Schema]:
+    nested: dict[str, Schema] = {}
+    for key, one in keys.items():
+        group, _, last = key.rpartition(".")
+        if group:
+            nested.setdefault(group, _mapping({}))["properties"][last] = one
+        else:
+            nested[key] = one
+    return nested
+
+
+def _properties(model: Any) -> dict[str, Schema]:
+    """The schemas of a model's keys, without the titles that repeat their names."""
+    properties: dict[str, Schema] = model.model_json_schema()["properties"]
+    for one in properties.values():
+        one.pop("title", None)
+    return properties
+
+
+def _family_keys() -> dict[str, Schema]:
+    """The keys of the section `model`: of every family, as a space may choose the family."""
+    found: dict[str, list[Schema]] = {}
+    owners: dict[str, list[str]] = {}
+    for name in known_families():
+        for key, one in _properties(section(name)).items():
+            owners.setdefault(key, []).append(name)
+            kinds = found.setdefault(key, [])
+            if one not in kinds:
+                kinds.append(one)
+    return {
+        key: {"description": f"of the families {', '.join(owners[key])}", **_either(kinds)}
+        for key, kinds in found.items()
+    }
+
+
+def _either(kinds: Iterable[Schema]) -> Schema:
+    first, *others = kinds
+    return {"anyOf": [first, *others]} if others else first
+
+
+def _objective() -> Schema:
+    return {
+        "anyOf": [
+            {"enum": list(OBJECTIVES)},
+            {"type": "string", "pattern": "^(steps|seconds)_to_[0-9.e-]+$"},
+            {"type": "object", "minProperties": 1, "maxProperties": 1},
+        ]
+    }
+
+
+def _pruner() -> Schema:
+    kinds = []
+    for name, kind in PRUNERS.items():
+        properties = _properties(kind) | {"name": {"const": name}}
+        kinds.append({**_mapping(properties), "required": ["name"]})
+    return {"anyOf": [{"enum": list(PRUNERS)}, *kinds]}
+
+
+def _space() -> Schema:
+    kinds = [
+        {**_mapping(properties), "required": schema["required"]}
+        for schema, properties in ((k.model_json_schema(), _properties(k)) for k in KINDS.values())
+    ]
+    keys = configuration_keys()
+    entries = {
+        key: {"description": one.get("description", ""), "anyOf": kinds}
+        for key, one in keys.items()
+        if refusal(key) is None
+    }
+    return {**_mapping(entries), "minProperties": 1}
