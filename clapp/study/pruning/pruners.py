@@ -131,7 +131,7 @@ class Front(Rungs):
     """Trials with a loss at the same step and at the end, before anything is stopped."""
     alike: Annotated[int, Field(ge=1)] = 40
     """Finished trials whose loss at the same step is nearest, on a log scale."""
-    quantile: Annotated[float, Field(ge=0, le=1)] = 0.0
+    quantile: Annotated[float, Field(ge=0, le=1)] = 0.05
     """0: the largest fall of a loss that was seen among them."""
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Stop only if the optimistic final loss exceeds the lowest known one by this share.
