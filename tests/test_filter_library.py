@@ -220,7 +220,7 @@ GOLDEN = {"sobel_3", "sobel_canny_5", "random_41", "random2_51_15"}
 
 
 @pytest.mark.parametrize("photo", PHOTOS)
-@pytest.mark.parametrize(("spec", "direct"), DIRECT, ids=lambda s: str(s)[:60])
+@pytest.mark.parametrize(("spec", "direct"), DIRECT, ids=[str(spec)[:60] for spec, _ in DIRECT])
 def test_a_direct_call_gives_the_same(
     spec: Any, direct: Callable[[Array], Any], photo: str
 ) -> None:
