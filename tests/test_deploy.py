@@ -96,12 +96,3 @@ def test_a_script_is_sound(script: Path) -> None:
     shellcheck = Path(sys.executable).with_name("shellcheck")
     done = subprocess.run([shellcheck, script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-
-
-def test_the_image_has_what_the_manifests_need() -> None:
-    text = (DEPLOY / "Dockerfile").read_text()
-    for copied in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "clapp", "studies"):
-        assert (DEPLOY.parent / copied).exists()
-        assert copied in text
-    assert ".[grpc,postgres,s3]" in text
-    assert "USER 1000" in text

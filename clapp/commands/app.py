@@ -349,6 +349,9 @@ def dashboard(
     results: Results = RESULTS,
     storage: Storage = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free one.")] = 8080,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. There is no password: keep it private.")
+    ] = "127.0.0.1",
     artifacts: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Where the pictures are, as given to optimize.py."),
@@ -358,7 +361,7 @@ def dashboard(
     """optuna-dashboard on this machine, with the pictures of every trial."""
     from clapp.study.dashboard.server import serve
 
-    serve(study, results, storage, port, artifacts=artifacts, show=open_)
+    serve(study, results, storage, port, host, artifacts, open_)
 
 
 @app.command()

@@ -44,7 +44,8 @@ def serve(
 ) -> None:
     """Serve the dashboard of `study` until Ctrl-C; its address is printed on stdout.
 
-    The dashboard knows no passwords and can delete studies, so `host` is the loopback interface.
+    The dashboard knows no passwords and can delete studies, so `host` is the loopback interface
+    unless somebody asks for another, such as inside a container.
 
     Args:
         study: its name, or the path of its file.
