@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from clapp.export.c.compiled import CompilerError, compile_c, compiler, footprint, load_c
+from clapp.export.c.compiled import CompilerError, compile_c, footprint, load_c
 from clapp.export.c.header import Code, identifier
 from clapp.export.c.source import write_c
 from clapp.export.onnx import weights_of, write_onnx
@@ -17,7 +17,6 @@ from clapp.inference.runner import open_session
 from clapp.models.build import Network, build_model
 from clapp.models.graph.filternet import filternet_graph
 
-pytestmark = pytest.mark.skipif(compiler() is None, reason="this machine has no C compiler")
 PLAIN: dict[str, Any] = {
     "norm": "none",
     "rezero": False,

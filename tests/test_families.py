@@ -14,7 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode
 import clapp
 from clapp.config import Layer, ModelConfig, differences, identity, load_config, model_config, nest
 from clapp.errors import ConfigError, UserError
-from clapp.export.c.compiled import compiler
 from clapp.export.formats import Bundle, write_format
 from clapp.export.onnx import parity, write_onnx
 from clapp.export.options import Options
@@ -265,7 +264,6 @@ def test_can_is_exported_without_its_normalisation() -> None:
     torch.testing.assert_close(plain(picture), net(picture), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.skipif(compiler() is None, reason="this machine has no C compiler")
 def test_other_formats_take_can_and_refuse_what_they_cannot_write(tmp_path: Path) -> None:
     pictures = [torch.rand(1, 3, 33, 40).numpy()]
     for family in ("can", "unet"):
