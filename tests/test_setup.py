@@ -117,6 +117,8 @@ def test_explain_finds_a_key_by_its_end_and_names_the_nearest() -> None:
         "train_data.crop_size",
         "valid_data.crop_size",
     }
+    (timeout,) = explained("budget.timeout")
+    assert timeout["meaning"].startswith("Time in which the study was being worked on")
     assert "adam" in call("config", "--explain", "config.train.optimizer")
     with pytest.raises(UserError, match="did you mean patience"):
         explained("patiense")

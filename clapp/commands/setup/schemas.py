@@ -1,7 +1,11 @@
 """JSON schemas of the files users write, generated from the models that read them."""
 
+import ast
+import inspect
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +74,11 @@ def study_keys() -> dict[str, Schema]:
     top["objectives"]["items"] = objective
     top["objectives"]["default"] = StudyFile().objectives
     top["limits"]["propertyNames"] = objective
-    top["pruner"] = {"description": top["pruner"]["description"], "default": "front", **_pruner()}
+    top["pruner"] = {
+        "description": top["pruner"].get("description", ""),
+        "default": "front",
+        **_pruner(),
+    }
     top["filter"] = {"description": "The filter to learn: train_data.target_filter."} | (
         filter_spec()
     )
@@ -145,11 +153,39 @@ def _nested(keys: Mapping[str, Schema]) -> dict[str, Schema]:
 
 
 def _properties(model: Any) -> dict[str, Schema]:
-    """The schemas of a model's keys, without the titles that repeat their names."""
+    """The schemas of a model's keys: with their docstrings, without titles that repeat names."""
     properties: dict[str, Schema] = model.model_json_schema()["properties"]
-    for one in properties.values():
+    said = _docstrings(model)
+    for key, one in properties.items():
         one.pop("title", None)
+        if key in said:
+            one["description"] = said[key]
     return properties
+
+
+def _docstrings(model: type) -> dict[str, str]:
+    """The docstring below each key of a model and its bases.
+
+    Pydantic's `use_attribute_docstrings` reads them whenever a class is made, which every worker
+    of a study would wait for.
+    """
+    found: dict[str, str] = {}
+    for kind in reversed(model.__mro__):
+        if not issubclass(kind, Section) or kind is Section:
+            continue
+        try:
+            source = textwrap.dedent(inspect.getsource(kind))
+        except (OSError, TypeError):  # of a class that no file holds
+            continue
+        (written,) = ast.parse(source).body
+        for key, text in pairwise(written.body if isinstance(written, ast.ClassDef) else ()):
+            match key, text:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str(words))),
+                ):
+                    found[name] = inspect.cleandoc(words)
+    return found
 
 
 def _family_keys() -> dict[str, Schema]:
@@ -162,15 +198,22 @@ def _family_keys() -> dict[str, Schema]:
             kinds = found.setdefault(key, [])
             if one not in kinds:
                 kinds.append(one)
-    return {
-        key: {"description": f"of the families {', '.join(owners[key])}", **_either(kinds)}
-        for key, kinds in found.items()
-    }
+    every = len(known_families())
+    for key, kinds in found.items():
+        if len(owners[key]) < every:
+            said = next((one["description"] for one in kinds if "description" in one), "")
+            note = f"of the families {', '.join(owners[key])}"
+            kinds[:] = [
+                {**one, "description": f"{said} ({note})" if said else note} for one in kinds
+            ]
+    return {key: _either(kinds) for key, kinds in found.items()}
 
 
 def _either(kinds: Iterable[Schema]) -> Schema:
     first, *others = kinds
-    return {"anyOf": [first, *others]} if others else first
+    if not others:
+        return first
+    return {"description": first.get("description", ""), "anyOf": [first, *others]}
 
 
 def _objective() -> Schema:

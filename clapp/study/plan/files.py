@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    ConfigDict,
     Field,
     PositiveFloat,
     SerializeAsAny,
@@ -65,8 +64,6 @@ def _reference() -> dict[str, dict[str, Any]]:
 class Budget(Section):
     """When a study is finished: totals over all runs of it."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     trials: Count = 60
     """Trained trials, to the end or stopped early; skipped and failed ones do not count."""
     timeout: Annotated[float, BeforeValidator(seconds)] | None = None
@@ -75,8 +72,6 @@ class Budget(Section):
 
 class StudyFile(Section):
     """A study as written; every key has a default."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     plugins: list[Annotated[str, AfterValidator(load_plugin)]] = Field(default_factory=list)
     """Modules that register samplers, objectives and the like; imported before the rest is read."""
