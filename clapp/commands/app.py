@@ -162,12 +162,15 @@ def infer(
     model: Model,
     picture: Annotated[Path, typer.Argument(metavar="IN", help="Picture to filter.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Picture to write.")],
+    memory: Annotated[
+        str, typer.Option(metavar="SIZE", help="What larger pictures are cut into tiles for.")
+    ] = "256MB",
 ) -> None:
-    """Apply a model to a picture."""
+    """Apply a model to a picture, within a memory budget."""
     with status("loading the model"):
         from clapp.inference.picture import infer as infer_picture
 
-        infer_picture(model, picture, out)
+        infer_picture(model, picture, out, memory)
     typer.echo(str(out))
 
 

@@ -11,28 +11,32 @@ from PIL import Image
 from clapp.errors import UserError, one_line
 from clapp.images.decode import decode
 from clapp.images.paths import kind_of, read_file
-from clapp.inference.runner import Runner, as_batch, as_image, open_runner
+from clapp.inference.runner import Runner, open_runner
+from clapp.inference.tiles import MEMORY, apply, parse_memory
 from clapp.system.files import atomic_path
 
 _LOSSY = ("JPEG", "MPO", "AVIF")
 
 
-def infer(model: str | Path, picture: str | Path, out: str | Path) -> None:
+def infer(model: str | Path, picture: str | Path, out: str | Path, memory: str = MEMORY) -> None:
     """Filter `picture` with `model` and write the result, 8-bit grey or colour, of the same size.
 
     Args:
         model: an export folder, a trial folder or an `.onnx` file.
         picture: any file Pillow reads.
         out: its suffix says the format.
+        memory: such as "256MB": a picture that needs more is filtered tile by tile, with the same
+            result; see `clapp.inference.tiles`.
 
     Raises:
         UserError: a path that cannot be read or written, or a suffix that is no picture format or
-            one that does not keep size and grey levels.
+            one that does not keep size and grey levels; `memory` is no size.
     """
     out = Path(out)
+    limit = parse_memory(memory)
     _check_suffix(out)
     runner = open_runner(model)
-    result = filter_picture(runner, read_picture(Path(picture)))
+    result = filter_picture(runner, read_picture(Path(picture)), limit)
     try:
         with atomic_path(out) as temporary:
             _save(result, temporary)
@@ -69,18 +73,22 @@ def _size(picture: NDArray[np.uint8]) -> str:
     return f"{picture.shape[1]}x{picture.shape[0]}"
 
 
-def filter_picture(runner: Runner, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def filter_picture(
+    runner: Runner, image: NDArray[np.uint8], memory: int | None = None
+) -> NDArray[np.uint8]:
     """uint8 (H, W, 3) to (H, W) or (H, W, 3): the model's output clamped to [0, 1] and rounded.
 
     A picture smaller than the model accepts is continued by its last row and column, which are cut
     off again.
+
+    Args:
+        memory: bytes to stay within, by tiles; None: the picture is computed as a whole.
     """
     height, width = image.shape[:2]
     more = [max(0, runner.min_size - side) for side in (height, width)]
-    padded = np.pad(image, ((0, more[0]), (0, more[1]), (0, 0)), mode="edge")
-    output = as_image(runner.run(as_batch(padded)))[:height, :width]
-    result: NDArray[np.uint8] = np.rint(np.nan_to_num(output).clip(0, 1) * 255).astype(np.uint8)
-    return result
+    if any(more):
+        image = np.pad(image, ((0, more[0]), (0, more[1]), (0, 0)), mode="edge")
+    return apply(runner, image, memory)[:height, :width]
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:

@@ -1,6 +1,8 @@
 """A trained model behind one call, whether it lies in a folder or in an ONNX file."""
 
 import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 
 from clapp.config import FilterSpec
 from clapp.errors import UserError
+from clapp.inference.parts import Apply, Gather, Parts, parts_of
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession  # type: ignore[import-untyped]
@@ -23,14 +26,25 @@ class Runner(Protocol):
         filter: the classical filter it learned; None: unknown.
         min_size: the smallest height and width in pixels that it accepts.
         channels: of its output, 1 or 3.
+        parts: what a part of a picture needs around it; None: only whole pictures are possible.
     """
 
     filter: FilterSpec | None
     min_size: int
     channels: int
+    parts: Parts | None
 
     def run(self, images: Batch) -> Batch:
         """Apply the model to (N, 3, H, W) in [0, 1]: (N, channels, H, W), not clamped."""
+        ...
+
+    def by_parts(self, parts: Gather) -> AbstractContextManager[Apply]:
+        """The model for the parts of one picture, which give what the whole gives.
+
+        Args:
+            parts: the picture's parts from the first on, each pixel once; asked for as often as the
+                model has statistics of the whole picture.
+        """
         ...
 
 
@@ -90,6 +104,7 @@ class _TorchRunner:
         self.channels: int = config.model.output_channels
         self.filter: FilterSpec | None = config.target_filter
         self.min_size = self._model.min_size
+        self.parts = parts_of(config.model, gathers=True)
 
     def run(self, images: Batch) -> Batch:
         import torch
@@ -97,6 +112,16 @@ class _TorchRunner:
         with torch.no_grad():
             output: Batch = self._model(torch.from_numpy(images)).numpy()
         return output
+
+    @contextmanager
+    def by_parts(self, parts: Gather) -> Iterator[Apply]:
+        import torch
+
+        from clapp.models.networks.whole import Gathering
+
+        with Gathering(self._model) as gathering:
+            gathering.gather(lambda: ((torch.from_numpy(x), where) for x, where in parts()))
+            yield lambda images, where: gathering(torch.from_numpy(images), where).numpy()
 
 
 class _OnnxRunner:
@@ -115,6 +140,7 @@ class _OnnxRunner:
         properties = self._session.get_modelmeta().custom_metadata_map
         self.filter: FilterSpec | None = _json_or_none(properties.get("filter"))
         self.min_size: int = _json_or_none(properties.get("min_size")) or 1
+        self.parts = Parts.read(properties.get("parts"))
         shape = self._session.get_outputs()[0].shape
         self.channels = 3 if shape[1:2] == [3] else 1
 
@@ -130,6 +156,9 @@ class _OnnxRunner:
         if output.shape != expected:
             raise UserError(f"{self._path}: its output is {output.shape}; {expected} is expected")
         return output
+
+    def by_parts(self, parts: Gather) -> AbstractContextManager[Apply]:  # noqa: ARG002 - unneeded
+        return nullcontext(lambda images, _: self.run(images))
 
 
 def _json_or_none(text: str | None) -> Any:

@@ -89,6 +89,8 @@ class Family(Generic[C]):
             into convolutions. It computes the same and may share weights with the one given.
         alignment: a part of a picture is computed as in the whole one where it begins at multiples
             of this, in pixels.
+        gathered: whether all statistics of the whole picture are modules of
+            `clapp.models.networks.whole`, so that parts of it are enough to compute them.
         graph: the steps of the exported network, with the names of its state; None: they cannot be
             written as `clapp.models.graph`, and ONNX is the only format, written by torch.
     """
@@ -105,6 +107,7 @@ class Family(Generic[C]):
     inherited: Callable[[C, State, C, State], State] = overlapping
     exported: "Callable[[nn.Module], nn.Module]" = as_it_is
     alignment: Callable[[C], int] = anywhere
+    gathered: bool = False
     graph: Callable[[C], Graph | None] = traced
 
 

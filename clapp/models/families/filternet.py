@@ -173,5 +173,6 @@ FILTERNET = Family(
     changes=changes,
     inherited=inherited,
     alignment=lambda config: config.downsample,
+    gathered=True,
     graph=graph,
 )

@@ -92,5 +92,6 @@ GLOBAL = Family(
     min_size=lambda _: 1,
     receptive_field=receptive_field,
     is_local=lambda _: False,
+    gathered=True,
     words=words,
 )

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from clapp.config import BlockShape, FilterNetConfig
 from clapp.models.activations import activation
-from clapp.models.graph.nodes import MAX_EPS, ROOT_EPS
+from clapp.models.graph.nodes import ROOT_EPS
 from clapp.models.networks.initialise import initialise
+from clapp.models.networks.whole import DividedByMaximum
 
 
 class Block(nn.Module):
@@ -78,6 +79,7 @@ class FilterNet(nn.Module):
         self.post: nn.Module = ChannelSum(config.output_channels)
         if config.head == "conv":
             self.post = nn.Conv2d(last, config.output_channels, 1, bias=bias)
+        self.scaled = DividedByMaximum() if config.output_norm == "max" else None
         if not any(p.is_meta for p in self.parameters()):
             initialise(self)
 
@@ -105,10 +107,7 @@ class FilterNet(nn.Module):
             y = torch.sqrt(F.relu(y) + ROOT_EPS) - ROOT_EPS**0.5
         if self.config.downsample == 2:
             y = F.interpolate(y, scale_factor=2.0, mode="bilinear")[..., :height, :width]
-        if self.config.output_norm == "max":
-            # Magnitudes, so that a picture that is negative everywhere is not divided by nothing.
-            y = y / (torch.amax(torch.abs(y), (1, 2, 3), keepdim=True) + MAX_EPS)
-        return y
+        return y if self.scaled is None else self.scaled(y)
 
 
 def _convolution(shape: BlockShape, padding: str, bias: bool) -> list[nn.Module]:

@@ -8,11 +8,10 @@ from torch import Tensor, nn
 
 from clapp.models.activations import activation
 from clapp.models.networks.initialise import standardise
+from clapp.models.networks.whole import Moments
 
 if TYPE_CHECKING:
     from clapp.models.families.statistics import StatisticsConfig
-
-_EPS = 1e-5
 
 
 class Statistics(nn.Module):
@@ -25,6 +24,7 @@ class Statistics(nn.Module):
         self.local = nn.ModuleList(
             nn.Conv2d(a, b, size, padding=size // 2) for a, b in itertools.pairwise(ends)
         )
+        self.moments = Moments()
         self.first = nn.Conv2d(config.STATISTICS * width, config.hidden, 1)
         self.second = nn.Conv2d(config.hidden, 2 * width, 1)
         self.head = nn.Conv2d(width, config.output_channels, 1)
@@ -35,25 +35,9 @@ class Statistics(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, Cin, H, W), values in [0, 1], to (B, Cout, H, W); the result is not clamped."""
         x = self.activation(self.local[0](x))
-        change = self.second(torch.tanh(self.first(statistics(x))))  # (B, 2 width, 1, 1)
+        change = self.second(torch.tanh(self.first(self.moments(x))))  # (B, 2 width, 1, 1)
         for convolution in self.local[1:]:
             x = self.activation(convolution(x))
         factor, offset = change[:, : self.width], change[:, self.width :]
         result: Tensor = self.head(x * (1 + factor) + offset)
         return result
-
-
-def statistics(x: Tensor) -> Tensor:
-    """Mean, maximum, deviation and third moment: (B, C, H, W) to (B, 4 C, 1, 1).
-
-    Means are taken axis by axis: ONNX Runtime adds a whole picture up in one float32.
-    """
-    mean = _mean(x)
-    centred = x - mean
-    deviation = (_mean(centred.square()) + _EPS).sqrt()
-    skewness = _mean((centred / deviation) ** 3)
-    return torch.cat([mean, x.amax((2, 3), keepdim=True), deviation, torch.tanh(skewness)], 1)
-
-
-def _mean(x: Tensor) -> Tensor:
-    return x.mean(3, keepdim=True).mean(2, keepdim=True)

@@ -1,0 +1,69 @@
+"""What a part of a picture needs around it, so that a model computes it as in the whole one."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clapp.config import ModelConfig
+from clapp.models.families import family_of
+
+Where = tuple[slice, slice]
+"""Rows and columns."""
+Part = tuple[NDArray[np.float32], Where]
+"""Float32 (1, 3, h, w) in [0, 1] around a part of a picture, and where in it that part lies."""
+Gather = Callable[[], Iterator[Part]]
+Apply = Callable[[NDArray[np.float32], Where], NDArray[np.float32]]
+"""From (1, 3, h, w), with the place of the part in it, to (1, channels, h, w)."""
+
+
+_BASE, _LOCAL, _GATHERING = 32, 8, 22
+"""Values of float32 at once for a pixel, and more for each channel; statistics take float64.
+
+Measured with 1 to 64 channels: peak memory of `clapp.inference.tiles` beside picture and result.
+"""
+
+
+class Parts(NamedTuple):
+    """How parts of a picture can be computed.
+
+    Attributes:
+        rows, columns: how many pixels up and down, and left and right, an output pixel depends on.
+        alignment: where in a picture what is computed at once may begin: at multiples of this.
+        values: how many float32 are there at once for every pixel, by measurement.
+    """
+
+    rows: int
+    columns: int
+    alignment: int
+    values: int
+
+    def write(self) -> str:
+        """As a property of a file."""
+        return json.dumps(self)
+
+    @classmethod
+    def read(cls, text: str | None) -> "Parts | None":
+        """What `write` wrote; None: nothing that is known."""
+        try:
+            values = json.loads(text or "null")
+            known = len(values) == len(cls._fields) and all(type(v) is int for v in values)
+        except (ValueError, TypeError):
+            return None
+        return cls(*values) if known and min(values) >= 0 and min(values[2:]) > 0 else None
+
+
+def parts_of(config: ModelConfig, *, gathers: bool) -> Parts | None:
+    """Of a network; None: its statistics of the whole picture cannot be had from parts.
+
+    Args:
+        gathers: whether statistics can be gathered, as with torch, and not in an ONNX file.
+    """
+    family = family_of(config)
+    if not family.is_local(config) and not (gathers and family.gathered):
+        return None
+    rows, columns = family.receptive_field(config)
+    each = _LOCAL if family.is_local(config) else _GATHERING
+    return Parts(rows, columns, family.alignment(config), _BASE + each * config.widest)
