@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from postgres import postgres
 
 ROOT = Path(__file__).parents[1]
 os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the processes that tests start
+# A shell without job control starts a background command with SIGINT ignored, and children inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
