@@ -17,7 +17,7 @@ from postgres import postgres
 
 ROOT = Path(__file__).parents[1]
 os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the processes that tests start
-# A shell without job control starts a background command with SIGINT ignored, and children inherit it.
+# A shell without job control starts a background command with SIGINT ignored; children inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -220,7 +220,8 @@ def _others(key: str, value: Any) -> list[Any]:
         return [not value]
     if isinstance(value, int | float):
         return [value + 1, value * 2, value / 2, value - 1, value + 2]
-    choices = ["abs", "none", "max", "relu", "l1", "zero", "bf16", "all", "sum", "adam", "can", "constant", "x"]
+    choices = ["abs", "none", "max", "relu", "l1", "zero", "bf16", "all", "sum"]
+    choices += ["adam", "can", "constant", "x"]
     return [3, 0.5, *choices, 1, False] if value is None else [*choices, 2]
 
 
