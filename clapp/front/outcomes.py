@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from clapp.errors import UserError
 from clapp.front.feasible import is_feasible
 from clapp.front.objectives import amount, objective
 from clapp.front.record import record_of
+from clapp.front.repeats import Repeats, expected_loss, front_chances, repeats_of
 from clapp.system.console import plain_console
 from clapp.system.files import dump_json, write_text
 
@@ -36,6 +37,7 @@ class Candidate:
         loss: mean L2 over the validation set.
         config: dotted key -> value, where the trial's configuration differs from the defaults.
         baseline: name of the baseline of the study that the trial is, if any.
+        repeats: its trainings from other seeds, if there are any; see `expected_loss`.
     """
 
     trial: int
@@ -45,6 +47,7 @@ class Candidate:
     loss: float
     config: dict[str, Any]
     baseline: str | None = None
+    repeats: Repeats | None = None
 
     def shown(self) -> dict[str, float]:
         """Objective -> value, for tables: loss, parameters, FLOPs, and the study's others."""
@@ -62,7 +65,8 @@ class Candidate:
     def document(self) -> dict[str, Any]:
         """The candidate as `clapp front --json` prints it."""
         whole = {"params": self.params, "flops": self.flops}
-        return {"trial": self.trial, **self.shown(), **whole, "config": self.config}
+        repeats = {"repeats": self.repeats.document()} if self.repeats is not None else {}
+        return {"trial": self.trial, **self.shown(), **whole, **repeats, "config": self.config}
 
 
 def objectives(study: "Study") -> list[str]:
@@ -88,7 +92,8 @@ def candidates(study: "Study") -> list[Candidate]:
     from optuna.trial import TrialState
 
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return feasible(complete, objectives(study), limits_of(study))
+    found, repeats = feasible(complete, objectives(study), limits_of(study)), repeats_of(study)
+    return [replace(one, repeats=repeats.get(one.trial)) for one in found]
 
 
 def limits_of(study: "Study") -> dict[str, float]:
@@ -188,12 +193,17 @@ def counted(trials: "Iterable[FrozenTrial]") -> dict[str, int]:
 
 
 def front_document(study: "Study") -> dict[str, Any]:
-    """`clapp front --json`: the study's name, its counts and its front."""
-    return {
-        "study": study.study_name,
-        "counts": counts(study),
-        "front": [candidate.document() for candidate in front_of(study)],
-    }
+    """`clapp front --json`: the study's name, its counts and its front.
+
+    A member that was repeated has `repeats`, with `on_front`, its chance to be on the front.
+    """
+    found = front_of(study)
+    chances = front_chances(found, objectives(study))
+    rows = [candidate.document() for candidate in found]
+    for row in rows:
+        if "repeats" in row:
+            row["repeats"]["on_front"] = chances.get(row["trial"])
+    return {"study": study.study_name, "counts": counts(study), "front": rows}
 
 
 def write_front(folder: Path, study: "Study") -> None:
@@ -205,7 +215,7 @@ def write_front(folder: Path, study: "Study") -> None:
 
 def _csv(rows: list[dict[str, Any]]) -> str:
     keys = sorted({key for row in rows for key in row["config"]})
-    numbers = [key for key in (rows[0] if rows else _ALWAYS) if key != "config"]
+    numbers = [key for key in (rows[0] if rows else _ALWAYS) if key not in ("config", "repeats")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*numbers, *keys])
@@ -233,11 +243,25 @@ def front_table(
     table.add_column("trial", justify="right")
     for name in names:
         table.add_column(objective(name).heading, justify="right")
+    repeated = not short and any(one.repeats is not None for one in found)
+    chances = front_chances(found, [*found[0].values]) if repeated else None
+    if chances is not None:
+        table.add_column("mean over seeds [95 %]")
+        table.add_column("on the front", justify="right")
     table.add_column("", no_wrap=True)
     for one in found:
         remark = _remark(one, reference, "*" if short else "beats the reference")
-        table.add_row(str(one.trial), *one.cells().values(), remark)
+        table.add_row(str(one.trial), *one.cells().values(), *_seeds(one, chances), remark)
     return table
+
+
+def _seeds(one: Candidate, chances: Mapping[int, float] | None) -> list[str]:
+    """The cells of repetitions; without `chances` the table has none."""
+    if chances is None:
+        return []
+    chance = chances.get(one.trial)
+    words = one.repeats.describe() if one.repeats is not None else ""
+    return [words, "" if chance is None else f"{100 * chance:.0f} %"]
 
 
 def _remark(one: Candidate, reference: Candidate | None, better: str) -> str:
@@ -247,8 +271,11 @@ def _remark(one: Candidate, reference: Candidate | None, better: str) -> str:
 
 
 def beats(one: Candidate, other: Candidate) -> bool:
-    """Whether `one` is no worse than `other` in loss, params and FLOPs, and better in one."""
-    ours, theirs = (one.loss, one.params, one.flops), (other.loss, other.params, other.flops)
+    """Whether `one` is no worse than `other` in loss, params and FLOPs, and better in one.
+
+    The losses are the ones to expect, see `expected_loss`.
+    """
+    ours, theirs = ((expected_loss(c), c.params, c.flops) for c in (one, other))
     return ours != theirs and all(a <= b for a, b in zip(ours, theirs, strict=True))
 
 
