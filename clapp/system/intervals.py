@@ -1,7 +1,7 @@
 """Means with confidence intervals, of numbers above zero that spread by factors.
 
-Losses of repeated trainings are skewed: one seed of ten may end at ten times the loss of the rest. So
-the mean is that of the logarithms (the geometric mean; of losses, the mean in decibels), with
+Losses of repeated trainings are skewed: one seed of ten may end at ten times the loss of the rest.
+So the mean is that of the logarithms (the geometric mean; of losses, the mean in decibels), with
 Student's t for its interval. `tests/test_intervals.py` measures how often such intervals cover,
 beside others; docs/experiments.md has the table.
 """
