@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: study test check format screenshots clean
+.PHONY: study test check format schemas screenshots clean
 
 study: $(INSTALLED)
 	$(BIN)/python optimize.py --study sobel3
@@ -21,6 +21,9 @@ check: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+schemas: $(INSTALLED)
+	for kind in config study space; do $(BIN)/clapp config --schema $$kind > schemas/$$kind.json; done
 
 screenshots: $(INSTALLED)
 	$(BIN)/python docs/screenshots.py sobel3 results

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import cv2
@@ -100,6 +101,30 @@ def test_the_studys_schema_accepts_every_way_of_writing(
     validators["study"].validate(yaml.safe_load(text))
 
 
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_the_schema_file_is_what_the_models_say_now(name: str) -> None:
+    written = json.loads((ROOT / "schemas" / f"{name}.json").read_text())
+    assert written == json.loads(json.dumps(SCHEMAS[name]())), "run `make schemas`"
+
+
+@pytest.mark.parametrize(
+    "path", [*STUDIES, *SPACES], ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_every_packaged_file_names_the_schema_it_keeps(path: Path) -> None:
+    line = path.read_text().partition("\n")[0]
+    assert line.startswith("# yaml-language-server: $schema=")
+    schema = (path.parent / line.partition("=")[2]).resolve()
+    assert schema.stem == ("study" if path.parent.name == "studies" else "space")
+    jsonschema.Draft202012Validator(json.loads(schema.read_text())).validate(load(path))
+
+
+def test_the_package_has_schemas_beside_its_studies() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    for folder in ("studies", "search_spaces", "schemas"):
+        assert included[folder] == f"clapp/{folder}"
+
+
 def test_every_default_is_explained() -> None:
     keys = configuration_keys()
     for key, value in flatten(defaults()).items():
@@ -151,6 +176,7 @@ def test_what_init_writes_is_a_study_that_can_be_run(
     space = study.with_name(f"{study.stem}_space.yaml")
     for path, kind in ((study, "study"), (space, "space")):
         first = path.read_text().partition("\n")[0]
+        assert path.read_text().count("yaml-language-server") == 1
         assert first == f"# yaml-language-server: $schema=schemas/{kind}.json"
         schema = json.loads((tmp_path / "schemas" / f"{kind}.json").read_text())
         jsonschema.Draft202012Validator(schema).validate(load(path))
@@ -179,6 +205,14 @@ def test_init_never_overwrites_and_leaves_nothing_when_it_refuses(tmp_path: Path
         "my_canny.yaml",
         "my_canny_space.yaml",
     }
+
+
+def test_init_says_how_to_use_the_function_that_is_there(tmp_path: Path) -> None:
+    call("init", "--out", str(tmp_path))
+    again = RUN.invoke(app, ["init", "--out", str(tmp_path), "--name", "other"])
+    assert "clapp init my_filter:my_filter --name NAME" in str(again.exception)
+    call("init", "my_filter:my_filter", "--name", "other", "--out", str(tmp_path))
+    assert make_plan(str(tmp_path / "other.yaml")).name == "other"
 
 
 def test_init_takes_pictures_of_ones_own(tmp_path: Path) -> None:

@@ -317,9 +317,9 @@ def test_an_unknown_study_lists_the_known() -> None:
 
 
 def test_advice_to_start_only_what_can_be_started(write: Any) -> None:
-    assert how_to_start("sobel3") == "start it with `python optimize.py --study sobel3`"
+    assert how_to_start("sobel3") == "start it with `clapp-optimize --study sobel3`"
     assert how_to_start(write("", "two words")) == (
-        "start it with `python optimize.py --study 'two words'`"
+        "start it with `clapp-optimize --study 'two words'`"
     )
     assert how_to_start("sobel33").startswith(
         "nor can it be started: no study named 'sobel33'; did you mean sobel3? known: "

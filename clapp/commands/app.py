@@ -14,6 +14,7 @@ from clapp.commands.setup.config import config
 from clapp.commands.setup.doctor import doctor
 from clapp.commands.setup.init import init
 from clapp.commands.setup.spaces import spaces
+from clapp.commands.verbs import Verbs, complete_filter, complete_started
 from clapp.errors import UserError
 from clapp.front.pick import describe_rules
 from clapp.replay.cli import replay
@@ -43,9 +44,9 @@ def _add_benchmarks() -> None:
 
 
 app = typer.Typer(
+    cls=Verbs,
     help="Find, look at, export and run small networks that stand in for classical filters.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -56,7 +57,10 @@ for _verb in (init, doctor, spaces, config):
     app.command()(_verb)
 app.add_typer(data, name="data")
 
-StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
+StudyName = Annotated[
+    str,
+    typer.Argument(metavar="STUDY", help="Name of the study.", autocompletion=complete_started),
+]
 Results = Annotated[Path, typer.Option(help="Folder of results.")]
 Storage = Annotated[
     str | None, typer.Option(help="Storage URL; default: RESULTS/STUDY/study.db.", metavar="URL")
@@ -181,7 +185,11 @@ def evaluate(
         str, typer.Argument(help="Picture, folder, or a packaged split such as photos:validation.")
     ],
     filter: Annotated[  # noqa: A002 - the option's name
-        str | None, typer.Option(help="Classical filter; default: the one the model learned.")
+        str | None,
+        typer.Option(
+            help="Classical filter; default: the one the model learned.",
+            autocompletion=complete_filter,
+        ),
     ] = None,
     resize: Annotated[int, typer.Option(min=1, help="Shorter side in pixels.")] = 256,
     crop: Annotated[int, typer.Option(min=1, help="Side of the central crop in pixels.")] = 224,
@@ -220,7 +228,11 @@ def train(
     ] = None,
     filter: Annotated[  # noqa: A002 - the option's name
         str | None,
-        typer.Option(metavar="FILTER", help="The filter to learn, as `clapp filters` takes it."),
+        typer.Option(
+            metavar="FILTER",
+            help="The filter to learn, as `clapp filters` takes it.",
+            autocompletion=complete_filter,
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key.")
@@ -325,7 +337,11 @@ def _repeat(
 def report(
     studies: Annotated[
         list[str],
-        typer.Argument(metavar="STUDY...", help="Names of studies, or their results folders."),
+        typer.Argument(
+            metavar="STUDY...",
+            help="Names of studies, or their results folders.",
+            autocompletion=complete_started,
+        ),
     ],
     out: Annotated[
         Path | None,

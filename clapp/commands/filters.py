@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clapp.commands.verbs import complete_filter
 from clapp.errors import UserError
 from clapp.system.console import plain_console, print_json, status
 
@@ -25,7 +26,9 @@ def filters(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="FILTER", help="A name, or as in a file: '{name: canny, low: 20}', '[a, b]'."
+            metavar="FILTER",
+            help="A name, or as in a file: '{name: canny, low: 20}', '[a, b]'.",
+            autocompletion=complete_filter,
         ),
     ] = None,
     picture: Annotated[

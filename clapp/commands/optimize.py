@@ -6,15 +6,29 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from clapp.commands.verbs import complete_filter, complete_study
 from clapp.system.console import log_to_stderr, run_app, status
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(pretty_exceptions_enable=False)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from clapp import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
 
 
 @app.command(context_settings={"help_option_names": ["-h", "--help"]})
 def optimize(
     study: Annotated[
-        str, typer.Option(metavar="NAME|PATH", help="A study by name, or a study file.")
+        str,
+        typer.Option(
+            metavar="NAME|PATH",
+            help="A study by name, or a study file.",
+            autocompletion=complete_study,
+        ),
     ],
     trials: Annotated[
         int | None,
@@ -47,7 +61,11 @@ def optimize(
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of the study.")] = None,
     filter: Annotated[  # noqa: A002 - the option's name
         str | None,
-        typer.Option(metavar="FILTER", help="The filter to learn, as `clapp filters` takes it."),
+        typer.Option(
+            metavar="FILTER",
+            help="The filter to learn, as `clapp filters` takes it.",
+            autocompletion=complete_filter,
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -70,6 +88,12 @@ def optimize(
         bool,
         typer.Option(
             "--force", help="With --fresh: also while other machines train; their trials fail."
+        ),
+    ] = False,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
         ),
     ] = False,
 ) -> None:

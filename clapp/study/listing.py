@@ -75,7 +75,10 @@ def overviews(results: Path, storage: str | None = None) -> Overviews:
         UserError: `results` is no folder; `storage` cannot be used.
     """
     if not results.is_dir() and storage is None:
-        raise UserError(f"--results {results}: there is no such folder")
+        raise UserError(
+            f"--results {results}: there is no such folder; the first search makes it: "
+            "`clapp-optimize --study sobel3`"
+        )
     found: list[Overview] = []
     left_out: list[tuple[str, str]] = []
     for database in sorted(results.glob("*/study.db")):
@@ -192,7 +195,7 @@ def print_overviews(found: Overviews) -> None:
 
     console = plain_console()
     if not found.studies:
-        console.print("There are no studies here; start one: python optimize.py --study sobel3")
+        console.print("There are no studies here; start one: clapp-optimize --study sobel3")
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("study", overflow="fold")

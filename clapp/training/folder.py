@@ -129,7 +129,10 @@ def load_trained(path: str | Path) -> tuple[Network, Config]:
     folder = Path(path)
     if not folder.is_dir():
         reason = "is a file" if folder.exists() else "does not exist"
-        raise UserError(f"{folder}: {reason}; an export or trial folder is expected")
+        raise UserError(
+            f"{folder}: {reason}; an export or trial folder is expected; "
+            "`clapp export STUDY` writes one"
+        )
     config_file, weights = _present(folder / CONFIG), _present(folder / WEIGHTS)
     writer = _writer(weights)
     try:

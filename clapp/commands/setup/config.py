@@ -5,13 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
+from clapp.commands.verbs import complete_key
 from clapp.errors import UserError
 from clapp.system.console import print_json, status
 
 
 def config(
     explain: Annotated[
-        str | None, typer.Option(metavar="KEY", help="What a key means and may be.")
+        str | None,
+        typer.Option(
+            metavar="KEY", help="What a key means and may be.", autocompletion=complete_key
+        ),
     ] = None,
     schema: Annotated[
         str | None,

@@ -8,9 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from clapp.commands.verbs import complete_filter
 from clapp.errors import UserError
 from clapp.system.console import print_json, status
 
+SCHEMA_LINE = "# yaml-language-server"
+"""How a line begins that names the schema of a file for an editor."""
 _OWN = "my_filter:my_filter"
 _FUNCTION = '''"""The filter that networks are to stand in for. Change it as you like."""
 
@@ -70,7 +73,9 @@ def init(
     filter: Annotated[  # noqa: A002 - the argument's name
         str | None,
         typer.Argument(
-            metavar="FILTER", help="As `clapp filters` takes it; default: a Python file of yours."
+            metavar="FILTER",
+            help="As `clapp filters` takes it; default: a Python file of yours.",
+            autocompletion=complete_filter,
         ),
     ] = None,
     pictures: Annotated[
@@ -112,7 +117,11 @@ def begin(
 
     look_in(out)
     own = {} if spec is not None else {"my_filter.py": _FUNCTION}
-    _refuse_existing(out, own)
+    if own and (out / "my_filter.py").exists():
+        raise UserError(
+            f"{out / 'my_filter.py'}: is there, and nothing is overwritten; "
+            f"`clapp init {_OWN} --name NAME` makes a study of it, --out DIR begins elsewhere"
+        )
     parsed = parse_yaml(spec or _OWN, "FILTER")
     label = "my_filter" if spec is None else filter_name(parsed)
     chosen = name or _study_name(label)
@@ -153,7 +162,8 @@ def _space(name: str, space: str) -> str:
     from clapp.system.files import data_dir
 
     text = (data_dir(SPACES) / f"{space}.yaml").read_text(encoding="utf-8")
-    return _SPACE.format(name=name, space=space) + text
+    own = [line for line in text.splitlines(keepends=True) if not line.startswith(SCHEMA_LINE)]
+    return _SPACE.format(name=name, space=space) + "".join(own)
 
 
 def _schemas(out: Path) -> dict[str, str]:

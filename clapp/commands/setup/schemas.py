@@ -107,13 +107,14 @@ def study_schema() -> Schema:
         "description": "Laid over the packaged defaults; nested or dotted keys.",
         "$ref": "#/$defs/configuration",
     }
-    definitions = {"configuration": laid_over, "space": _space()}
+    definitions = {"configuration": laid_over, "space": _space(), "parameter": _parameter()}
     return _document("A study of CLAPP", _mapping(properties) | {"$defs": definitions})
 
 
 def space_schema() -> Schema:
     """Of a search space."""
-    return _document("A search space of CLAPP", _space())
+    definitions = {"parameter": _parameter()}
+    return _document("A search space of CLAPP", _space() | {"$defs": definitions})
 
 
 SCHEMAS: dict[str, Callable[[], Schema]] = {
@@ -235,14 +236,19 @@ def _pruner() -> Schema:
 
 
 def _space() -> Schema:
-    kinds = [
-        {**_mapping(properties), "required": schema["required"]}
-        for schema, properties in ((k.model_json_schema(), _properties(k)) for k in KINDS.values())
-    ]
-    keys = configuration_keys()
+    """It refers to the definition `parameter` of the document it becomes a part of."""
     entries = {
-        key: {"description": one.get("description", ""), "anyOf": kinds}
-        for key, one in keys.items()
+        key: {"description": one.get("description", ""), "$ref": "#/$defs/parameter"}
+        for key, one in configuration_keys().items()
         if refusal(key) is None
     }
     return {**_mapping(entries), "minProperties": 1}
+
+
+def _parameter() -> Schema:
+    kinds = [(kind.model_json_schema(), _properties(kind)) for kind in KINDS.values()]
+    return {
+        "anyOf": [
+            {**_mapping(properties), "required": schema["required"]} for schema, properties in kinds
+        ]
+    }

@@ -5,12 +5,16 @@ from typing import Annotated, Any
 
 import typer
 
+from clapp.commands.verbs import complete_space
 from clapp.system.console import plain_console, print_json, status
 
 
 def spaces(
     name: Annotated[
-        str | None, typer.Argument(metavar="SPACE", help="Print the file of this one.")
+        str | None,
+        typer.Argument(
+            metavar="SPACE", help="Print the file of this one.", autocompletion=complete_space
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")] = False,
 ) -> None:

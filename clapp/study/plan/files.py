@@ -134,8 +134,10 @@ def find_file(name_or_path: str, folder: str, kind: str) -> Path:
         if _is_file(place / f"{name_or_path}.yaml"):
             return place / f"{name_or_path}.yaml"
     known = sorted({path.stem for place in folders for path in place.glob("*.yaml")})
+    own = "; `clapp init` writes one of your own" if kind == "study" else ""
     raise UserError(
-        f"no {kind} named {name_or_path!r}; {hint(name_or_path, known)}known: {', '.join(known)}"
+        f"no {kind} named {name_or_path!r}; {hint(name_or_path, known)}known: "
+        f"{', '.join(known)}{own}"
     )
 
 
@@ -193,7 +195,7 @@ def how_to_start(study: str) -> str:
         find_study(study)
     except UserError as error:
         return f"nor can it be started: {error}"
-    return f"start it with `python optimize.py --study {shlex.quote(study)}`"
+    return f"start it with `clapp-optimize --study {shlex.quote(study)}`"
 
 
 def load_study(name_or_path: str, *overrides: Layer) -> StudyFile:
