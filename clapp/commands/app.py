@@ -10,6 +10,7 @@ import typer
 
 from clapp.commands.data import data
 from clapp.commands.filters import filters
+from clapp.commands.serve import serve
 from clapp.commands.setup.config import config
 from clapp.commands.setup.doctor import doctor
 from clapp.commands.setup.init import init
@@ -53,7 +54,7 @@ app = typer.Typer(
 _add_benchmarks()
 app.command()(replay)
 app.command()(filters)
-for _verb in (init, doctor, spaces, config):
+for _verb in (init, doctor, spaces, config, serve):
     app.command()(_verb)
 app.add_typer(data, name="data")
 
@@ -378,9 +379,9 @@ def dashboard(
     open_: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
 ) -> None:
     """optuna-dashboard on this machine, with the pictures of every trial."""
-    from clapp.study.dashboard.server import serve
+    from clapp.study.dashboard.server import serve as serve_dashboard
 
-    serve(study, results, storage, port, host, artifacts, open_)
+    serve_dashboard(study, results, storage, port, host, artifacts, open_)
 
 
 @app.command()
@@ -397,9 +398,9 @@ def serve_storage(
     ] = 10,
 ) -> None:
     """One process in front of a database: workers then use --storage grpc://HOST:PORT."""
-    from clapp.study.storage.proxy import serve
+    from clapp.study.storage.proxy import serve as serve_proxy
 
-    serve(storage, host, port, threads)
+    serve_proxy(storage, host, port, threads)
 
 
 def main(**_: Any) -> NoReturn:

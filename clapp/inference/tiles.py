@@ -80,6 +80,11 @@ def apply(runner: Runner, image: NDArray[np.uint8], memory: int | None) -> NDArr
     return _by_tiles(runner, image, rows, columns)
 
 
+def bytes_at_once(runner: Runner, height: int, width: int) -> int:
+    """What a picture takes when a model computes it as a whole, by measurement."""
+    return height * width * _bytes(runner.parts or _UNKNOWN)
+
+
 def _by_tiles(
     runner: Runner, image: NDArray[np.uint8], rows: list[Span], columns: list[Span]
 ) -> NDArray[np.uint8]:

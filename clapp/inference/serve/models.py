@@ -1,0 +1,162 @@
+"""The models of a server: their names, their filters, and a runner of each for every thread."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
+
+from clapp.errors import ClappError, UserError, one_line
+from clapp.filters.base import as_unit
+from clapp.filters.library import resolve
+from clapp.inference.parts import Apply, Gather, Part
+from clapp.inference.picture import filter_picture
+from clapp.inference.runner import Batch, Runner, open_runner
+from clapp.inference.serve.desk import Deadline
+from clapp.inference.serve.pictures import Picture
+from clapp.inference.serve.refused import RefusedError
+from clapp.inference.tiles import bytes_at_once
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_WARM_UP = 64  # pixels
+
+
+class Served:
+    """One model of a server.
+
+    Attributes:
+        name: in addresses.
+        channels: of its output, 1 or 3.
+        filter_name: of the classical filter it learned; None: it is not known or cannot be run.
+    """
+
+    def __init__(self, name: str, path: str, workers: int, memory: int) -> None:
+        self.name = name
+        self._memory = memory
+        self._runners: SimpleQueue[Runner] = SimpleQueue()
+        for _ in range(workers):  # a torch module is for one thread at a time
+            runner = open_runner(path)
+            self._runners.put(runner)
+        self.channels = runner.channels
+        self._tiles = runner.parts is not None
+        self._filter: Callable[[Picture], Picture] | None = None
+        self.filter_name: str | None = None
+        if runner.filter is not None:
+            try:
+                self._filter = resolve(runner.filter)
+                self.filter_name = self._filter.name
+            except ClappError:  # a function that is not on this machine
+                self._filter = None
+
+    def warm_up(self) -> str | None:
+        """Apply it once, which is slower than later on; what is wrong with that, if anything."""
+        try:
+            self.apply(np.zeros((_WARM_UP, _WARM_UP, 3), np.uint8), Deadline(float("inf")))
+        except RefusedError as refused:
+            return str(refused)
+        return None
+
+    def apply(self, picture: Picture, deadline: Deadline) -> Picture:
+        """The model's output for uint8 (H, W, 3), as uint8 (H, W) or (H, W, 3).
+
+        Raises:
+            RefusedError: too large for a model that needs whole pictures, too slow, or a size that
+                the model's file does not take.
+        """
+        runner = self._runners.get()
+        try:
+            needed = bytes_at_once(runner, *picture.shape[:2])
+            if not self._tiles and needed > self._memory:
+                raise RefusedError(
+                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                    f"{self.name} needs the whole picture at once, for which {needed / 1e6:.0f} MB "
+                    f"are not allowed here (--memory {self._memory / 1e6:.0f}MB)",
+                )
+            return filter_picture(_Timed(runner, deadline), picture, self._memory)
+        except UserError as error:
+            raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, one_line(error)) from error
+        finally:
+            self._runners.put(runner)
+
+    def classical(self, picture: Picture, deadline: Deadline) -> Picture:
+        """What the classical filter makes of uint8 (H, W, 3), as `apply` returns it.
+
+        Raises:
+            RefusedError: there is none, or it fails.
+        """
+        deadline.check()
+        if self._filter is None:
+            raise RefusedError(
+                HTTPStatus.NOT_FOUND, f"{self.name}: its classical filter is not known here"
+            )
+        try:
+            found = as_unit(self._filter(picture))
+        except Exception as error:  # of OpenCV, or of somebody's own function
+            message = f"the filter {self.filter_name} fails: {one_line(error)}"
+            raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, message) from error
+        levels: Picture = np.rint(np.nan_to_num(found).clip(0, 1) * 255).astype(np.uint8)
+        return levels
+
+
+class _Timed:
+    """A runner that looks at a deadline before each tile."""
+
+    def __init__(self, runner: Runner, deadline: Deadline) -> None:
+        self._runner, self._deadline = runner, deadline
+        self.filter, self.min_size = runner.filter, runner.min_size
+        self.channels, self.parts = runner.channels, runner.parts
+
+    def run(self, images: Batch) -> Batch:
+        self._deadline.check()
+        return self._runner.run(images)
+
+    @contextmanager
+    def by_parts(self, parts: Gather) -> Iterator[Apply]:
+        def checked() -> Iterator[Part]:
+            for part in parts():
+                self._deadline.check()
+                yield part
+
+        with self._runner.by_parts(checked) as apply:
+
+            def timed(images: Batch, where: tuple[slice, slice]) -> Batch:
+                self._deadline.check()
+                return apply(images, where)
+
+            yield timed
+
+
+def open_models(given: Iterable[str], workers: int, memory: int) -> dict[str, Served]:
+    """Models by name.
+
+    Args:
+        given: `PATH` or `NAME=PATH`; without a name, the folder's or file's.
+        workers: threads that use them.
+        memory: bytes for a picture; see `clapp.inference.tiles`.
+
+    Raises:
+        UserError: no such model, a name that cannot be in an address, or one name twice.
+    """
+    found: dict[str, Served] = {}
+    for text in given:
+        name, path = _named(text)
+        if not _NAME.fullmatch(name):
+            raise UserError(
+                f"{text}: {name!r} cannot be a name here; letters, digits, '.', '_' and '-' are "
+                "allowed: NAME=PATH gives another one"
+            )
+        if name in found:
+            raise UserError(f"{text}: there is a model {name!r} already; NAME=PATH names it")
+        found[name] = Served(name, path, workers, memory)
+    return found
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if equals and "/" not in name and not Path(text).exists():
+        return name, path
+    resolved = Path(text).absolute()
+    return (resolved.stem if resolved.suffix.lower() == ".onnx" else resolved.name), text
