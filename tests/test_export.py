@@ -284,14 +284,37 @@ def test_other_formats_of_an_export(results, tmp_path, monkeypatch):
         export_pick("edges", "knee", results, None, tmp_path / "b", Options(("openvino",)))
 
 
+def test_tflite_files_of_an_export(results, tmp_path, monkeypatch):
+    formats = ("tflite", "tflite-int8", "tflite-16x8", "onnx-16x8")
+    found = export_pick("edges", "min-loss", results, None, tmp_path / "model", Options(formats))
+    files = ("model.tflite", "model_int8.tflite", "model_16x8.tflite", "model_16x8.onnx")
+    assert found.files == (*FILES, *files)
+    card = (found.path / "card.md").read_text()
+    assert "| loss in 16x8 | 0." in card
+    for name in ("TFLite, LiteRT", "TFLite, TFLite Micro", "TFLite, 16x8, TFLite Micro"):
+        row = re.search(rf"^\| {re.escape(name)} \| (\S+) \| (\S+) \| (\S+) \|$", card, re.M)
+        assert row is not None, name
+        assert all(float(value) < (0.2 if "16x8" in name else 1e-4) for value in row.groups()), name
+    arena = re.search(r"^\| TFLite, int8: arena of TFLite Micro \| ([\d,]+) bytes at", card, re.M)
+    assert arena is not None
+    assert 3 * 224 * 224 < int(arena[1].replace(",", "")) < 50 * 224 * 224
+    assert "pictures of 224x224, as validation has them; --size gives others |" in card
+    monkeypatch.setitem(sys.modules, "tflite_micro.python.tflite_micro", None)
+    options = Options(("tflite-int8",), size=(40, 50))
+    found = export_pick("edges", "min-loss", results, None, tmp_path / "b", options)
+    card = (found.path / "card.md").read_text()
+    assert "not run: the package tflite-micro is missing; install clapp[tflite]" in card
+    assert "| `model_int8.tflite` | the network for TFLite, for pictures of 50x40 |" in card
+
+
 def test_a_target_brings_its_formats_and_refuses(results, tmp_path):
     options = Options(target="opencv-dnn")
     found = export_pick("edges", "trial=2", results, None, tmp_path / "model", options)
     card = (found.path / "card.md").read_text()
     assert "| target | opencv-dnn: OpenCV's dnn module. |" in card
     assert "| OpenCV dnn | " in card
-    with pytest.raises(UserError, match="--target ethos-u: this model does not run there: Pad"):
-        export_pick("edges", "min-loss", results, None, tmp_path / "b", Options(target="ethos-u"))
+    with pytest.raises(UserError, match="--target ethos-u: this model does not run there: Sqrt"):
+        export_pick("edges", "knee", results, None, tmp_path / "b", Options(target="ethos-u"))
     assert not (tmp_path / "b").exists()
 
 

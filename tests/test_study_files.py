@@ -269,7 +269,10 @@ def test_keys_without_effect_are_refused_with_the_reason(
         ("seed: -1", "seed: -1 is not allowed; allowed: at least 0"),
         ("objectives: [params]", "lacks loss"),
         ("objectives: [loss, loss]", "names an objective twice"),
-        ("objectives: [loss, foo]", "allowed: loss, loss_int8, params, flops, latency, memory, "),
+        (
+            "objectives: [loss, foo]",
+            "allowed: loss, loss_int8, loss_16x8, params, flops, latency, m",
+        ),
         ("limits: {params: -3}", "limits.params: -3 is not allowed; allowed: greater than 0"),
         ("limits: {parms: 3}", "limits.parms: 'parms' is not allowed; did you mean params?"),
         (

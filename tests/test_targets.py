@@ -41,11 +41,12 @@ def test_every_profile_is_complete() -> None:
 def test_the_operator_the_step_and_the_source_are_named() -> None:
     plain: dict[str, Any] = {"padding": "zero", "activation": "relu"}
     assert all(problems(name, **plain) == [] for name in known_targets())
-    (found,) = problems("edgetpu", **plain | {"padding": "reflect"})
-    assert found.startswith("Pad (reflect) of the step conv: there is no mirrored padding (")
+    assert problems("edgetpu", **plain | {"padding": "reflect"}) == []  # by Slice and Concat
+    (found,) = problems("edgetpu", **plain | {"norm": "group"})
+    assert found.startswith("Div of the step norm: there is no such operator (")
     assert found.endswith(", 2026-10)")
-    (found,) = problems("tflite-micro", **plain | {"output_activation": "sqrt"})
-    assert found.startswith("Sqrt of the step root: in float only")
+    (found,) = problems("tflite-micro", **plain | {"activation": "gelu"})
+    assert found.startswith("Erf of the step gelu: there is no GELU (run with its package")
     assert problems("esp-dl", **plain | {"stem": 2, "capacity": 4, "depthwise": True})
     assert problems("esp-dl", **plain | {"stem": 2, "capacity": 2, "depthwise": True}) == []
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -162,57 +163,28 @@ def _onnx(bundle: Bundle) -> Written:
 FORMATS.add("onnx", Format(_onnx))
 
 
-def _c(bundle: Bundle) -> Written:
-    from clapp.export.c.format import write_float
+def _later(module: str, name: str) -> Callable[[Bundle], Written]:
+    """A writer in another module, which is imported once it is asked for."""
 
-    return write_float(bundle)
+    def write(bundle: Bundle) -> Written:
+        written: Written = getattr(import_module(f"clapp.export.{module}"), name)(bundle)
+        return written
 
-
-FORMATS.add("c", Format(_c))
-
-
-def _onnx_int8(bundle: Bundle) -> Written:
-    from clapp.export.int8 import write_onnx_int8
-
-    return write_onnx_int8(bundle)
+    return write
 
 
-def _c_int8(bundle: Bundle) -> Written:
-    from clapp.export.int8 import write_c_int8
-
-    return write_c_int8(bundle)
-
-
-# How far they are from PyTorch is the loss of the rounding, which the card states.
-FORMATS.add("onnx-int8", Format(_onnx_int8, tolerance=math.inf))
-FORMATS.add("c-int8", Format(_c_int8, tolerance=math.inf))
-
-
-def _python(bundle: Bundle) -> Written:
-    from clapp.export.pytorch import write_python
-
-    return write_python(bundle)
-
-
-def _program(bundle: Bundle) -> Written:
-    from clapp.export.pytorch import write_program
-
-    return write_program(bundle)
-
-
-def _opencv(bundle: Bundle) -> Written:
-    from clapp.export.runtimes import try_opencv
-
-    return try_opencv(bundle)
-
-
-def _openvino(bundle: Bundle) -> Written:
-    from clapp.export.runtimes import write_openvino
-
-    return write_openvino(bundle)
-
-
-FORMATS.add("python", Format(_python))
-FORMATS.add("program", Format(_program))
-FORMATS.add("opencv-dnn", Format(_opencv))
-FORMATS.add("openvino", Format(_openvino))
+FORMATS.add("c", Format(_later("c.format", "write_float")))
+FORMATS.add("python", Format(_later("pytorch", "write_python")))
+FORMATS.add("program", Format(_later("pytorch", "write_program")))
+FORMATS.add("opencv-dnn", Format(_later("runtimes", "try_opencv")))
+FORMATS.add("openvino", Format(_later("runtimes", "write_openvino")))
+FORMATS.add("tflite", Format(_later("tflite.format", "write_float")))
+# How far those in integers are from PyTorch is the loss of the rounding, which the card states.
+for _name, _where in {
+    "onnx-int8": ("int8", "write_onnx_int8"),
+    "onnx-16x8": ("int8", "write_onnx_16x8"),
+    "c-int8": ("int8", "write_c_int8"),
+    "tflite-int8": ("tflite.format", "write_int8"),
+    "tflite-16x8": ("tflite.format", "write_16x8"),
+}.items():
+    FORMATS.add(_name, Format(_later(*_where), tolerance=math.inf))

@@ -1,4 +1,4 @@
-"""The int8 formats of an export: scales, losses, files."""
+"""The formats of an export in integers: scales, losses, files."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,51 +8,65 @@ from numpy.typing import NDArray
 
 from clapp.export.formats import Bundle, Written
 from clapp.export.onnx import write_int8_onnx
-from clapp.export.onnx_int8 import OPSET
+from clapp.export.onnx_int8 import OPSETS
 from clapp.front.objectives import loss_text
 from clapp.inference.runner import Batch, open_session
 from clapp.models.graph.nodes import IMAGE
 from clapp.training.int8.loss import exported_state, fine_tune, loss_of, training_pictures
-from clapp.training.int8.scales import Scales, calibrate
+from clapp.training.int8.scales import Bits, Scales, calibrate
 
-ONNX_INT8 = "model_int8.onnx"
+NAMES: dict[Bits, str] = {8: "int8", 16: "16x8"}
 
 
 @dataclass(frozen=True)
 class Int8:
-    """A network as it is written in int8: weights, scales, and rows of the card."""
+    """A network as it is written in integers: weights, scales, and rows of the card."""
 
     weights: dict[str, NDArray[np.float32]]
     scales: Scales
     facts: dict[str, str]
 
 
-def quantised(bundle: Bundle) -> Int8:
-    """The network in int8; the same for every format of an export.
+def quantised(bundle: Bundle, bits: Bits = 8) -> Int8:
+    """The network in integers; the same for every format of an export.
+
+    Args:
+        bits: of values; kernels have 8.
 
     Raises:
         UserError: the steps of the network are not known, or pictures cannot be read.
     """
-    kept = bundle.kept.get("int8")
+    name = NAMES[bits]
+    kept = bundle.kept.get(name)
     if isinstance(kept, Int8):
         return kept
     graph, config = bundle.graph, bundle.config
     state = exported_state(bundle.model)
-    scales = calibrate(graph, state, training_pictures(config)[0])
-    facts = {"loss in int8": loss_text(loss_of(config, graph, state, scales))}
+    scales = calibrate(graph, state, training_pictures(config)[0], bits)
+    facts = {f"loss in {name}": loss_text(loss_of(config, graph, state, scales))}
     if bundle.options.fine_tune:
-        state, scales = fine_tune(bundle.model, config)
+        state, scales = fine_tune(bundle.model, config, bits)
         tuned = loss_text(loss_of(config, graph, state, scales))
-        facts["loss in int8, fine-tuned for it"] = tuned
+        facts[f"loss in {name}, fine-tuned for it"] = tuned
     weights: dict[str, NDArray[Any]] = {k: v.detach().numpy() for k, v in state.items()}
     found = Int8(weights, scales, facts)
-    bundle.kept["int8"] = found
+    bundle.kept[name] = found
     return found
 
 
 def write_onnx_int8(bundle: Bundle) -> Written:
     """`model_int8.onnx`: values rounded by QuantizeLinear, which runtimes turn into integers."""
-    int8, path = quantised(bundle), bundle.folder / ONNX_INT8
+    return _write_onnx(bundle, 8)
+
+
+def write_onnx_16x8(bundle: Bundle) -> Written:
+    """`model_16x8.onnx`: the same with values of 16 bits."""
+    return _write_onnx(bundle, 16)
+
+
+def _write_onnx(bundle: Bundle, bits: Bits) -> Written:
+    int8, name = quantised(bundle, bits), NAMES[bits]
+    path = bundle.folder / f"model_{name}.onnx"
     write_int8_onnx(bundle, int8.weights, int8.scales, path)
     session, uint8 = open_session(path), bundle.options.uint8
 
@@ -61,9 +75,9 @@ def write_onnx_int8(bundle: Bundle) -> Written:
         result: Batch = session.run(None, {IMAGE: given})[0]
         return result
 
-    opset = max(bundle.options.opset or OPSET, OPSET)
-    what = f"the network in int8 as ONNX (opset {opset}), with QuantizeLinear and DequantizeLinear"
-    return Written({ONNX_INT8: what}, int8.facts, {"ONNX Runtime, int8": run})
+    opset = max(bundle.options.opset or 0, OPSETS[bits])
+    what = f"the network in {name} as ONNX (opset {opset}), rounded by QuantizeLinear"
+    return Written({path.name: what}, int8.facts, {f"ONNX Runtime, {name}": run})
 
 
 def write_c_int8(bundle: Bundle) -> Written:

@@ -1,4 +1,4 @@
-"""A network in int8 as ONNX: values rounded by QuantizeLinear, kernels a scale a channel."""
+"""A network in integers as ONNX: values rounded by QuantizeLinear, kernels a scale a channel."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,10 +9,10 @@ import torch
 from clapp.export.onnx_steps import Array, Writer
 from clapp.export.options import Options
 from clapp.models.graph.nodes import IMAGE, OUTPUT, Graph, Node
-from clapp.training.int8.scales import Scale, Scales, fused, kernel_steps
+from clapp.training.int8.scales import Bits, Scale, Scales, fused, kernel_steps
 
-OPSET = 13
-"""The first in which weights have a scale for each channel."""
+OPSETS: dict[Bits, int] = {8: 13, 16: 21}
+"""The first in which weights have a scale for each channel, and in which values have 16 bits."""
 
 
 class Int8Writer(Writer):
@@ -21,7 +21,8 @@ class Int8Writer(Writer):
     def __init__(
         self, graph: Graph, weights: Mapping[str, Array], scales: Scales, options: Options
     ) -> None:
-        super().__init__(graph, weights, options, max(options.opset or OPSET, OPSET))
+        least = OPSETS[scales[IMAGE].bits]
+        super().__init__(graph, weights, options, max(options.opset or least, least))
         self._scales, self._exact = scales, fused(graph)
 
     def _start(self) -> None:
@@ -40,7 +41,7 @@ class Int8Writer(Writer):
         self._renamed[node.output] = self._rounded(exact.output, self._scales[node.output], name)
 
     def _rounded(self, x: str, scale: Scale, output: str | None) -> str:
-        how = self.constant(scale.step), self.constant(scale.zero, np.int8)
+        how = self.constant(scale.step), self.constant(scale.zero, f"int{scale.bits}")
         return self.op("DequantizeLinear", self.op("QuantizeLinear", x, *how), *how, output=output)
 
     def _kernel_and_bias(self, node: Node) -> list[str]:

@@ -95,8 +95,7 @@ class Writer:
     def _conv(self, node: Node, x: str) -> None:
         pads = [*node.reach, *node.reach]
         if node.border in _MODES and max(pads):
-            around = self.constant([0, 0, *node.reach, 0, 0, *node.reach], np.int64)
-            x = self.op("Pad", x, around, mode=_MODES[node.border])
+            x = self._mirrored(x, node)
         if node.border != "zero":
             pads = [0, 0, 0, 0]
         inputs = [x, *self._kernel_and_bias(node)]
@@ -110,6 +109,29 @@ class Writer:
             pads=pads,
             strides=[1, 1],
         )
+
+    def _mirrored(self, x: str, node: Node) -> str:
+        if not self._options.sliced:
+            around = self.constant([0, 0, *node.reach, 0, 0, *node.reach], np.int64)
+            return self.op("Pad", x, around, mode=_MODES[node.border])
+        for axis, width in zip((2, 3), node.reach, strict=True):
+            outside = range(1, width + 1)
+            before, after = [*reversed(outside)], [-1 - row for row in outside]
+            if node.border == "replicate":
+                before, after = [0] * width, [-1] * width
+            if width:
+                parts = (
+                    [self._row(x, axis, row) for row in before],
+                    [self._row(x, axis, row) for row in after],
+                )
+                x = self.op("Concat", *parts[0], x, *parts[1], axis=axis)
+        return x
+
+    def _row(self, x: str, axis: int, row: int) -> str:
+        """One row or column; from the end where `row` is negative."""
+        end = np.iinfo(np.int64).max if row == -1 else row + 1
+        numbers = (self.constant([value], np.int64) for value in (row, end, axis))
+        return self.op("Slice", x, *numbers)
 
     def _kernel_and_bias(self, node: Node) -> list[str]:
         kernel, bias = node.weights

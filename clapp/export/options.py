@@ -33,6 +33,11 @@ class Options:
     target: str | None = None
 
     @property
+    def sliced(self) -> bool:
+        """Whether mirrored borders are written by Slice and Concat."""
+        return self.target is not None and find_target(self.target).mirrors_by_slices
+
+    @property
     def avoided_names(self) -> frozenset[str]:
         """Functions that are written by others, since the target has no operator for them."""
         if self.target is None:
@@ -69,6 +74,14 @@ def check_options(options: Options, min_size: int) -> None:
         )
 
 
+def _type_of(name: str) -> str | None:
+    """Of values in a format's files; None: the format is not for chips."""
+    base, _, kind = name.partition("-")
+    if base not in ("onnx", "tflite") or name == "onnx":
+        return None
+    return kind or "float32"
+
+
 def check_target(options: Options, graph: Graph) -> None:
     """See that a model runs on the target.
 
@@ -79,6 +92,13 @@ def check_target(options: Options, graph: Graph) -> None:
     if options.target is None:
         return
     profile = find_target(options.target)
+    for name in options.formats:
+        kind = _type_of(name)
+        if kind is not None and kind not in profile.types:
+            raise UserError(
+                f"--target {options.target} --format {name}: it does not run {kind}; "
+                f"allowed: {', '.join(profile.types)}"
+            )
     for problem in profile.problems(graph):
         raise UserError(f"--target {options.target}: this model does not run there: {problem}")
     if profile.sizes == "fixed" and options.size is None:

@@ -174,6 +174,13 @@ def _loss_int8(result: "TrainResult") -> float:
     return int8_loss(result.model, result.config)
 
 
+def _loss_16x8(result: "TrainResult") -> float:
+    from clapp.training.int8.loss import int8_loss
+
+    assert result.config is not None
+    return int8_loss(result.model, result.config, 16)
+
+
 for _entry in (
     Objective(
         "loss",
@@ -190,6 +197,14 @@ for _entry in (
         after=_loss_int8,
         worst=_recorded,
         meaning="loss of the network in int8, its scales from training pictures",
+        beside=decibels,
+    ),
+    Objective(
+        "loss_16x8",
+        "loss in 16x8",
+        after=_loss_16x8,
+        worst=_recorded,
+        meaning="loss of the network with values of 16 bits and kernels of 8",
         beside=decibels,
     ),
     Objective("params", "parameters", format=whole, before=_params, exact=True, counted=True),

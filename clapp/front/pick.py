@@ -94,11 +94,20 @@ def _min_loss(_: re.Match[str], found: Finished) -> "Candidate":
 
 @_rule("min-loss-int8", "min-loss-int8", "the lowest loss in int8")
 def _min_loss_int8(_: re.Match[str], found: Finished) -> "Candidate":
-    if "loss_int8" not in found.front[0].values:
+    return _least(found, "min-loss-int8", "loss_int8")
+
+
+@_rule("min-loss-16x8", "min-loss-16x8", "the lowest loss in 16x8")
+def _min_loss_16x8(_: re.Match[str], found: Finished) -> "Candidate":
+    return _least(found, "min-loss-16x8", "loss_16x8")
+
+
+def _least(found: Finished, rule: str, name: str) -> "Candidate":
+    if name not in found.front[0].values:
         raise UserError(
-            "--pick min-loss-int8: the study does not measure it; add loss_int8 to its objectives"
+            f"--pick {rule}: the study does not measure it; add {name} to its objectives"
         )
-    return min(found.front, key=lambda c: (c.values["loss_int8"], *_by_loss(c)))
+    return min(found.front, key=lambda c: (c.values[name], *_by_loss(c)))
 
 
 @_rule("knee", "knee", "the best compromise: the lowest product of loss and cost")

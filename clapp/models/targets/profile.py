@@ -40,7 +40,7 @@ class Fact(Section):
         if self.operator is not None:
             return self.operator in names
         if self.padding is not None:
-            return "Pad" in names and self.padding == _mode(node)
+            return False  # a border is written by Slice and Concat
         if node.kind != "conv":
             return False
         return node.groups not in (1, graph.channels(node.inputs[0])) or (
@@ -52,7 +52,7 @@ class Profile(Section):
     """A target."""
 
     description: str
-    types: list[Literal["float32", "int8"]]
+    types: list[Literal["float32", "int8", "16x8"]]
     """Of values, the best first."""
     sizes: Literal["free", "fixed"]
     formats: list[str]
@@ -69,21 +69,20 @@ class Profile(Section):
             if name in refused and not refused.intersection(others)
         )
 
+    @property
+    def mirrors_by_slices(self) -> bool:
+        """Whether mirrored and repeated borders are written by Slice and Concat for it."""
+        return any(fact.padding for fact in self.refuses)
+
     def problems(self, graph: Graph) -> Iterator[str]:
         """Every step that does not run there: the operator, the step, why, and who says so."""
         for node in graph.nodes:
             names = tuple(n for n in operators_of(graph, node) if n not in self.avoided)
             for fact in self.refuses:
                 if fact.concerns(graph, node, names):
-                    what = fact.operator or (f"Pad ({fact.padding})" if fact.padding else "Conv")
+                    what = fact.operator or "Conv"
                     step = node.function or node.kind
                     yield f"{what} of the step {step}: {fact.why} ({fact.source}, {fact.date})"
-
-
-def _mode(node: Node) -> str:
-    if node.kind == "conv":
-        return "edge" if node.border == "replicate" else node.border
-    return "edge" if node.kind in ("halve", "window") else "constant"
 
 
 def known_targets() -> list[str]:

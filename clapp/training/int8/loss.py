@@ -1,4 +1,4 @@
-"""The loss of a network in int8, and its fine-tuning for it."""
+"""The loss of a network in integers, and its fine-tuning for it."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from clapp.models.families import family_of
 from clapp.models.graph.footprint import steps_of
 from clapp.models.graph.nodes import Graph
 from clapp.pool.validation import validation_set
-from clapp.training.int8.scales import Scales, State, calibrate, run_int8
+from clapp.training.int8.scales import Bits, Scales, State, calibrate, run_int8
 from clapp.training.tensors import chunks, input_tensor, target_tensor
 
 PICTURES = 16
@@ -39,7 +39,7 @@ def exported_state(model: Network) -> State:
 
 @torch.no_grad()
 def loss_of(config: Config, graph: Graph, state: State, scales: Scales) -> float:
-    """Mean squared error in int8 over the whole validation set."""
+    """Mean squared error in integers over the whole validation set."""
     images, targets = validation_set(config.valid_data, config.target_filter)
     cpu, total = torch.device("cpu"), 0.0
     for part in chunks(images, config.model.widest, cpu):
@@ -48,24 +48,27 @@ def loss_of(config: Config, graph: Graph, state: State, scales: Scales) -> float
     return total / len(images)
 
 
-def int8_loss(model: Network, config: Config) -> float:
-    """Validation L2 of a trained network in int8, with scales from training pictures.
+def int8_loss(model: Network, config: Config, bits: Bits = 8) -> float:
+    """Validation L2 of a trained network in integers, with scales from training pictures.
+
+    Args:
+        bits: of values, 8 or 16; kernels have 8.
 
     Raises:
         ConfigError: the family of the network does not say its steps.
         UserError: pictures cannot be read.
     """
     graph, state = steps_of(model.config), exported_state(model)
-    scales = calibrate(graph, state, training_pictures(config)[0])
+    scales = calibrate(graph, state, training_pictures(config)[0], bits)
     return loss_of(config, graph, state, scales)
 
 
-def fine_tune(model: Network, config: Config) -> tuple[State, Scales]:
-    """The weights and scales of a network trained on for int8 (quantisation-aware training).
+def fine_tune(model: Network, config: Config, bits: Bits = 8) -> tuple[State, Scales]:
+    """The weights and scales of a network trained on for integers (quantisation-aware training).
 
     Adam follows gradients that pass through the rounding, on training pictures; scales are found
-    anew every 50 steps. The best weights, by the loss in int8 on those pictures, are returned: the
-    given ones where none were better.
+    anew every 50 steps. The best weights, by the loss in integers on those pictures, are returned:
+    the given ones where none were better.
 
     Raises:
         ConfigError, UserError: see `int8_loss`.
@@ -79,7 +82,7 @@ def fine_tune(model: Network, config: Config) -> tuple[State, Scales]:
     best: tuple[float, State, Scales] | None = None
     for step in range(_STEPS + 1):
         if step % _RENEWED == 0:
-            scales = calibrate(graph, state, x)
+            scales = calibrate(graph, state, x, bits)
             with torch.no_grad():
                 loss = float(F.mse_loss(run_int8(graph, state, scales, x), y))
             if best is None or loss < best[0]:
