@@ -148,7 +148,7 @@ def _write(network: Network, folder: Path) -> None:
 
 def _code(model: "build.Network") -> "Code":
     from clapp.export.c.source import write_c
-    from clapp.export.onnx import weights_of
+    from clapp.export.formats import weights_of
     from clapp.models.families import family_of
 
     family = family_of(model.config)

@@ -24,8 +24,7 @@ from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
 from clapp.config import Config, DataConfig, ModelConfig
 from clapp.errors import ClappError, one_line
-from clapp.filters.base import Filter
-from clapp.filters.library import resolve
+from clapp.filters.library import Filter, resolve
 from clapp.images import open_source
 from clapp.images.decode import Picture, shorter_side_to
 from clapp.images.source import stream

@@ -11,7 +11,8 @@ import torch
 from clapp.export.c.compiled import CompilerError, compile_c, footprint, load_c
 from clapp.export.c.header import Code, identifier
 from clapp.export.c.source import write_c
-from clapp.export.onnx import weights_of, write_onnx
+from clapp.export.formats import weights_of
+from clapp.export.onnx import write_onnx
 from clapp.export.options import Options
 from clapp.inference.runner import open_session
 from clapp.models.build import Network, build_model

@@ -366,7 +366,7 @@ def test_killed_workers_behind_a_proxy(proxy_url: str, postgres_url: str, tmp_pa
 
 
 def test_nobody_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clapp.study.storage.proxy.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("clapp.study.storage.client.CONNECT_SECONDS", 0.2)
     with pytest.raises(
         UserError, match=r"storage grpc://127.0.0.1:1: cannot be used: nobody answers"
     ):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import clapp
-from clapp.models.fast_conv.layer import PADDING, SIZES, fast_convolutions
+from clapp.models.fast_conv.kinds import PADDING, SIZES
+from clapp.models.fast_conv.layer import fast_convolutions
 
 CHANNELS = [(1, 1, 1), (3, 4, 1), (2, 7, 1), (8, 8, 1), (5, 5, 5), (4, 8, 2)]  # in, out, groups
 

@@ -15,7 +15,7 @@ from optuna.trial import create_trial
 from PIL import Image
 
 import clapp
-import clapp.export.formats
+import clapp.export.writers
 import clapp.training.int8.loss
 from clapp.config import load_config
 from clapp.errors import ConfigError, ParityError, UserError
@@ -187,7 +187,7 @@ def test_a_failed_parity_check_leaves_nothing(exported, results, tmp_path, monke
     def write_another(_model, path, _metadata, _options):
         shutil.copy(exported.path / "model.onnx", path)
 
-    monkeypatch.setattr(clapp.export.formats, "write_onnx", write_another)
+    monkeypatch.setattr(clapp.export.writers, "write_onnx", write_another)
     with pytest.raises(ParityError, match=r"differ by .* on a picture of 224x224"):
         export_pick("edges", "trial=2", results, out=tmp_path / "new")
     assert list(tmp_path.iterdir()) == []

@@ -14,9 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 import clapp
 from clapp.config import Layer, ModelConfig, differences, identity, load_config, model_config, nest
 from clapp.errors import ConfigError, UserError
-from clapp.export.formats import Bundle, write_format
+from clapp.export.formats import Bundle
 from clapp.export.onnx import parity, write_onnx
 from clapp.export.options import Options
+from clapp.export.writers import write_format
 from clapp.models.build import Network, build_model, heir
 from clapp.models.costs import cost
 from clapp.models.families import family_of

@@ -8,7 +8,8 @@ import torch
 
 from clapp.config import model_config
 from clapp.errors import ConfigError
-from clapp.export.onnx import make_onnx, weights_of
+from clapp.export.formats import weights_of
+from clapp.export.onnx import make_onnx
 from clapp.export.options import Options
 from clapp.models.build import build_model
 from clapp.models.graph.filternet import filternet_graph

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from clapp.commands.app import app
 from clapp.errors import UserError
-from clapp.export.onnx import make_onnx, parity, weights_of, write_onnx
+from clapp.export.formats import weights_of
+from clapp.export.onnx import make_onnx, parity, write_onnx
 from clapp.export.options import Options, check_options, parse_size
 from clapp.inference.evaluate import evaluate
 from clapp.models.build import build_model

@@ -9,7 +9,8 @@ import torch
 
 from clapp.config import Layer, model_config
 from clapp.errors import ConfigError, UserError
-from clapp.export.onnx import make_onnx, parity, weights_of, write_onnx
+from clapp.export.formats import weights_of
+from clapp.export.onnx import make_onnx, parity, write_onnx
 from clapp.export.options import Options, check_target
 from clapp.models.build import build_model
 from clapp.models.graph.footprint import steps_of

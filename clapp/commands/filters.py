@@ -181,7 +181,7 @@ def sheet(spec: "FilterSpec") -> "Image.Image":
 
 
 def _shown(target: "Target") -> "Picture":
-    from clapp.filters.library import as_picture
+    from clapp.filters.base import as_picture
 
     return as_picture(target)
 

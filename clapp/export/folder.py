@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from clapp import __version__
 from clapp.errors import UserError
 from clapp.export.card import Figures, Origin, Proof, write_card
-from clapp.export.formats import FORMATS, ONNX, Bundle, Difference, Written, write_format
+from clapp.export.formats import FORMATS, ONNX, Bundle, Difference, Written
 from clapp.export.options import Options, check_options, check_target
+from clapp.export.writers import write_format
 from clapp.filters.base import as_unit
 from clapp.front.objectives import amount
 from clapp.front.outcomes import candidates, front, objectives, reference_of

@@ -1,27 +1,30 @@
-"""The formats of an export: a registry, and what each is given and returns."""
+"""The formats of an export: a registry, what each is given, and what it returns."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from clapp.config import Config
-from clapp.errors import ParityError, UserError
-from clapp.export.onnx import opset_of, parity, weights_of, write_onnx
+from clapp.errors import UserError
 from clapp.export.options import Options
-from clapp.inference.runner import Batch, open_session
+from clapp.inference.runner import Batch
 from clapp.models.build import Network
 from clapp.models.families import family_of
-from clapp.models.graph.nodes import IMAGE, Graph
+from clapp.models.graph.nodes import Graph
 from clapp.models.words import model_in_words
 from clapp.system.registry import Registry
 
 ONNX = "model.onnx"
+
+
+def weights_of(model: nn.Module) -> dict[str, NDArray[np.float32]]:
+    """The state of a model as arrays."""
+    return {name: value.detach().numpy() for name, value in model.state_dict().items()}
 
 
 @dataclass(frozen=True)
@@ -96,95 +99,3 @@ class Difference(NamedTuple):
 
     name: str
     values: Sequence[float] | str
-
-
-def compare(bundle: Bundle, name: str, run: Callable[[Batch], Batch] | str) -> Difference:
-    """The largest absolute difference from PyTorch for every picture of the proof."""
-    import torch
-
-    if isinstance(run, str):
-        return Difference(name, run)
-    found = []
-    for picture in bundle.proof:
-        with torch.no_grad():
-            expected = bundle.model(torch.from_numpy(picture)).numpy()
-        try:
-            found.append(float(np.abs(run(picture) - expected).max()))
-        except Exception as error:  # runtimes raise anything
-            height, width = picture.shape[2:]
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            return Difference(name, f"fails at {width}x{height}: {reason[:120]}")
-    return Difference(name, found)
-
-
-def write_format(name: str, bundle: Bundle) -> tuple[Written, list[Difference]]:
-    """Write one format and compare every way of running it.
-
-    Raises:
-        ConfigError: no such format.
-        ParityError: its results are further from PyTorch's than the format allows.
-    """
-    entry = FORMATS.find(name)
-    written = entry.write(bundle)
-    differences = [compare(bundle, who, run) for who, run in written.runs.items()]
-    for difference in differences:
-        if isinstance(difference.values, str):
-            continue
-        worst = max(difference.values)
-        if not worst <= entry.tolerance:
-            raise ParityError(
-                f"{name}: {difference.name} and PyTorch differ by {worst:.2g}; at most "
-                f"{entry.tolerance:g} is allowed"
-            )
-    return written, differences
-
-
-def _onnx(bundle: Bundle) -> Written:
-    path = bundle.folder / ONNX
-    write_onnx(bundle.model, path, bundle.properties, bundle.options)
-    parity(bundle.model, path, bundle.proof)
-    session = open_session(path)
-    uint8 = bundle.options.uint8
-
-    def run(batch: Batch) -> Batch:
-        given = np.rint(batch * 255).astype(np.uint8) if uint8 else batch
-        result: Batch = session.run(None, {IMAGE: given})[0]
-        return result
-
-    size = bundle.options.size
-    free = "with free batch size, height and width" if size is None else "of fixed size"
-    return Written(
-        {ONNX: f"the same network as ONNX, {free}"},
-        {"ONNX opset": str(opset_of(path))},
-        {"ONNX Runtime": run},
-    )
-
-
-FORMATS.add("onnx", Format(_onnx))
-
-
-def _later(module: str, name: str) -> Callable[[Bundle], Written]:
-    """A writer in another module, which is imported once it is asked for."""
-
-    def write(bundle: Bundle) -> Written:
-        written: Written = getattr(import_module(f"clapp.export.{module}"), name)(bundle)
-        return written
-
-    return write
-
-
-FORMATS.add("c", Format(_later("c.format", "write_float")))
-FORMATS.add("python", Format(_later("pytorch", "write_python")))
-FORMATS.add("program", Format(_later("pytorch", "write_program")))
-FORMATS.add("opencv-dnn", Format(_later("runtimes", "try_opencv")))
-FORMATS.add("openvino", Format(_later("runtimes", "write_openvino")))
-FORMATS.add("tflite", Format(_later("tflite.format", "write_float")))
-# How far those in integers are from PyTorch is the loss of the rounding, which the card states.
-for _name, _where in {
-    "onnx-int8": ("int8", "write_onnx_int8"),
-    "onnx-16x8": ("int8", "write_onnx_16x8"),
-    "c-int8": ("int8", "write_c_int8"),
-    "tflite-int8": ("tflite.format", "write_int8"),
-    "tflite-16x8": ("tflite.format", "write_16x8"),
-}.items():
-    FORMATS.add(_name, Format(_later(*_where), tolerance=math.inf))

@@ -6,9 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clapp.export.c.format import written
+from clapp.export.c.header import identifier
+from clapp.export.c.int8 import write_c_int8 as c_source
 from clapp.export.formats import Bundle, Written
 from clapp.export.onnx import write_int8_onnx
 from clapp.export.onnx_int8 import OPSETS
+from clapp.filters.library import filter_name
 from clapp.front.objectives import loss_text
 from clapp.inference.runner import Batch, open_session
 from clapp.models.graph.nodes import IMAGE
@@ -82,16 +86,11 @@ def _write_onnx(bundle: Bundle, bits: Bits) -> Written:
 
 def write_c_int8(bundle: Bundle) -> Written:
     """`model_int8.h` and `model_int8.c`: integers only."""
-    from clapp.export.c.format import written
-    from clapp.export.c.header import identifier
-    from clapp.export.c.int8 import write_c_int8
-    from clapp.filters.library import filter_name
-
     int8 = quantised(bundle)
     name = filter_name(bundle.config.target_filter)
     params = sum(values.size for values in int8.weights.values())
     title = f"{name} in {params} parameters, int8"
-    code = write_c_int8(
+    code = c_source(
         bundle.graph,
         int8.weights,
         int8.scales,

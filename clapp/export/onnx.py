@@ -3,17 +3,17 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn
 
 from clapp.config import ModelConfig
 from clapp.errors import ParityError
+from clapp.export.formats import Bundle, weights_of
 from clapp.export.onnx_int8 import Int8Writer
 from clapp.export.onnx_steps import Writer
 from clapp.export.onnx_traced import traced
@@ -24,9 +24,6 @@ from clapp.models.build import Network
 from clapp.models.families import family_of
 from clapp.models.graph.nodes import IMAGE, OUTPUT, Graph
 from clapp.training.int8.scales import Scales
-
-if TYPE_CHECKING:
-    from clapp.export.formats import Bundle
 
 TOLERANCE = 1e-4
 DTYPES = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
@@ -58,11 +55,6 @@ def write_onnx(
     onnx.save(proto, path)
 
 
-def weights_of(model: nn.Module) -> dict[str, NDArray[np.float32]]:
-    """The state of a model as arrays."""
-    return {name: value.detach().numpy() for name, value in model.state_dict().items()}
-
-
 def make_onnx(
     graph: Graph, weights: Mapping[str, NDArray[np.float32]], options: Options
 ) -> onnx.ModelProto:
@@ -71,7 +63,7 @@ def make_onnx(
 
 
 def write_int8_onnx(
-    bundle: "Bundle", weights: Mapping[str, NDArray[np.float32]], scales: Scales, path: Path
+    bundle: Bundle, weights: Mapping[str, NDArray[np.float32]], scales: Scales, path: Path
 ) -> None:
     """Write the network in int8; see `clapp.export.onnx_int8`."""
     graph, options = bundle.graph, bundle.options

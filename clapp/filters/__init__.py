@@ -1,4 +1,4 @@
-"""The classical filters: a registry, kernels, functions of users, and batches on a device."""
+"""The classical filters: registry, library, kernels, users' functions, and batches on a device."""
 
 from clapp.system.moved import moved_names
 

@@ -1,11 +1,11 @@
-"""What a classical filter is, their registry, and what several of them share.
+"""The registry of classical filters, their definitions, and helpers that several of them share.
 
 A filter maps an RGB picture, uint8 (H, W, 3), to a target of the same height and width: (H, W) or
 (H, W, 3), uint8, or float32 in [0, 1], which keeps what eight bits would cut off.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import cv2
@@ -26,38 +26,38 @@ F = TypeVar("F", bound=FilterFunction)
 Check = Callable[[Values], str | None]
 
 SIDE = 224
-"""FLOPs are those of one picture of this height and width, as those of networks are."""
+"""Height and width of the picture that FLOPs are given for, as for networks."""
 EPSILON = 1e-8
-"""Added to a maximum before a division by it."""
+"""Added to a maximum before dividing by it."""
 LUMA = (19595, 38470, 7471)
 """Pillow's `L` is (19595 R + 38470 G + 7471 B + 2^15) >> 16."""
 GREY_WORK = 3
-"""Multiply-adds a pixel to make grey of colour."""
+"""Multiply-adds per pixel to convert colour to grey."""
 # Every product and partial sum of `L` has fewer than 25 bits, so float32 holds them exactly, and
 # truncation equals the shift.
 _LUMA_ROW = np.array([[*(weight / 2**16 for weight in LUMA), 0.5]], np.float32)
 
 COLOUR, GREY, EITHER, GREY16, COLOUR16 = "colour", "grey", "either", "grey16", "colour16"
-"""What a filter's function is given: uint8 (H, W, 3); uint8 (H, W); one of these, as the parameter
-`channels` says; uint16 (H, W) or (H, W, 3) from 0 to 65535."""
+"""The inputs that a filter's function may take: `colour` is uint8 (H, W, 3), `grey` uint8 (H, W),
+`either` one of these by the parameter `channels`; `grey16`, `colour16` are uint16, 0 to 65535."""
 TAKES = (COLOUR, GREY, EITHER, GREY16, COLOUR16)
 CHANNELS = "channels"
-"""Parameter of the filters that take grey or colour."""
+"""Name of the parameter by which `either` filters take grey or colour."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a filter beside its function.
+    """Facts about a filter: source, border, reach and cost.
 
     Attributes:
         source: the function that computes it, such as "cv2.Canny".
         takes: see `TAKES`.
-        border: what is assumed outside of the picture, in words.
-        reach: pixels up, down, left and right that a target pixel depends on; None: the whole
-            picture, or not known.
-        work: multiply-adds, or other operations, a pixel; None: not known.
-        counted: what `work` counts, in words.
-        space: the search space to begin with.
+        border: the values assumed outside of the picture, in words.
+        reach: how many pixels up, down, left and right a target pixel depends on; None: on the
+            whole picture, or unknown.
+        work: multiply-adds or other operations per pixel; None: unknown.
+        counted: the operations that `work` counts, in words.
+        space: the search space recommended for it.
     """
 
     source: str
@@ -70,51 +70,25 @@ class Facts:
 
     @property
     def flops(self) -> int | None:
-        """Operations for a picture of 224x224, 2 for a multiply-add; None: not known."""
+        """Operations for a picture of 224x224, 2 for each multiply-add; None: unknown."""
         return None if self.work is None else round(2 * self.work * SIDE**2)
 
     @property
     def channels_in(self) -> int:
-        """Channels of what the function is given."""
+        """Channels of the function's input."""
         return 1 if self.takes in (GREY, GREY16) else 3
-
-
-@dataclass(frozen=True)
-class Filter:
-    """A resolved filter. It pickles as its specification, so other processes resolve it anew.
-
-    Attributes:
-        name: what to call it: "canny(low=20)".
-        spec: as a configuration has it.
-        channels: of its targets, 1 or 3; None: known when it has been called.
-    """
-
-    name: str
-    spec: FilterSpec
-    function: FilterFunction = field(repr=False, compare=False)
-    channels: int | None = field(default=1, compare=False)
-    facts: Facts = field(default=Facts(""), repr=False, compare=False)
-
-    def __call__(self, image: Picture) -> Target:
-        """Filter uint8 (H, W, 3) to (H, W) or (H, W, 3), uint8 or float32 in [0, 1]."""
-        return cast(Target, self.function(image))
-
-    def __reduce__(self) -> tuple[Callable[[FilterSpec], "Filter"], tuple[FilterSpec]]:
-        from clapp.filters.library import resolve
-
-        return resolve, (self.spec,)
 
 
 @dataclass(frozen=True, eq=False)
 class Definition:
-    """A registered filter, whose parameters are still open.
+    """A registered filter, before its parameters have values.
 
     Attributes:
         function: takes a picture as `takes` says and each parameter by name.
-        channels: of its targets; None: known when it has been called.
+        channels: channels of its targets; None: found by calling it.
         reach, work: numbers, or functions of the parameters; see `Facts`.
-        check: what is wrong with values that are each allowed by themselves, or None.
-        ours: whether it is part of the package, whose results need no checking.
+        check: returns what is wrong with a combination of allowed values, or None.
+        ours: whether it is part of the package; results of other filters are checked.
     """
 
     name: str
@@ -137,10 +111,10 @@ class Definition:
         return (self.function.__doc__ or self.name).strip().splitlines()[0]
 
     def values(self, given: Values) -> dict[str, Any]:
-        """All parameters.
+        """The values of all parameters: those given, and defaults.
 
         Raises:
-            ConfigError: an unknown one, or one that is not allowed.
+            ConfigError: an unknown parameter, or a value that is not allowed.
         """
         values = complete(self.name, self.parameters, given)
         wrong = self.check(values) if self.check is not None else None
@@ -149,7 +123,7 @@ class Definition:
         return values
 
     def facts(self, values: Values) -> Facts:
-        """What is known of it with these parameters."""
+        """The facts about the filter with these parameters."""
         takes = self.takes
         if takes == EITHER:
             takes = COLOUR if values[CHANNELS] == 3 else GREY
@@ -164,7 +138,7 @@ class Definition:
         return Facts(self.source, takes, self.border, reach, work, self.counted, space)
 
     def outputs(self, values: Values) -> int | None:
-        """Channels of its targets with these parameters."""
+        """Channels of the targets with these parameters; None: found by calling it."""
         return int(values[CHANNELS]) if CHANNELS in self.parameters else self.channels
 
 
@@ -188,12 +162,12 @@ def filter(  # noqa: A001 - the decorator's name says what it makes
     """Register the decorated function as a filter: `@filter("median", ksize=Odd(3, 31, 5))`.
 
     Args:
-        name: what configurations call it.
-        gives: channels of its targets.
-        parameters: what it takes beside the picture.
+        name: its name in configurations.
+        gives: channels of its targets; None: found by calling it.
+        parameters: the function's arguments beside the picture.
 
-    The others are those of `Definition`. A filter that takes `EITHER` gets the parameter `channels`
-    (1, 3), which its function does not see.
+    See `Definition` for the others. A filter that takes `EITHER` gets the parameter `channels` (1,
+    3), which is not passed to its function.
     """
     if takes not in TAKES:
         raise ConfigError(
@@ -232,7 +206,7 @@ def luma(image: Picture) -> Picture:
 
 
 def given(image: Picture, takes: str) -> Target:
-    """A picture, uint8 (H, W, 3), as a filter's function is given it; see `TAKES`."""
+    """Convert a picture, uint8 (H, W, 3), to the input of a filter's function; see `TAKES`."""
     if takes in (GREY, GREY16):
         image = luma(image)
     if takes in (GREY16, COLOUR16):
@@ -241,7 +215,7 @@ def given(image: Picture, takes: str) -> Target:
 
 
 def over_maximum(magnitude: Plane) -> Picture:
-    """Scale so that the maximum becomes 255, and truncate; changes its argument."""
+    """Scale so that the maximum becomes 255, and truncate; changes its argument in place."""
     scale = magnitude.max() + np.float32(EPSILON)
     magnitude *= np.float32(255)  # before the division: the reference rounds in this order
     magnitude /= scale
@@ -249,19 +223,20 @@ def over_maximum(magnitude: Plane) -> Picture:
 
 
 NORMALIZE = Choice(("none", "clip", "max", "unit", "offset"))
-"""How a response that may be negative becomes a target.
+"""How a response that may be negative is converted to a target.
 
-none: its magnitude, rounded, at most 255; clip: its positive part likewise; max: its magnitude,
-scaled so that the largest in the picture becomes 255; unit: its magnitude over the largest that is
-possible, float32; offset: 0.5 and half of it over the largest that is possible, float32.
+none: the magnitude, rounded and clipped to 255; clip: the positive part, likewise; max: the
+magnitude, scaled so that the largest in the picture becomes 255; unit: the magnitude divided by the
+largest possible one, float32; offset: 0.5 plus half of the response divided by the largest possible
+magnitude, float32.
 """
 
 
 def shown(response: Plane, normalize: str, gain: float) -> Target:
-    """A response in grey levels, float32 (H, W), as `NORMALIZE` says; may change its argument.
+    """Convert a response, float32 (H, W), to a target as `NORMALIZE` says; may change its argument.
 
     Args:
-        gain: the largest magnitude that is possible, over 255.
+        gain: the largest possible magnitude, divided by 255.
     """
     if normalize == "none":
         return as_levels(np.abs(response))
@@ -275,27 +250,36 @@ def shown(response: Plane, normalize: str, gain: float) -> Target:
     return as_fractions(np.abs(fraction))
 
 
+def as_picture(target: Target) -> Picture:
+    """A target as a picture, uint8 (H, W, 3); floats are rounded to 255 levels."""
+    if target.dtype != np.uint8:
+        target = np.rint(target.clip(0, 1) * 255).astype(np.uint8)
+    if target.ndim == 2:
+        target = np.repeat(target[..., None], 3, axis=2)
+    return np.ascontiguousarray(target)
+
+
 def as_unit(targets: Target) -> Plane:
-    """Targets of any shape as float32 in [0, 1]; floats are so already."""
+    """Targets of any shape as float32 in [0, 1]; floats already are in that range."""
     if targets.dtype == np.uint8:
         return cast(Plane, targets / np.float32(255))
     return targets.astype(np.float32, copy=False)
 
 
 def as_levels(values: NDArray[Any]) -> Picture:
-    """Grey levels, rounded; what lies outside of 0 to 255 stops there."""
+    """Round to grey levels and clip to 0 to 255."""
     levels: Picture = np.rint(values.clip(0, 255)).astype(np.uint8)
     return levels
 
 
 def as_fractions(values: NDArray[Any]) -> Plane:
-    """Values of [0, 1] as float32; those that rounding has put outside stop at its ends."""
+    """Values as float32, clipped to [0, 1], which rounding errors may have left."""
     fractions: Plane = np.asarray(values, np.float32).clip(0, 1)
     return fractions
 
 
 def unless_scaled(reach: int | Callable[[Values], int]) -> Callable[[Values], int | None]:
-    """The reach of a filter that `normalize: max` lets depend on the whole picture."""
+    """A reach that is None with `normalize: max`, which depends on the whole picture."""
 
     def found(values: Values) -> int | None:
         if values["normalize"] == "max":

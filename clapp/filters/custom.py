@@ -1,4 +1,4 @@
-"""Filters given as `module:function`: where their code is found, what it is, whether it works."""
+"""Filters given as `module:function`: import them, hash their code, check their results."""
 
 import importlib
 import importlib.util
@@ -20,16 +20,16 @@ from clapp.errors import ClappError, ConfigError, UserError, one_line
 Picture = NDArray[np.uint8]
 Target = NDArray[Any]
 TAKES_KEY = "takes"
-"""Key of a mapping that says what a function of a user is given."""
+"""Key that names the input of a user's function; see `clapp.filters.base.TAKES`."""
 _ROUNDING = 1e-5
-"""How far a float may leave [0, 1], as single precision does by its last digit."""
+"""How far a float may lie outside of [0, 1], because of rounding in single precision."""
 FOLDERS = "CLAPP_FILTERS"
-"""Environment variable with the folders, parted by `os.pathsep`, in which modules of filters are
-looked for before the working directory. Processes that a study starts inherit it."""
+"""Environment variable with the folders, separated by `os.pathsep`, that are searched for modules
+of filters before the working directory. Processes that a study starts inherit it."""
 
 
 def look_in(folder: Path) -> None:
-    """Look for the modules of filters in `folder` first, in this process and those it starts."""
+    """Search `folder` first for modules of filters, in this process and in its child processes."""
     here = str(folder.resolve())
     others = [place for place in _folders() if place != here]
     os.environ[FOLDERS] = os.pathsep.join([here, *others])
@@ -53,10 +53,10 @@ def functions_in(spec: Any) -> Iterator[str]:
 
 
 def load_function(spec: str) -> Callable[..., Any]:
-    """The function that `module:function` names.
+    """Import the function that `module:function` names.
 
-    A module that is a file of its own is looked for in the folders of `FOLDERS`, then in the
-    working directory, then among what is installed.
+    A module that is a single file is looked for in the folders of `FOLDERS`, then in the working
+    directory, then among the installed packages.
 
     Raises:
         ConfigError: it cannot be imported, or is no function; the message says why.
@@ -75,7 +75,8 @@ def load_function(spec: str) -> Callable[..., Any]:
 
 
 def load_plugin(name: str) -> str:
-    """Import a module that registers something of its own; it is looked for like a filter's.
+    """Import a module that adds entries to registries; it is searched for like the module of a
+    filter.
 
     Raises:
         ConfigError: it cannot be imported; the message says why.
@@ -94,7 +95,7 @@ def _module(name: str) -> ModuleType:
     places = [*_folders(), str(Path.cwd())]
     for place in places:
         if place not in sys.path:
-            sys.path.append(place)  # last, so that nothing installed is shadowed
+            sys.path.append(place)  # last, so that it shadows no installed package
     if name.isidentifier():
         for place in places:
             file = Path(place, f"{name}.py")
@@ -105,7 +106,7 @@ def _module(name: str) -> ModuleType:
 
 @cache
 def _from_file(path: Path) -> ModuleType:
-    """The module in a file, under a name of its own: `random.py` must not become `random`."""
+    """Import a file under a unique name, so that `random.py` does not replace Python's `random`."""
     name = f"clapp_filter_{path.stem}_{sha256(bytes(path)).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -121,9 +122,9 @@ def _from_file(path: Path) -> ModuleType:
 
 
 def code_hash(spec: str) -> str:
-    """A hash of the source that `module:function` is written in, equal for equal files.
+    """A hash of the source files of `module:function`.
 
-    A function that another file defines, or a decorator wraps, counts with that file too.
+    If the function is defined in another file, or wrapped by a decorator, that file is hashed too.
 
     Raises:
         ConfigError: see `load_function`.
@@ -135,7 +136,7 @@ def code_hash(spec: str) -> str:
     return sha256("".join(digests).encode()).hexdigest()[:16]
 
 
-@cache  # what was loaded counts, not what was written since
+@cache  # cached: the code that was loaded counts, not later edits
 def _digest(file: str) -> str:
     return sha256(Path(file).read_bytes()).hexdigest()
 
@@ -148,7 +149,8 @@ def _source(function: Any) -> str | None:
 
 
 def checked(name: str, function: Callable[[Picture], Any]) -> Callable[[Picture], Target]:
-    """`function` with its result checked; a wrong one would be learned without complaint."""
+    """Wrap `function` so that its results are checked; a network would learn wrong ones
+    silently."""
 
     def call(image: Picture) -> Target:
         try:
@@ -166,7 +168,7 @@ def checked(name: str, function: Callable[[Picture], Any]) -> Callable[[Picture]
 
 
 def _checked_target(name: str, result: NDArray[Any], shape: tuple[int, ...]) -> Target:
-    """A result as uint8 or float32; raises UserError if it is no target of a picture of `shape`."""
+    """A result as uint8 or float32; raises UserError if type, shape or range do not fit `shape`."""
     height, width = shape[:2]
     floating = result.dtype in (np.float32, np.float64)
     if result.dtype != np.uint8 and not floating:
@@ -199,18 +201,16 @@ def _checked_target(name: str, result: NDArray[Any], shape: tuple[int, ...]) -> 
 def try_filter(
     function: Callable[[Picture], Target], name: str, *sides: int, channels: int | None = None
 ) -> None:
-    """Call a filter on pictures of each side, before anything is started that needs it.
-
-    The pictures are noise, black, white, and a ramp.
+    """Test a filter on noise, black, white and a ramp, before a study or training starts.
 
     Args:
         function: takes uint8 (H, W, 3).
         sides: heights of the pictures, in pixels; their widths are the same.
-        channels: that its targets have to have; None: any.
+        channels: the channels that its targets must have; None: any.
 
     Raises:
-        UserError: it fails, returns something that is no target, changes the picture it is given,
-            returns two results for one picture, or results of another kind for another picture.
+        UserError: the filter fails, returns something that is no target, changes its argument,
+            returns different results for one picture, or different types for different pictures.
     """
     kind = None
     for picture in (one for side in sides for one in _trials(side)):

@@ -60,7 +60,8 @@ def _blurred_sobel(image: Picture, size: int) -> Picture:
 
 
 def _gain(x: NDArray[Any], y: NDArray[Any]) -> float:
-    """The largest response to a picture in [0, 1] of the separable kernel with these factors."""
+    """The largest response of a separable kernel, given by its two factors, to a picture in [0,
+    1]."""
     kernel = np.outer(y, x)
     return float(max(kernel.clip(min=0).sum(), -kernel.clip(max=0).sum()))
 
@@ -93,7 +94,7 @@ def _order(values: Values) -> str | None:
     normalize=NORMALIZE,
 )
 def sobel(image: Picture, ksize: int, dx: int, dy: int, magnitude: bool, normalize: str) -> Target:
-    """Derivative of order dx across and dy down; magnitude: of the one by x and the one by y."""
+    """Derivative of order dx in x and dy in y; magnitude: that of the derivatives in x and in y."""
     orders = [(dx, 0), (0, dy)] if magnitude else [(dx, dy)]
     responses = [cv2.Sobel(image, cv2.CV_32F, x, y, ksize=ksize) for x, y in orders]
     gains = [_gain(*cv2.getDerivKernels(x, y, ksize)) for x, y in orders]
@@ -101,7 +102,7 @@ def sobel(image: Picture, ksize: int, dx: int, dy: int, magnitude: bool, normali
 
 
 def _combined(responses: list[Plane], gains: list[float], normalize: str) -> Target:
-    """One response as it is, or the magnitude of two."""
+    """The only response, or the magnitude of two responses."""
     if len(responses) == 1:
         return shown(responses[0], normalize, gains[0])
     return shown(np.hypot(*responses), normalize, math.hypot(*gains))
@@ -213,7 +214,8 @@ def _thresholds(values: Values) -> str | None:
     root=Flag(False),
 )
 def canny(image: Picture, low: float, high: float, aperture: int, root: bool) -> Picture:
-    """Edges by hysteresis: 0 or 255; root: gradients by their magnitude, not the sum of parts."""
+    """Canny edges, 0 or 255; root: Euclidean magnitude of gradients instead of the sum of both
+    parts."""
     return np.asarray(cv2.Canny(image, low, high, apertureSize=aperture, L2gradient=root), np.uint8)
 
 
@@ -230,7 +232,8 @@ def canny(image: Picture, low: float, high: float, aperture: int, root: bool) ->
     k=Float(0.01, 0.24, 0.04),
 )
 def harris(image: Picture, block: int, ksize: int, k: float) -> Plane:
-    """Response of the Harris corner detector: its positive part over its maximum (float)."""
+    """Positive part of the response of the Harris corner detector, divided by its maximum
+    (float)."""
     response = np.asarray(cv2.cornerHarris(image, block, ksize, k), np.float32).clip(min=0)
     highest = response.max()
     return response / highest if highest > 0 else response
@@ -252,9 +255,9 @@ def harris(image: Picture, block: int, ksize: int, k: float) -> Plane:
     mask=Choice((5, 3)),
 )
 def edge_distance(image: Picture, low: float, high: float, most: float, mask: int) -> Plane:
-    """Distance to the next Canny edge in pixels, over `most` and at most 1 (float)."""
+    """Distance to the nearest Canny edge in pixels, divided by `most`, at most 1 (float)."""
     free = cv2.bitwise_not(cv2.Canny(image, low, high))
-    if free.all():  # without any edge OpenCV returns a number that means nothing
+    if free.all():  # without any edge OpenCV returns a meaningless number
         return np.ones(image.shape, np.float32)
     distance = np.asarray(cv2.distanceTransform(free, cv2.DIST_L2, mask), np.float32)
     return (distance / np.float32(most)).clip(0, 1)

@@ -1,15 +1,16 @@
-"""The filters by what configurations say of them.
+"""Resolve the filter that a configuration describes. The description is one of these:
 
 - a name (`canny`), or a mapping with parameters: `{name: canny, low: 50, high: 150}`;
 - `module:function`, any importable function, or with arguments `{name: module:function, sigma: 2}`;
 - `{kernel: [[...]], normalize: none|max|clip}`, a linear filter written in the configuration;
-- a list of these: a chain, in which each is applied to what the one before returned.
+- a list of these: a chain, in which each filter is applied to the result of the one before.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -25,10 +26,11 @@ from clapp.filters.base import (
     Definition,
     F,
     Facts,
-    Filter,
+    FilterFunction,
     FilterSpec,
     Picture,
     Target,
+    as_picture,
     filter,  # noqa: A004
     given,
 )
@@ -46,16 +48,40 @@ _ALSO = (
 )
 
 
+@dataclass(frozen=True)
+class Filter:
+    """A resolved filter. It is pickled as its specification, which other processes resolve again.
+
+    Attributes:
+        name: its name in messages: "canny(low=20)".
+        spec: its specification in a configuration.
+        channels: channels of its targets, 1 or 3; None: found by calling it.
+    """
+
+    name: str
+    spec: FilterSpec
+    function: FilterFunction = field(repr=False, compare=False)
+    channels: int | None = field(default=1, compare=False)
+    facts: Facts = field(default=Facts(""), repr=False, compare=False)
+
+    def __call__(self, image: Picture) -> Target:
+        """Filter uint8 (H, W, 3) to (H, W) or (H, W, 3), uint8 or float32 in [0, 1]."""
+        return cast(Target, self.function(image))
+
+    def __reduce__(self) -> tuple[Callable[[FilterSpec], "Filter"], tuple[FilterSpec]]:
+        return resolve, (self.spec,)
+
+
 def known_filters() -> list[str]:
-    """The names of the registry, sorted."""
+    """The names of all registered filters, sorted."""
     return sorted(FILTERS)
 
 
 def register_filter(name: str, **details: Any) -> Callable[[F], F]:
     """Register the decorated function as a filter; see `clapp.filters.base.filter`.
 
-    It takes uint8 (H, W, 3), or what `takes` says, and returns (H, W) or (H, W, 3), uint8 or floats
-    in [0, 1]. What it returns is checked.
+    The function takes uint8 (H, W, 3), or the input that `takes` names, and returns (H, W) or (H,
+    W, 3), uint8 or floats in [0, 1]. Its results are checked.
     """
     return filter(name, **details)
 
@@ -71,7 +97,8 @@ def resolve(spec: FilterSpec) -> Filter:
         return _chain(list(spec))
     if isinstance(spec, Mapping):
         if "name" not in spec:
-            return linear.inline(spec)
+            name, function, facts = linear.inline(spec)
+            return Filter(name, dict(spec), function, 1, facts)
         name, values = spec["name"], {k: v for k, v in spec.items() if k != "name"}
     else:
         name, values = spec, {}
@@ -102,7 +129,7 @@ def _bound(entry: Definition, values: Mapping[str, Any], spec: FilterSpec) -> Fi
 
 
 def _open(entry: Definition) -> tuple[str, ...]:
-    """Parameters that choose what a function is given, and are not passed on to it."""
+    """Parameters that choose the function's input and are not passed to the function."""
     return (CHANNELS,) if entry.takes == "either" else ()
 
 
@@ -153,7 +180,7 @@ def _chain(specs: list[Any]) -> Filter:
 
 
 def as_entry(spec: FilterSpec) -> tuple[Definition | None, dict[str, Any]]:
-    """The registered filter that `spec` names, and all its parameters; None: it names none.
+    """The registered filter that `spec` names (None: none), and the values of all its parameters.
 
     Raises:
         ConfigError: a parameter that is not allowed.
@@ -166,17 +193,8 @@ def as_entry(spec: FilterSpec) -> tuple[Definition | None, dict[str, Any]]:
     return (None, {}) if entry is None else (entry, entry.values(given_values))
 
 
-def as_picture(target: Target) -> Picture:
-    """A target as a picture, uint8 (H, W, 3); floats are rounded to 255 levels."""
-    if target.dtype != np.uint8:
-        target = np.rint(target.clip(0, 1) * 255).astype(np.uint8)
-    if target.ndim == 2:
-        target = np.repeat(target[..., None], 3, axis=2)
-    return np.ascontiguousarray(target)
-
-
 def filter_name(spec: FilterSpec) -> str:
-    """What to call a filter, also where its code is missing."""
+    """The name of a filter in messages; works even if the filter's code is missing."""
     if isinstance(spec, str):
         return spec
     if isinstance(spec, Mapping):
@@ -188,9 +206,10 @@ def filter_name(spec: FilterSpec) -> str:
 
 
 def canonical(spec: FilterSpec) -> FilterSpec:
-    """The shortest way to write a filter: equal for two that are written differently only.
+    """The shortest way to write a filter; equal for two ways to write the same filter.
 
-    A name where all parameters are at their defaults; one that cannot be resolved stays as it is.
+    It is a plain name if all parameters have their defaults. A specification that cannot be
+    resolved is returned unchanged.
     """
     if isinstance(spec, list | tuple):
         flat: list[Any] = []
@@ -211,19 +230,20 @@ def canonical(spec: FilterSpec) -> FilterSpec:
 
 
 def output_channels(spec: FilterSpec) -> int | None:
-    """Channels of a filter's targets, 1 or 3; None: it cannot be resolved or called.
+    """Channels of a filter's targets, 1 or 3; None: the filter cannot be resolved or called.
 
-    A function that does not say is called once, on a small picture.
+    If the registry does not hold the number, the filter is called once, on a small picture.
     """
     try:
         channels = resolve(spec).channels
-    except ClappError:  # said where it is checked
+    except ClappError:  # the error is raised where the configuration is checked
         return None
     return channels or _channels_found(json.dumps(spec, default=str), tuple(_code(spec)))
 
 
 def _code(spec: FilterSpec) -> Iterator[Any]:
-    """What a specification stands for, which may be something else by the next call."""
+    """The definitions and functions behind a specification: the key of a cache, as they may
+    change."""
     if isinstance(spec, list | tuple):
         for part in spec:
             yield from _code(part)

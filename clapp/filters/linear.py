@@ -1,4 +1,4 @@
-"""Linear filters: kernels of a configuration, and named ones that add differences."""
+"""Linear filters: kernels written in a configuration, and named kernels."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -14,7 +14,6 @@ from clapp.filters.base import (
     GREY_WORK,
     NORMALIZE,
     Facts,
-    Filter,
     Picture,
     Plane,
     Target,
@@ -30,15 +29,16 @@ from clapp.filters.parameters import Choice, Float, Odd
 
 Weights = NDArray[np.float32]
 LARGEST = 1e33
-"""Sum of a kernel's magnitudes: its response to white, scaled by 255 more, is finite in float32."""
+"""The largest allowed sum of a kernel's magnitudes; 255 times a response to white fits in
+float32."""
 MODES = ("none", "max", "clip")
 """How the response of a configuration's kernel becomes grey levels; see `_NORMALISERS`."""
 _REFLECT = "reflected without the edge pixel"
 _KERNELS = "weights of its kernels"
 
 
-def inline(spec: Mapping[str, Any]) -> Filter:
-    """A kernel written in the configuration.
+def inline(spec: Mapping[str, Any]) -> tuple[str, Callable[[Picture], Target], Facts]:
+    """The name, the function and the facts of a kernel written in the configuration.
 
     Raises:
         ConfigError: see `inline_kernel`.
@@ -55,12 +55,11 @@ def inline(spec: Mapping[str, Any]) -> Filter:
         work=kernel.size + grey,
         counted=f"weights of its kernels: {which}",
     )
-    name = f"kernel {height}x{width}"
-    return Filter(name, dict(spec), lambda image: finish(_correlate(image, kernel)), 1, facts)
+    return f"kernel {height}x{width}", lambda image: finish(_correlate(image, kernel)), facts
 
 
 def inline_kernel(spec: Mapping[str, Any]) -> tuple[Weights, str]:
-    """What `{kernel: [[...]], normalize: none|max|clip}` means.
+    """Read `{kernel: [[...]], normalize: none|max|clip}`.
 
     Returns:
         The kernel, (KH, KW) for the grey picture or (3, KH, KW) with a plane for each channel, and
@@ -128,15 +127,15 @@ _NORMALISERS: dict[str, Callable[[Plane], Picture]] = {
     "max": lambda response: over_maximum(np.abs(response)),
     "clip": _clipped,
 }
-"""How a kernel's response becomes grey levels, all truncated towards zero.
+"""How a kernel's response is converted to grey levels; all are truncated towards zero.
 
-none: its magnitude as it is; clip: its positive part; both stop at 255. max: its magnitude, scaled
-so that the largest in the picture becomes 255.
+none: the magnitude, clipped to 255; clip: the positive part, clipped to 255; max: the magnitude,
+scaled so that the largest in the picture becomes 255.
 """
 
 
 def _gaussian_side(sigma: float) -> int:
-    """The side that OpenCV gives a Gaussian of eight bits."""
+    """The kernel size that OpenCV chooses for a Gaussian blur of 8-bit pictures."""
     return round(sigma * 6 + 1) | 1
 
 
@@ -214,7 +213,8 @@ def gabor(
     phase: float,
     normalize: str,
 ) -> Target:
-    """A wave under a Gaussian; theta and phase in degrees, sigma and wavelength in pixels."""
+    """Gabor filter: a wave times a Gaussian; theta, phase in degrees, sigma, wavelength in
+    pixels."""
     angle, shift = np.deg2rad(theta), np.deg2rad(phase)
     kernel = cv2.getGaborKernel(
         (ksize, ksize), sigma, angle, wavelength, aspect, shift, ktype=cv2.CV_32F
@@ -235,7 +235,7 @@ def gabor(
     strength=Float(0.1, 5, 1),
 )
 def emboss(image: Picture, strength: float) -> Picture:
-    """The picture with light from the lower right: 3x3 kernel -2 -1 0, -1 1 1, 0 1 2."""
+    """Emboss, with light from the lower right: the 3x3 kernel -2 -1 0, -1 1 1, 0 1 2."""
     relief = np.array([[-2, -1, 0], [-1, 0, 1], [0, 1, 2]], np.float32) * np.float32(strength)
     relief[1, 1] = 1
     return np.asarray(cv2.filter2D(image, -1, relief), np.uint8)
@@ -252,7 +252,7 @@ def emboss(image: Picture, strength: float) -> Picture:
     amount=Float(0.1, 10, 1),
 )
 def sharpen(image: Picture, amount: float) -> Picture:
-    """The picture minus its Laplacian: 3x3 kernel of a cross."""
+    """Sharpen: the picture minus its Laplacian, by the cross-shaped 3x3 kernel."""
     cross = np.array([[0, -1, 0], [-1, 4, -1], [0, -1, 0]], np.float32) * np.float32(amount)
     cross[1, 1] += 1
     return np.asarray(cv2.filter2D(image, -1, cross), np.uint8)
@@ -270,6 +270,6 @@ def sharpen(image: Picture, amount: float) -> Picture:
     amount=Float(0.1, 10, 1),
 )
 def unsharp(image: Picture, sigma: float, amount: float) -> Picture:
-    """Unsharp masking: the picture and `amount` times its difference from a blurred one."""
+    """Unsharp masking: the picture plus `amount` times its difference from a blurred copy."""
     blurred = cv2.GaussianBlur(image, (0, 0), sigma)
     return np.asarray(cv2.addWeighted(image, 1 + amount, blurred, -amount, 0), np.uint8)

@@ -1,4 +1,4 @@
-"""Morphology: extremes over a neighbourhood, and what is made of them."""
+"""Morphology: minima and maxima over a neighbourhood, and their combinations."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ OPERATIONS = {
     "top_hat": (cv2.MORPH_TOPHAT, 2, "The picture minus its opening: bright specks."),
     "black_hat": (cv2.MORPH_BLACKHAT, 2, "The closing minus the picture: dark specks."),
 }
-"""Name -> OpenCV's operation, extremes taken one after another, and what it is."""
+"""Name -> OpenCV's operation, the number of extremes taken one after another, and a description."""
 
 
 def _reach(passes: int) -> Callable[[Values], int]:
@@ -50,7 +50,7 @@ def _function(operation: int, text: str) -> Callable[..., Picture]:
 
 
 for _name, (_operation, _passes, _text) in OPERATIONS.items():
-    # A gradient takes both extremes of the picture itself, not one after the other.
+    # A gradient takes both extremes of the same picture, so its reach does not double.
     _far = 1 if _name == "gradient" else _passes
     filter(
         _name,

@@ -1,13 +1,13 @@
-"""The classical filters for batches of pictures on a device, level for level as with OpenCV.
+"""Classical filters for batches of pictures on a device; results equal OpenCV's grey levels.
 
-`sobel_3`, inline kernels, morphology and operations of single pixels are exact. So are the random
-kernels, but for the last two columns of widths that do not fill OpenCV's vectors: there a response
-may be an ulp off before it is truncated.
+`sobel_3`, inline kernels, morphology and operations of single pixels are exact. The random kernels
+are exact except in the last two columns of widths that do not fill OpenCV's vectors: there a
+response may be an ulp off before it is truncated.
 
 Every response is an explicit sum of shifted pictures: in integers, or in float32 in the order in
-which OpenCV adds. A convolution would be shorter, but on a GPU it may round its inputs to TF32 and
-adds in an order of its own. Nor is anything divided by a Python number: CUDA would multiply by its
-reciprocal, which rounds otherwise.
+which OpenCV adds. A convolution would be shorter, but on a GPU it may round its inputs to TF32, and
+it adds in another order. Nothing is divided by a Python number, because CUDA would multiply by its
+reciprocal, which rounds differently.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,21 +28,21 @@ from clapp.filters.tone import gamma_table
 
 BatchedFilter = Callable[[Tensor], Tensor]
 
-# From this many weights on, cv2.filter2D takes an 8-bit picture through a Fourier transform, whose
-# rounding no sum repeats.
+# From this many weights on, cv2.filter2D uses a Fourier transform for 8-bit pictures, and a sum
+# cannot reproduce its rounding.
 _FOURIER = 50
 
 
 def batched(spec: FilterSpec) -> BatchedFilter | None:
-    """The filter that `spec` stands for, for batches.
+    """The filter of `spec` as a function of batches.
 
     Args:
         spec: as `clapp.filters.library.resolve` takes it.
 
     Returns:
         A function from pictures, uint8 (B, H, W, 3), to targets, uint8 (B, H, W) or (B, H, W, 3),
-        on the device of the pictures, which must know float64. None where there is no exact one,
-        such as for Canny, functions, chains, and inline kernels of 50 weights or more.
+        on the device of the pictures, which must support float64. None if there is no exact
+        version, as for Canny, users' functions, chains, and inline kernels of 50 weights or more.
 
     Raises:
         ConfigError: a mapping that is not a kernel.
@@ -70,8 +70,8 @@ def batched(spec: FilterSpec) -> BatchedFilter | None:
 
 def sobel_3(pictures: Tensor) -> Tensor:
     """See `clapp.filters.edges.sobel_3`."""
-    # A symmetric blur of the reflected picture is the reflected blurred picture: one border of two
-    # pixels serves both.
+    # Blurring a reflected picture gives the reflected blurred picture, so one border of two pixels
+    # is enough for blur and derivative.
     grey = _reflected(luma(pictures), (2, 2), (2, 2))  # (B, H + 4, W + 4)
     blurred = (_smooth(_smooth(grey, 1), 2) + 8) >> 4  # OpenCV's fixed point rounds halves up
     dx = _difference(_smooth(blurred, 1), 2).float()  # (B, H, W)
@@ -101,7 +101,7 @@ _NAMED: dict[str, BatchedFilter] = {
 def _extreme(pictures: Tensor, ksize: int, shape: str, iterations: int, sign: int) -> Tensor:
     """The largest value of each neighbourhood, or the smallest where `sign` is -1.
 
-    Pictures are integers (B, H, W) or (B, H, W, C); what lies outside does not count.
+    Pictures are integers (B, H, W) or (B, H, W, C); pixels outside are ignored.
     """
     element = cv2.getStructuringElement(SHAPES[shape], (ksize, ksize))
     height, width = pictures.shape[1:3]
@@ -170,19 +170,20 @@ def luma(pictures: Tensor) -> Tensor:
 
 
 def _smooth(x: Tensor, dim: int) -> Tensor:
-    """Weights 1, 2, 1 along `dim`, which loses two pixels."""
+    """Correlate with the weights 1, 2, 1 along `dim`, which becomes two pixels shorter."""
     size = x.shape[dim] - 2
     return x.narrow(dim, 0, size) + 2 * x.narrow(dim, 1, size) + x.narrow(dim, 2, size)
 
 
 def _difference(x: Tensor, dim: int) -> Tensor:
-    """Weights -1, 0, 1 along `dim`, which loses two pixels."""
+    """Correlate with the weights -1, 0, 1 along `dim`, which becomes two pixels shorter."""
     size = x.shape[dim] - 2
     return x.narrow(dim, 2, size) - x.narrow(dim, 0, size)
 
 
 def _root(squares: Tensor) -> Tensor:
-    """The correctly rounded float32 root; torch's own is at times an ulp off on the CPU (MKL)."""
+    """The correctly rounded float32 square root; torch's is sometimes an ulp off on the CPU
+    (MKL)."""
     return squares.double().sqrt().float()
 
 
@@ -192,15 +193,15 @@ def _over_maximum(magnitude: Tensor) -> Tensor:
 
 
 def _scale(magnitude: Tensor) -> Tensor:
-    """What each picture is divided by, (B, 1, 1)."""
+    """The divisor of each picture, (B, 1, 1)."""
     return magnitude.amax((1, 2), keepdim=True) + EPSILON
 
 
 def _convolve(pictures: Tensor, kernel: Weights) -> Tensor:
     """Correlate RGB in [0, 1], zeros outside, with (3, 3, 3): float32 (B, H, W).
 
-    OpenCV keeps one running sum over rows, columns and channels, and rounds it to float32 after
-    each product: fused multiply-adds. Without them a white area moves by a whole grey level.
+    OpenCV keeps one running sum over rows, columns and channels and rounds it to float32 after each
+    product (fused multiply-add). Without this order, white areas differ by a whole grey level.
     """
     _, height, width, _ = pictures.shape
     planes = pictures.permute(3, 0, 1, 2).float()  # (3, B, H, W)
@@ -229,7 +230,7 @@ def _shifted_sum(planes: Tensor, kernel: Weights) -> Tensor:
     """Correlate (B, H, W), borders reflected, with (KH, KW): float32 (B, H, W)."""
     _, height, width = planes.shape
     down, across = kernel.shape
-    # An even kernel is anchored right of and below its middle.
+    # The anchor of a kernel with an even side lies right of and below its middle.
     before_and_after = [(size // 2, size - 1 - size // 2) for size in kernel.shape]
     padded = _reflected(planes, *before_and_after).float()
     response = torch.zeros(planes.shape, device=planes.device)
@@ -240,7 +241,8 @@ def _shifted_sum(planes: Tensor, kernel: Weights) -> Tensor:
 
 
 def _reflected(planes: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
-    """Pad (B, H, W) by pixels (before, after) as BORDER_REFLECT_101, back and forth if need be."""
+    """Pad (B, H, W) by (before, after) pixels like BORDER_REFLECT_101, repeatedly for large
+    borders."""
     for dim, (before, after) in ((1, rows), (2, columns)):
         length = planes.shape[dim]
         period = max(1, 2 * (length - 1))
@@ -258,4 +260,4 @@ _NORMALISERS: dict[str, BatchedFilter] = {
     "max": lambda response: _over_maximum(response.abs()),
     "clip": _clipped,
 }
-"""As in `clapp.filters.linear`."""
+"""The normalisers of `clapp.filters.linear`, for batches."""

@@ -1,4 +1,4 @@
-"""Parameters of filters: what values each takes, and what an error says of others."""
+"""Parameters of filters: the values that each allows, and the errors for other values."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ class Parameter(Protocol):
     """One parameter of a filter.
 
     Attributes:
-        default: the value where none is given.
+        default: the value if none is given.
     """
 
     @property
     def default(self) -> Any:
-        """See above."""
+        """The value if none is given."""
         ...
 
     @property
@@ -27,10 +27,10 @@ class Parameter(Protocol):
         ...
 
     def taken(self, value: Any) -> Any:
-        """`value` as the filter's function gets it.
+        """Check `value` and convert it for the filter's function.
 
         Raises:
-            ValueError: it is not allowed.
+            ValueError: the value is not allowed.
         """
         ...
 
@@ -60,7 +60,7 @@ class Int:
 
 @dataclass(frozen=True)
 class Odd(Int):
-    """Odd whole numbers from `low` to `high`; also 0 where `zero` says what that means."""
+    """Odd whole numbers from `low` to `high`; also 0 if `zero` says what 0 means."""
 
     zero: str = ""
 
@@ -141,7 +141,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Rows of numbers, `shape` (rows, columns), magnitudes of at most `most`."""
+    """A matrix of `shape` (rows, columns), with numbers of magnitude at most `most`."""
 
     shape: tuple[int, int]
     most: float
@@ -170,7 +170,7 @@ class Matrix:
 def complete(
     name: str, parameters: Mapping[str, Parameter], given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The values of all parameters of the filter `name`, those not given at their defaults.
+    """The values of all parameters of the filter `name`; missing ones get their defaults.
 
     Raises:
         ConfigError: an unknown parameter, or a value that is not allowed.

@@ -1,4 +1,5 @@
-"""Filters of fixed random kernels: what no textbook has, so that nothing is known in advance."""
+"""Filters with fixed random kernels, which no textbook describes: test cases without a known
+net."""
 
 import random
 from typing import cast
@@ -19,7 +20,8 @@ _ZERO = "zeros"
 
 
 def _normalised(weights: list[float], generator: random.Random) -> Weights:
-    """27 weights, shuffled into (channel, row, column), over the sum of their magnitudes."""
+    """27 weights, shuffled into (channel, row, column) and divided by the sum of their
+    magnitudes."""
     generator.shuffle(weights)
     kernel = np.array(weights).reshape(3, 3, 3)
     normalised: Weights = (kernel / np.abs(kernel).sum()).astype(np.float32)
@@ -43,7 +45,7 @@ KERNEL_15 = _antisymmetric_kernel(15)
 
 
 def _interleaved(kernel: Weights) -> Weights:
-    """(3, KH, KW) as (KH, 3 * KW): the order in which an RGB picture lies in memory."""
+    """Reorder (3, KH, KW) to (KH, 3 * KW), the memory order of RGB pictures."""
     _, height, width = kernel.shape
     return kernel.transpose(1, 2, 0).reshape(height, 3 * width)
 
@@ -75,7 +77,7 @@ def random_41(image: Picture) -> Picture:
     counted="weights of its kernels: 27 of each kernel",
 )
 def random2_51_15(image: Picture) -> Picture:
-    """Magnitude of two fixed random antisymmetric kernels, over its maximum."""
+    """Magnitude of the responses of two fixed random antisymmetric kernels, over its maximum."""
     first, second = _convolve(image, _ROWS_51), _convolve(image, _ROWS_15)
     magnitude = np.sqrt(first * first + second * second)
     magnitude /= magnitude.max() + np.float32(EPSILON)
@@ -91,4 +93,6 @@ def _convolve(image: Picture, kernel: Weights) -> Plane:
     rows = image.astype(np.float32).reshape(len(image), -1)  # (H, 3 W)
     rows /= np.float32(255)
     response = cv2.filter2D(rows, -1, kernel, borderType=cv2.BORDER_CONSTANT)
-    return cast(Plane, response[:, 1::3])  # where the kernel is centred on the green of a pixel
+    return cast(
+        Plane, response[:, 1::3]
+    )  # the columns where the kernel is centred on the green sample of a pixel

@@ -1,4 +1,4 @@
-"""Smoothing: blurs, and what keeps edges while it smooths."""
+"""Smoothing: blurs, and filters that preserve edges."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ _STEPS = "products, comparisons and exponentials"
 
 
 def _gaussian_side(values: Values) -> int:
-    """The side that OpenCV gives a Gaussian of eight bits."""
+    """The kernel size that OpenCV chooses for a Gaussian blur of 8-bit pictures."""
     return int(values["ksize"]) or round(values["sigma"] * 6 + 1) | 1
 
 
@@ -85,7 +85,8 @@ def median(image: Picture, ksize: int) -> Picture:
     sigma_space=Float(0.5, 50, 3),
 )
 def bilateral(image: Picture, ksize: int, sigma_color: float, sigma_space: float) -> Picture:
-    """Mean weighted by distance in pixels and in grey levels (Tomasi and Manduchi 1998)."""
+    """Bilateral filter: a mean weighted by distance in pixels and in levels (Tomasi, Manduchi
+    1998)."""
     return np.asarray(cv2.bilateralFilter(image, ksize, sigma_color, sigma_space), np.uint8)
 
 
@@ -124,7 +125,8 @@ def guided(image: Picture, radius: int, eps: float) -> Plane:
     search=Odd(5, 31, 21),
 )
 def nlm(image: Picture, strength: float, patch: int, search: int) -> Picture:
-    """Non-local means (Buades et al. 2005); colour in Lab, lightness and colour alike."""
+    """Non-local means (Buades et al. 2005); colour pictures in Lab, all channels with one
+    strength."""
     if image.ndim == 2:
         result = cv2.fastNlMeansDenoising(image, None, strength, patch, search)
     else:
@@ -160,7 +162,7 @@ def tv(image: Picture, weight: float, iterations: int, eps: float) -> Plane:
 
 
 def _three(image: Picture) -> Picture:
-    """Grey as three equal channels, for functions that know colour only."""
+    """Grey as three equal channels, for functions that accept colour only."""
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 
 
@@ -181,7 +183,7 @@ def _as_given(result: Any, image: Picture) -> Picture:
     sigma_r=Float(0.01, 1, 0.4),
 )
 def edge_preserving(image: Picture, sigma_s: float, sigma_r: float) -> Picture:
-    """Smoothing by recursion over rows and columns that stops at edges (Gastal, Oliveira 2011)."""
+    """Recursive smoothing along rows and columns that stops at edges (Gastal, Oliveira 2011)."""
     three = _three(image)
     result = cv2.edgePreservingFilter(three, flags=1, sigma_s=sigma_s, sigma_r=sigma_r)
     return _as_given(result, image)
@@ -199,5 +201,5 @@ def edge_preserving(image: Picture, sigma_s: float, sigma_r: float) -> Picture:
     sigma_r=Float(0.01, 1, 0.15),
 )
 def detail(image: Picture, sigma_s: float, sigma_r: float) -> Picture:
-    """Detail enhancement: three times what the edge-preserving smoothing takes away."""
+    """Detail enhancement: multiplies by three the detail that edge-preserving smoothing removes."""
     return _as_given(cv2.detailEnhance(_three(image), sigma_s=sigma_s, sigma_r=sigma_r), image)

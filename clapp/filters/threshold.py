@@ -33,7 +33,7 @@ METHODS = {"mean": cv2.ADAPTIVE_THRESH_MEAN_C, "gaussian": cv2.ADAPTIVE_THRESH_G
     mode=Choice(tuple(MODES)),
 )
 def threshold(image: Picture, level: int, mode: str) -> Picture:
-    """White above a level, black up to it, or as the mode says."""
+    """White above a level and black up to it; `mode` chooses other rules."""
     return np.asarray(cv2.threshold(image, level, 255, MODES[mode])[1], np.uint8)
 
 
@@ -49,7 +49,7 @@ def threshold(image: Picture, level: int, mode: str) -> Picture:
     inverted=Flag(False),
 )
 def otsu(image: Picture, inverted: bool) -> Picture:
-    """White above the level that parts the picture's histogram best (Otsu 1979)."""
+    """White above the level that splits the picture's histogram best (Otsu 1979)."""
     mode = MODES["binary_inv" if inverted else "binary"] | cv2.THRESH_OTSU
     return np.asarray(cv2.threshold(image, 0, 255, mode)[1], np.uint8)
 
@@ -71,7 +71,7 @@ def otsu(image: Picture, inverted: bool) -> Picture:
 def adaptive_threshold(
     image: Picture, block: int, c: float, method: str, inverted: bool
 ) -> Picture:
-    """White where a pixel is above the mean of its neighbourhood less c."""
+    """White where a pixel exceeds the mean of its neighbourhood minus c."""
     mode = MODES["binary_inv" if inverted else "binary"]
     result = cv2.adaptiveThreshold(image, 255, METHODS[method], mode, block, c)
     return np.asarray(result, np.uint8)

@@ -47,12 +47,12 @@ def grey(image: Picture) -> Picture:
     gamma=Float(0.1, 10, 2.2),
 )
 def gamma(image: Picture, gamma: float) -> Picture:
-    """Each value in [0, 1] to the power of gamma, rounded."""
+    """Gamma curve: each value in [0, 1] to the power of gamma, rounded."""
     return np.asarray(cv2.LUT(image, gamma_table(gamma)), np.uint8)
 
 
 def gamma_table(gamma: float) -> Picture:
-    """What becomes of each grey level, uint8 (256,)."""
+    """The lookup table of the gamma curve, uint8 (256,)."""
     return as_levels(255 * (np.arange(256) / 255) ** gamma)
 
 
@@ -66,7 +66,7 @@ def gamma_table(gamma: float) -> Picture:
     counted="counts and values looked up",
 )
 def equalize(image: Picture) -> Picture:
-    """Grey levels spread so that each is as frequent as another; of colour the luma (YCrCb)."""
+    """Histogram equalisation; of colour pictures, the luma (YCrCb) is equalised."""
     return _of_lightness(image, cv2.equalizeHist, cv2.COLOR_RGB2YCrCb, cv2.COLOR_YCrCb2RGB)
 
 
@@ -82,7 +82,8 @@ def equalize(image: Picture) -> Picture:
     tiles=Int(1, 32, 8),
 )
 def clahe(image: Picture, clip: float, tiles: int) -> Picture:
-    """Equalisation of tiles with limited contrast (Zuiderveld 1994); of colour the L of Lab."""
+    """Contrast-limited equalisation of tiles (Zuiderveld 1994); of colour pictures, the L of
+    Lab."""
     apply = cv2.createCLAHE(clipLimit=clip, tileGridSize=(tiles, tiles)).apply
     return _of_lightness(image, apply, cv2.COLOR_RGB2LAB, cv2.COLOR_LAB2RGB)
 
@@ -107,7 +108,7 @@ def _of_lightness(image: Picture, function: Callable[..., Any], to: int, back: i
     matrix=Matrix((3, 3), 10, _IDENTITY),
 )
 def color_matrix(image: Picture, matrix: list[list[float]]) -> Picture:
-    """A matrix times red, green and blue; what leaves the range stops at its ends."""
+    """A matrix times (red, green, blue), clipped to the range."""
     return np.asarray(cv2.transform(image, np.array(matrix, np.float32)), np.uint8)
 
 
@@ -121,7 +122,7 @@ def color_matrix(image: Picture, matrix: list[list[float]]) -> Picture:
     counted="weights of its matrix",
 )
 def sepia(image: Picture) -> Picture:
-    """The brown of old photographs: the colour matrix that most programs use."""
+    """Sepia: the colour matrix that most programs use."""
     return color_matrix(image, [list(row) for row in SEPIA])
 
 

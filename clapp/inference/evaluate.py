@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from clapp.config import FilterSpec, load_config
 from clapp.errors import UserError
-from clapp.filters.base import Filter, Plane, as_unit
-from clapp.filters.library import output_channels, resolve
+from clapp.filters.base import Plane, as_unit
+from clapp.filters.library import Filter, output_channels, resolve
 from clapp.images.decode import centre_crop
 from clapp.images.folder import Folder
 from clapp.images.photos import PHOTOS, Photos

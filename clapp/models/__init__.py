@@ -1,1 +1,1 @@
-"""The networks: what they are, what they cost, and what their first weights are."""
+"""The networks: their families, their costs, and their initial weights."""

@@ -1,6 +1,7 @@
 """Activations, by the names a configuration uses.
 
-The registry is read to check a configuration, so torch is imported when one is computed.
+Checking a configuration reads the registry, so torch is imported only when an activation is
+computed.
 """
 
 from collections.abc import Callable
@@ -16,14 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Activation:
-    """What follows a convolution.
+    """An activation function.
 
     Attributes:
-        name: what `model.activation` calls it.
-        function: of (B, C, H, W), to the same shape.
-        words: what a person reads.
-        window: how many pixels away it looks.
-        degree: n where f(c x) = c^n f(x) for c > 0, so that a factor can be moved past it.
+        name: its name in `model.activation`.
+        function: from (B, C, H, W) to the same shape.
+        words: its name in descriptions.
+        window: how many pixels away from a pixel it reads.
+        degree: the n for which f(c x) = c^n f(x) for all c > 0, so that a factor can be moved past
+            it; None: there is none.
     """
 
     name: str
@@ -33,7 +35,7 @@ class Activation:
     degree: int | None = None
 
     def __call__(self, x: "Tensor") -> "Tensor":
-        """Its value."""
+        """Apply the function."""
         return self.function(x)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -44,7 +46,7 @@ ACTIVATIONS: Registry[Activation] = Registry("activation")
 
 
 def known_activations() -> list[str]:
-    """What `model.activation` may be."""
+    """The values that `model.activation` may have."""
     return ACTIVATIONS.names()
 
 
@@ -113,7 +115,7 @@ for _entry in (
     # Edge strength is an even function of the gradient, and these two are even.
     Activation("abs", _torch("abs"), "absolute value", degree=1),
     Activation("square", _torch("square"), "square", degree=2),
-    # Over 3x3 pixels, the border left out: what dilate and erode are (cv2.dilate, cv2.erode).
+    # Over 3x3 pixels, without pixels beyond the border, as cv2.dilate and cv2.erode do.
     Activation("max3", _maximum, "maximum over 3x3", window=1, degree=1),
     Activation("min3", _minimum, "minimum over 3x3", window=1, degree=1),
 ):

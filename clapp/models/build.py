@@ -1,4 +1,4 @@
-"""A network from its configuration, whatever its family."""
+"""Build a network of any family from its configuration."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -11,7 +11,7 @@ from clapp.models.family import State
 
 
 class Network(nn.Module):
-    """What `build_model` returns, whatever its class: a module that knows what it is.
+    """The type of all networks of `build_model`: a module with its configuration.
 
     Attributes:
         config: the architecture.
@@ -23,7 +23,7 @@ class Network(nn.Module):
 
 
 def build_model(config: ModelConfig | Mapping[str, Any]) -> Network:
-    """A freshly initialised network; its weights follow torch's global seed.
+    """Build a network with initial weights, which depend on torch's global seed.
 
     Args:
         config: a model configuration, or a mapping of its keys laid over the packaged defaults.
@@ -44,9 +44,9 @@ def min_size(config: ModelConfig) -> int:
 
 
 def heir(parent: ModelConfig, weights: State, child: ModelConfig) -> State | None:
-    """First weights of a network from those of a trained one; None: it is of another family.
+    """Initial weights inherited from a trained network; None if it is of another family.
 
-    What is new is drawn by torch's global seed.
+    New weights depend on torch's global seed.
     """
     if parent.family != child.family:
         return None

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from clapp.config import FilterNetConfig
+from clapp.config.filternet import FilterNetConfig
 
 
 def changes(model: FilterNetConfig) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Changes of a network that may make it smaller, in words and as keys."""
+    """Yield single changes that may make a network smaller, in words and as keys."""
     lists = {key: _listed(model, key) for key in model.PER_BLOCK}
     if model.bias:
         yield "no biases", {"bias": False}
@@ -59,7 +59,7 @@ def _factored(
     before, after = slice(0, block), slice(block + 1, None)
     twice: dict[str, Any] = {key: [*v[: block + 1], *v[block:]] for key, v in lists.items()}
     twice["num_layers"] = model.num_layers + 1
-    for key in ("activation", "norm"):  # of the first of the two: it is linear
+    for key in ("activation", "norm"):  # the first of the two is linear
         twice[key] = [*lists[key][before], "none", *lists[key][block:]]
     for kernels in ([f"{high}x1", f"1x{wide}"], [f"1x{wide}", f"{high}x1"]):
         words = f"block {block}: {kernels[0]} then {kernels[1]}"

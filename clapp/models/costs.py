@@ -1,4 +1,4 @@
-"""What a network costs: its parameters and its FLOPs, exactly and without torch.
+"""The cost of a network: parameters and FLOPs, exact and computed without torch.
 
 FLOPs are those of one picture of 224x224, the size the reference publishes its figures for.
 """
@@ -14,10 +14,10 @@ from clapp.models.family import Cost as Cost
 
 
 def cost(config: ModelConfig | Mapping[str, Any]) -> Cost:
-    """Parameters and FLOPs of an architecture, counted without laying it out; cached.
+    """Parameters and FLOPs of an architecture, computed without building the network; cached.
 
-    A sampler asks for the costs of a hundred candidates at a time, so microseconds matter; that
-    these are the costs of the network that `build_model` makes is left to the tests.
+    A sampler asks for the costs of hundreds of candidates, so this has to take microseconds. Tests
+    compare the results with the networks that `build_model` makes.
 
     Raises:
         ConfigError: a key or value the model does not have.

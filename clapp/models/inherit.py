@@ -1,10 +1,9 @@
-"""First weights of a FilterNet from those of a similar one that is trained.
+"""Initial weights of a FilterNet from those of a similar, trained one.
 
 The idea is that of network morphisms in LEMONADE (Elsken et al. 2019): a child differs from its
-parent in a few keys and begins with what the parent has learnt. What fits is taken over: the most
-important channels where some are dropped, the middle of a kernel that shrinks, the column and the
-row whose product is nearest to a k x k kernel. What is new begins without an effect, as far as that
-is possible.
+parent in a few keys and inherits the parent's weights. If channels are dropped, the most important
+ones stay; if a kernel shrinks, its middle stays; a k x k kernel is factored into the column and row
+whose product is nearest to it. New weights start without an effect where that is possible.
 """
 
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from clapp.models.activations import activation
 from clapp.models.family import State
 
 Channels = list[int | None]
-"""For each channel of the child the parent's that it continues; None: it is new."""
+"""For each channel of the child, the parent's channel that it inherits; None: it is new."""
 
 
 def inherited(
@@ -27,7 +26,7 @@ def inherited(
 
     Args:
         parent: the trained network, and its `weights`.
-        fresh: newly drawn weights of the child, for what is new.
+        fresh: newly drawn weights of the child, used for new parts.
 
     Returns:
         A state of the child; weights that have no counterpart are those of `fresh`.
@@ -61,9 +60,9 @@ def _modules(config: FilterNetConfig) -> Sequence[BlockShape]:
 
 
 def _aligned(old: Sequence[BlockShape], new: Sequence[BlockShape]) -> list[int | None]:
-    """For each block of the child the parent's that it continues.
+    """For each block of the child, the parent's block that it inherits; None: it is new.
 
-    One that is factored stands twice in a row; None: it is new, and parents left out are dropped.
+    A factored block of the parent appears twice in a row; blocks that do not appear are dropped.
     """
     if len(new) == len(old) + 1:
         for number in range(len(old)):
@@ -78,7 +77,7 @@ def _aligned(old: Sequence[BlockShape], new: Sequence[BlockShape]) -> list[int |
 def _best(
     ways: list[list[int | None]], old: Sequence[BlockShape], new: Sequence[BlockShape]
 ) -> list[int | None]:
-    """The way in which most keys of a block and its partner are the same."""
+    """The alignment of child and parent blocks under which most of their keys agree."""
 
     def agreement(way: list[int | None]) -> int:
         partners = zip(new, way, strict=True)
@@ -100,7 +99,7 @@ def _is_factored(old: BlockShape, first: BlockShape, second: BlockShape) -> bool
 
 
 def _importance(weights: State, block: int) -> Tensor:
-    """How much each output channel of a block weighs, by the size of its kernels."""
+    """The importance of each output channel of a block, by the norm of its kernels."""
     kernels = [
         v for k, v in weights.items() if k.startswith(f"main.{block}.conv.") and v.dim() == 4
     ]
@@ -109,7 +108,7 @@ def _importance(weights: State, block: int) -> Tensor:
 
 
 def _kept(importance: Tensor, width: int) -> Channels:
-    """The most important of the parent's channels in their order, and new ones after them."""
+    """The parent's most important channels, in their order, followed by new ones."""
     most = importance.argsort(descending=True)[:width].sort().values.tolist()
     return [*most, *[None] * (width - len(most))]
 
@@ -138,7 +137,7 @@ def _block(
     old: BlockShape,
     state: dict[str, Tensor],
 ) -> None:
-    """Take over a block that is one in both networks."""
+    """Copy a block that is a single block in both networks."""
     here, there = f"main.{number}.", f"main.{partner}."
     if block.separable == old.separable:
         last = "conv.1" if block.separable else "conv.0"
@@ -162,7 +161,7 @@ def _block(
 def _new_block(
     number: int, block: BlockShape, channels: Channels, state: dict[str, Tensor]
 ) -> Channels:
-    """A block without a counterpart: what it is given, where channels and activation allow it."""
+    """A new block: the identity, where channels and activation allow it."""
     if block.separable or block.depthwise or block.channels != block.width:
         return [None] * block.width
     name = f"main.{number}.conv.0.weight"
@@ -185,7 +184,7 @@ def _first_factor(
     channels: Channels,
     state: dict[str, Tensor],
 ) -> Channels:
-    """The first of two convolutions whose product is nearest to the parent's kernels."""
+    """Write the first of two convolutions whose product is nearest to the parent's kernels."""
     first, second = _factors(weights[f"main.{partner}.conv.0.weight"], block)
     rank: Channels = [*range(min(block.width, first.shape[0]))]
     rank += [None] * (block.width - len(rank))
@@ -201,14 +200,14 @@ def _first_factor(
         out: Channels = list(range(min(len(target), len(second))))
         out += [None] * (len(target) - len(out))
         _copy(state, following, _mapped(second, target, out, rank))
-    else:  # depthwise: each channel has one factor of its own
+    else:  # depthwise: one factor for each channel
         for channel in range(min(len(target), len(second))):
             target[channel, 0] = second[channel, min(channel, second.shape[1] - 1)]
     return rank
 
 
 def _second_factor(number: int, weights: State, partner: int, state: dict[str, Tensor]) -> Channels:
-    """The second of them, whose kernels are there already."""
+    """Write the second of two convolutions; `_first_factor` has written its kernels."""
     width = len(state[f"main.{number}.conv.0.weight"])
     count = len(weights[f"main.{partner}.conv.0.weight"])
     out: Channels = [channel if channel < count else None for channel in range(width)]
@@ -218,9 +217,9 @@ def _second_factor(number: int, weights: State, partner: int, state: dict[str, T
 
 
 def _factors(kernels: Tensor, first: BlockShape) -> tuple[Tensor, Tensor]:
-    """Kernels (O, I, h, w) as a product: (R, I, h, 1) after which comes (O, R, 1, w), or reversed.
+    """Kernels (O, I, h, w) as a product: (R, I, h, 1), then (O, R, 1, w), or in the other order.
 
-    By a singular value decomposition, the largest singular values first.
+    They come from a singular value decomposition, largest singular values first.
     """
     outputs, inputs, height, width = kernels.shape
     columns_first = first.kernel[0] > 1
@@ -261,7 +260,8 @@ def _head(
 def _fold(
     head: Tensor, channels: Channels, last: BlockShape, number: int, state: dict[str, Tensor]
 ) -> None:
-    """Move the factors of a 1x1 head into the last block, so that a sum can stand for the head."""
+    """Multiply the weights of a 1x1 head into the last block, so that a sum can replace the
+    head."""
     degree = activation(last.activation).degree
     if degree is None or last.has_skip:
         return
@@ -279,9 +279,9 @@ def _fold(
 
 
 def _mapped(source: Tensor, target: Tensor, out: Channels, channels: Channels) -> Tensor:
-    """Kernels of the child (O, I, h, w): the parent's where both channels continue one of its own.
+    """Kernels of the child (O, I, h, w): the parent's where input and output channel are inherited.
 
-    A new output keeps its fresh kernels; a new input has no effect on an old output.
+    A new output keeps its fresh kernels; a new input has zero weights to inherited outputs.
     """
     result = target.clone()
     for o, old in enumerate(out):
@@ -295,7 +295,7 @@ def _mapped(source: Tensor, target: Tensor, out: Channels, channels: Channels) -
 
 
 def _resized(kernel: Tensor, height: int, width: int) -> Tensor:
-    """The middle of a kernel, or the kernel in the middle of zeros."""
+    """Crop a kernel to its middle, or pad it with zeros."""
     result = kernel.new_zeros(height, width)
     high, wide = min(height, kernel.shape[0]), min(width, kernel.shape[1])
     top, left = (height - high) // 2, (width - wide) // 2
@@ -317,7 +317,7 @@ def _as_full(kernels: Tensor, block: BlockShape) -> Tensor:
 
 
 def _as_grouped(kernels: Tensor, block: BlockShape) -> Tensor:
-    """The reverse of `_as_full`: what a depthwise convolution can hold of full kernels."""
+    """The reverse of `_as_full`: the part of full kernels that a depthwise convolution can hold."""
     if not block.depthwise or block.channels == 1:
         return kernels
     per = len(kernels) // block.channels
@@ -331,7 +331,7 @@ def _copy(state: dict[str, Tensor], name: str, value: Tensor) -> None:
 def _copy_channels(
     state: dict[str, Tensor], weights: State, name: str, old: str, out: Channels, dim: int = 0
 ) -> None:
-    """Values of channels, where both networks have them."""
+    """Copy values of channels that both networks have."""
     if name not in state or old not in weights:
         return
     target, source = state[name].movedim(dim, 0), weights[old].movedim(dim, 0)

@@ -1,4 +1,4 @@
-"""How long a network takes on this machine, for one picture of 224x224."""
+"""Measure the latency of a network on this machine, for one picture of 224x224."""
 
 import statistics
 import time
@@ -16,7 +16,7 @@ _WARM_UP, _RUNS = 3, 15
 
 
 def latency(config: ModelConfig | Mapping[str, Any]) -> float:
-    """Median milliseconds of one picture through a freshly initialised network, one CPU thread.
+    """Median milliseconds for one picture, with initial weights and one CPU thread.
 
     Raises:
         ConfigError: a key or value the model does not have.

@@ -1,4 +1,4 @@
-"""First weights of a network from those of another one of its family: what the two share."""
+"""Initial weights copied from another network of the same family, where the two overlap."""
 
 from collections.abc import Mapping
 
@@ -6,15 +6,16 @@ from torch import Tensor
 
 
 def overlap(weights: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of a new network, with what a trained one has of it.
+    """The state of a new network, with the weights that a trained one has too.
 
-    Values are taken over by their names and places. Where the new network is wider, what its
-    additional inputs add to the outputs taken over begins with zero, so that these outputs stay
-    what they were (Net2Net, Chen et al. 2016).
+    Weights are copied by name and position. Where the new network is wider, weights from additional
+    inputs to copied outputs begin at zero, so that these outputs do not change (Net2Net, Chen et
+    al. 2016).
 
     Args:
         weights: the state of the trained network.
-        fresh: a newly drawn state of the new one; its values stay where there is no counterpart.
+        fresh: a newly drawn state of the new network; its values stay where the trained one has
+            none.
     """
     state = {name: value.clone() for name, value in fresh.items()}
     for name, value in state.items():

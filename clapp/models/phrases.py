@@ -1,4 +1,4 @@
-"""Pieces of sentences that the descriptions of networks are made of."""
+"""Helpers for descriptions of networks in words."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ def joined(parts: Iterable[str]) -> str:
 
 
 def one_each(words: Iterable[str]) -> str:
-    """What is said of each block: once where it is the same for all."""
+    """A text about each block, written once if it is the same for all blocks."""
     said = list(words)
     if len(set(said)) == 1:
         return said[0]

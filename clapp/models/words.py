@@ -1,4 +1,4 @@
-"""A configuration said in words, for the places where a person reads about one model."""
+"""A configuration as words, for people who read about a model."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -15,7 +15,7 @@ def in_words(config: Config | Mapping[str, Any]) -> str:
     """Network and training in words, such as "2 blocks of 4 channels, 3x3, ...; trained with L1".
 
     Args:
-        config: a configuration, or the dotted keys in which one differs from the defaults.
+        config: a configuration, or the dotted keys in which it differs from the defaults.
 
     Raises:
         ConfigError: the dotted keys make no configuration.
@@ -27,15 +27,15 @@ def in_words(config: Config | Mapping[str, Any]) -> str:
 
 
 def model_in_words(model: ModelConfig) -> str:
-    """The network, as its family says it: "1 block of 4 channels, 5x5, square, ..."."""
+    """The network in the words of its family: "1 block of 4 channels, 5x5, square, ..."."""
     return family_of(model).words(model)
 
 
 def training_in_words(config: Config) -> str:
-    """How it is trained: "trained with L1 at 0.1, batches of 8"."""
+    """The training in words: "trained with L1 at 0.1, batches of 8"."""
     train = config.train
     resolutions = config.num_resolutions
-    # The losses lie above the networks.
+    # The losses import the networks.
     loss_words = import_module("clapp.training.losses").loss_words
     parts = [
         f"trained with {loss_words(train.loss_type)} at {train.learning_rate:.3g}",

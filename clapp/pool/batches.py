@@ -8,7 +8,8 @@ from itertools import count
 import cv2
 import numpy as np
 
-from clapp.filters.base import Filter, Target
+from clapp.filters.base import Target
+from clapp.filters.library import Filter
 from clapp.images.decode import Picture
 from clapp.pool.pool import Pool
 

@@ -1,7 +1,7 @@
 """Old import paths that still work: modules that moved, and names that moved down in a package.
 
-`import clapp.infer` finds no file; the finder here makes a module of that name that offers what its
-new homes define, and warns. Nothing is imported before a name is asked for.
+For `import clapp.infer`, which has no file, the finder here creates a module that takes its names
+from the modules they moved to, and warns. It imports them when a name is first used.
 """
 
 import sys
@@ -78,7 +78,7 @@ MODULES = {
     "study.overview": "study.dashboard.overview",
     "study.parameters": "study.plan.parameters study.pruning.problem",
     "study.prepare": "study.plan.definition study.preparing.prepare",
-    "study.proxy": "study.storage.signs study.storage.proxy",
+    "study.proxy": "study.storage.signs study.storage.proxy study.storage.client",
     "study.pruners": "study.pruning.pruners",
     "study.recovery": "study.storage.retries study.running.recovery",
     "study.sampler": "system.seeding study.sampling.samplers",
@@ -100,14 +100,14 @@ MODULES = {
     "validation": "pool.validation",
     "words": "models.words",
 }
-"""Old module -> the modules that hold what it held; a name in several is taken from the first."""
+"""Old module -> the modules its names moved to; of several with a name the first one counts."""
 
 NAMES = {
     "export": {"folder": "CARD FILES ONNX ExportResult export_folder export_pick"},
     "filters": {
-        "base": "EPSILON LUMA Filter FilterFunction FilterSpec Picture Plane luma",
+        "base": "EPSILON LUMA FilterFunction FilterSpec Picture Plane luma",
         "edges": "sobel_3 sobel_canny_5",
-        "library": "apply_filter known_filters resolve",
+        "library": "Filter apply_filter known_filters resolve",
         "random_kernels": "random2_51_15 random_41",
     },
     "front": {
@@ -129,14 +129,14 @@ NAMES = {
         "trainer": "Trainer check train",
     },
 }
-"""Old module that is a package now -> its modules -> the names that moved there."""
+"""Old module that is now a package -> module in it -> the names that moved to that module."""
 
 
 class Finder:
     """Finds the modules of `MODULES`. The last on `sys.meta_path`: asked only for missing ones."""
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> Any:
-        """The specification of an old module; None: it is no old module."""
+        """The import specification of a module that moved; None for any other name."""
         top, _, old = name.partition(".")
         if top != ROOT or old not in MODULES:
             return None
@@ -145,13 +145,13 @@ class Finder:
 
 
 class _Loader:
-    """Makes the module that stands for an old one."""
+    """Creates the replacement of a module that moved."""
 
     def __init__(self, homes: Sequence[str]) -> None:
         self._homes = homes
 
     def create_module(self, _spec: ModuleSpec) -> None:
-        """Python's own way of making a module will do."""
+        """Let Python create the module."""
 
     def exec_module(self, module: ModuleType) -> None:
         homes, old = self._homes, module.__name__
@@ -162,13 +162,13 @@ class _Loader:
 
 
 def install() -> None:
-    """Let old modules be found; once a process."""
+    """Make modules that moved importable by their old names; further calls do nothing."""
     if not any(isinstance(finder, Finder) for finder in sys.meta_path):
         sys.meta_path.append(Finder())
 
 
 def moved_names(package: str) -> Callable[[str], Any]:
-    """The `__getattr__` of a package that was a module once: its old names, from where they are."""
+    """A `__getattr__` for a package that used to be a module: it finds names that moved down."""
     rows = NAMES[package.removeprefix(f"{ROOT}.")]
     homes = {name: f"{package}.{home}" for home, names in rows.items() for name in names.split()}
 
@@ -203,5 +203,5 @@ def _has_modules(old: str) -> bool:
 
 
 def _warn(text: str) -> None:
-    """Warn whoever asked; Python does not count the frames of its import system."""
+    """Warn at the line that imports; Python skips the frames of its import system."""
     warnings.warn(text, DeprecationWarning, stacklevel=3)

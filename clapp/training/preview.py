@@ -11,8 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
 from clapp.config import Config
-from clapp.filters.base import Target, as_unit
-from clapp.filters.library import as_picture
+from clapp.filters.base import Target, as_picture, as_unit
 from clapp.pool.validation import validation_set
 from clapp.system.files import atomic_path
 from clapp.training.tensors import input_tensor
@@ -34,15 +33,15 @@ def write_preview(path: Path, model: nn.Module, config: Config) -> None:
     images, targets = images[:ROWS], targets[:ROWS]
     sheet = draw(images, targets, predict(model, images))
     with atomic_path(path) as temporary:
-        # 256 colours, a quarter of the bytes; the ways to choose and pack them better take 30 times
-        # as long, which is more than a small study trains for.
+        # 256 colours: a quarter of the bytes. Better palettes and compression take 30 times as
+        # long, more than a small network trains.
         sheet.quantize(method=Image.Quantize.FASTOCTREE).save(temporary, compress_level=1)
 
 
 def predict(model: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What `model` makes of uint8 (N, H, W, 3): float32 (N, H, W) or (N, H, W, 3), not clamped."""
+    """The model's output for uint8 (N, H, W, 3): float32 (N, H, W) or (N, H, W, 3), not clamped."""
     device = next(model.parameters()).device
-    with torch.no_grad():  # one by one: large pictures and wide networks need the memory
+    with torch.no_grad():  # one by one: large pictures and wide networks need much memory
         outputs = [model(input_tensor(image[None], device))[0].cpu() for image in images]
     result = torch.stack(outputs)  # (N, C, H, W)
     return (result[:, 0] if result.shape[1] == 1 else result.permute(0, 2, 3, 1)).numpy()
@@ -95,7 +94,7 @@ def signed(difference: NDArray[np.float32]) -> tuple[NDArray[np.uint8], str]:
 
 @cache
 def _heading() -> Image.Image:
-    """The columns' titles; letters take longer to draw than all the pictures."""
+    """The titles of the columns, cached: drawing letters takes longer than drawing the pictures."""
     step = _SIDE + _GAP
     heading = Image.new("RGB", (len(_TITLES) * step + _GAP, _CAPTION), (_PAPER,) * 3)
     pen, font = ImageDraw.Draw(heading), ImageFont.load_default(size=13)

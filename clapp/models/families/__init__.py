@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from clapp.config import ModelConfig
+from clapp.config.model import ModelConfig
 from clapp.models.families.can import CAN
 from clapp.models.families.filternet import FILTERNET
 from clapp.models.families.guided import GUIDED
@@ -24,7 +24,7 @@ def register_family(family: Family[Any]) -> Family[Any]:
 
 
 def known_families() -> list[str]:
-    """What `model.family` may be."""
+    """The values that `model.family` may have."""
     return FAMILIES.names()
 
 
@@ -34,7 +34,7 @@ def family_of(config: ModelConfig) -> Family[Any]:
 
 
 def section(name: Any) -> type[ModelConfig]:
-    """The class of the section `model` of a family; that of a FilterNet if there is none."""
+    """The class of the section `model` of a family; that of a FilterNet for an unknown one."""
     known = isinstance(name, str) and name in FAMILIES
     found: type[ModelConfig] = (FAMILIES[name] if known else FILTERNET).config
     return found

@@ -1,15 +1,17 @@
 """Context aggregation: a chain of 3x3 convolutions, dilated by 1, 2, 4, ... and 1, then a 1x1.
 
 Chen, Xu and Koltun 2017, "Fast Image Processing with Fully-Convolutional Networks". Width 24, depth
-8 and adaptive normalisation are their CAN24, but for the slope of the leaky ReLU (0.01, theirs 0.2)
-and the statistics that the normalisation uses in training, see `clapp.models.networks.can`.
+8 and adaptive normalisation give their CAN24, with two differences: the slope of the leaky ReLU
+(0.01, theirs 0.2), and the statistics of the normalisation in training (see
+`clapp.models.networks.can`).
 """
 
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from pydantic import Field
 
-from clapp.config import Activation, ModelConfig
+from clapp.config.filternet import Activation
+from clapp.config.model import ModelConfig
 from clapp.models.activations import activation
 from clapp.models.families.convolutions import Convolution, total
 from clapp.models.family import Cost, Family
@@ -23,13 +25,13 @@ if TYPE_CHECKING:
 
 
 class CanConfig(ModelConfig):
-    """A network that aggregates context.
+    """A context aggregation network.
 
     Attributes:
         width: channels of each 3x3 convolution.
-        depth: how many there are; number n is dilated by 2^n, the last one of several not at all.
-        norm: adaptive: x + the normalised x, each scaled by a learned number; folded into the
-            convolution before it when exported. none: a bias.
+        depth: number of 3x3 convolutions; number n has dilation 2^n, but the last of several has 1.
+        norm: adaptive: the sum of x and the normalised x, each times a learned number, which an
+            export folds into the convolution before it. none: a bias.
     """
 
     width: Annotated[int, Field(ge=1, le=256)] = 8
@@ -40,7 +42,7 @@ class CanConfig(ModelConfig):
 
     @property
     def dilations(self) -> list[int]:
-        """Of each 3x3 convolution."""
+        """The dilation of each 3x3 convolution."""
         return [2**number for number in range(max(self.depth - 1, 1))] + [1] * (self.depth > 1)
 
     @property
@@ -57,14 +59,14 @@ def build(config: CanConfig) -> "Can":
 
 
 def exported(net: "nn.Module") -> "nn.Module":
-    """With normalisations folded into convolutions."""
+    """The network with normalisations folded into convolutions."""
     from clapp.models.networks.can import Can, folded
 
     return folded(cast(Can, net))
 
 
 def cost(config: CanConfig) -> Cost:
-    """Parameters and FLOPs as trained; what is exported has one bias a channel instead."""
+    """Parameters and FLOPs as trained; an exported network has a bias instead of normalisations."""
     adaptive = config.norm == "adaptive"
     convolutions = []
     inputs = config.input_channels
@@ -76,12 +78,12 @@ def cost(config: CanConfig) -> Cost:
 
 
 def min_size(config: CanConfig) -> int:
-    """A reflection needs one pixel more than it mirrors."""
+    """One pixel more than the largest reflected border, as reflection needs."""
     return max(config.dilations) + 1 if config.padding == "reflect" else 1
 
 
 def receptive_field(config: CanConfig) -> tuple[int, int]:
-    """The dilations added up, and what activations look at."""
+    """The sum of the dilations and of the windows of activations."""
     reach = sum(config.dilations) + config.depth * activation(config.activation).window
     return reach, reach
 

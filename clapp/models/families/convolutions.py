@@ -1,4 +1,4 @@
-"""Convolutions as a family lists them: what costs follow from."""
+"""Lists of convolutions, from which families compute their costs."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -10,8 +10,8 @@ class Convolution(NamedTuple):
     """A square convolution, with a bias for each output unless `bias` is false.
 
     Attributes:
-        area: output pixels of a picture of 224x224.
-        groups: each sees so many parts of the inputs alone.
+        area: number of output pixels for a picture of 224x224.
+        groups: as in torch, the number of groups that inputs and outputs are divided into.
     """
 
     inputs: int
@@ -23,12 +23,12 @@ class Convolution(NamedTuple):
 
     @property
     def weights(self) -> int:
-        """Each one multiply-add an output pixel."""
+        """Number of weights without bias; each is one multiply-add per output pixel."""
         return self.inputs // self.groups * self.outputs * self.size**2
 
 
 def total(convolutions: Iterable[Convolution], others: int = 0) -> Cost:
-    """The costs of a network of convolutions and `others`, the parameters beside them."""
+    """The costs of a network of convolutions and `others`, its number of further parameters."""
     params = flops = 0
     for one in convolutions:
         params += one.weights + one.outputs * one.bias
@@ -37,5 +37,5 @@ def total(convolutions: Iterable[Convolution], others: int = 0) -> Cost:
 
 
 def padded(multiple: int) -> int:
-    """The side of a picture of 224x224 that was padded to a multiple."""
+    """The side of a picture of 224x224 after padding to a multiple."""
     return -(-SIDE // multiple) * multiple

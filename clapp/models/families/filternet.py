@@ -5,7 +5,7 @@ It is the family of the packaged configuration, whose keys `default.yaml` explai
 
 from typing import TYPE_CHECKING
 
-from clapp.config import BlockShape, FilterNetConfig
+from clapp.config.filternet import BlockShape, FilterNetConfig
 from clapp.models.activations import ACTIVATIONS
 from clapp.models.changes import changes
 from clapp.models.family import SIDE, Cost, Family, State
@@ -40,7 +40,7 @@ def inherited(
 
 
 def cost(config: FilterNetConfig) -> Cost:
-    """Parameters and FLOPs, counted without laying the network out."""
+    """Parameters and FLOPs, computed without building the network."""
     stem, last = config.stem_channels, config.blocks[-1].width
     outputs, bias = config.output_channels, config.bias
     blocks = config.blocks[:1] if config.shared_weights else config.blocks
@@ -56,14 +56,14 @@ def cost(config: FilterNetConfig) -> Cost:
     for block in blocks:
         weights = _block_weights(block)
         params += weights + _block_others(block, bias)
-        # Convolved first and padded after, a picture has fewer pixels where the work is done.
+        # With `zero_after`, convolutions run on the unpadded picture, which has fewer pixels.
         less = [2 * pixels if config.padding == "zero_after" else 0 for pixels in block.border]
         work += weights * (side - less[0]) * (side - less[1]) * repeats
     return Cost(params, 2 * work)
 
 
 def _block_weights(block: BlockShape) -> int:
-    """Weights of the convolutions of a block, each one multiply-add an output pixel."""
+    """Weights of the convolutions of a block; each is one multiply-add per output pixel."""
     area, channels, width = block.kernel[0] * block.kernel[1], block.channels, block.width
     if block.separable:
         return channels * (area + width)
@@ -71,7 +71,7 @@ def _block_weights(block: BlockShape) -> int:
 
 
 def _block_others(block: BlockShape, bias: bool) -> int:
-    """Biases, normalisation and the scales of ReZero and ReSkip."""
+    """Parameters of biases, normalisation and the scales of ReZero and ReSkip."""
     normed = block.channels if block.norm_first else block.width
     norm = 2 * normed if block.norm == "group" else 0
     scales = block.rezero + block.reskip if block.channels == block.width else 0
@@ -81,30 +81,30 @@ def _block_others(block: BlockShape, bias: bool) -> int:
 def receptive_field(config: FilterNetConfig) -> tuple[int, int]:
     """How many pixels up and down, and left and right, an output pixel depends on.
 
-    Statistics of the whole picture, a norm or the output's maximum, are not counted: see
-    `is_local`.
+    Statistics of the whole picture (a norm, the output's maximum) do not count: see `is_local`.
     """
     reach = [0, 0]
     for block in config.blocks:
         for axis in (0, 1):
             reach[axis] += block.border[axis] + ACTIVATIONS.find(block.activation).window
     if config.downsample == 2:
-        # A half-resolution pixel sees two; the bilinear interpolation reaches one of them further.
+        # A half-resolution pixel covers two; bilinear interpolation reads one more of them.
         reach = [2 * (pixels + 1) + 1 for pixels in reach]
     return reach[0], reach[1]
 
 
 def is_local(config: FilterNetConfig) -> bool:
-    """Whether an output pixel depends on its receptive field alone."""
+    """Whether an output pixel depends only on its receptive field."""
     return config.output_norm == "none" and all(b.norm == "none" for b in config.blocks)
 
 
 def words(config: FilterNetConfig) -> str:
     """Such as "1 block of 4 channels, 5x5, square, no normalisation, reflected border".
 
-    What differs from block to block is listed: "2 blocks of 2 then 1 channels, 1x5 then 5x1, ...".
+    Values that differ between blocks are listed: "2 blocks of 2 then 1 channels, 1x5 then 5x1,
+    ...".
     """
-    model = config.canonical()  # what has no effect is not said
+    model = config.canonical()  # settings without effect are left out
     blocks = model.blocks
     return joined(
         [
@@ -151,7 +151,7 @@ def _norm(block: BlockShape) -> str:
 
 def _skip(block: BlockShape) -> str:
     scaled = [name for name, on in (("ReZero", block.rezero), ("ReSkip", block.reskip)) if on]
-    return " and ".join(scaled)  # a block without either has no skip
+    return " and ".join(scaled)  # blocks have a skip only with one of them
 
 
 def _end(model: FilterNetConfig) -> str:

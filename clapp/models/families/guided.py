@@ -1,15 +1,16 @@
-"""A network at low resolution that chooses, for each pixel, a combination of what the full one has.
+"""A low-resolution network whose output combines full-resolution channels, pixel by pixel.
 
 As in the bilateral learning of Gharbi et al. 2017 and the guided filter of He et al. 2010: the
 output is a sum of guide channels, each multiplied by a smooth map of coefficients, and an offset.
-Edges come from the guide, so that the maps can be computed on a picture of a fraction of the size.
+The guide provides the edges, so the maps can be computed on a much smaller picture.
 """
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from clapp.config import Activation, ModelConfig
+from clapp.config.filternet import Activation
+from clapp.config.model import ModelConfig
 from clapp.models.activations import activation
 from clapp.models.families.convolutions import Convolution, padded, total
 from clapp.models.family import Cost, Family
@@ -23,9 +24,10 @@ class GuidedConfig(ModelConfig):
     """A low-resolution branch with guided upsampling.
 
     Attributes:
-        factor: by which the branch's resolution is lower; it sees means of factor x factor pixels.
+        factor: how much lower the resolution of the branch is; its input are means of factor x
+            factor pixels.
         width: channels of the branch.
-        depth: its 3x3 convolutions.
+        depth: number of 3x3 convolutions in the branch.
         guide: channels of the guide, a 1x1 convolution of the picture and an activation; 0: the
             picture itself.
     """
@@ -56,7 +58,7 @@ def build(config: GuidedConfig) -> "Guided":
 
 
 def cost(config: GuidedConfig) -> Cost:
-    """Parameters and FLOPs, counted without laying the network out."""
+    """Parameters and FLOPs, computed without building the network."""
     area = (padded(config.factor) // config.factor) ** 2
     convolutions = []
     inputs = config.input_channels
@@ -73,7 +75,7 @@ def cost(config: GuidedConfig) -> Cost:
 
 
 def receptive_field(config: GuidedConfig) -> tuple[int, int]:
-    """What the branch sees, and what its bilinear interpolation adds."""
+    """The receptive field of the branch, plus the reach of the bilinear interpolation."""
     window = activation(config.activation).window
     low = config.depth * (1 + window)
     reach = max(config.factor * low + 3 * config.factor // 2 - 1, window * bool(config.guide))

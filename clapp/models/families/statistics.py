@@ -1,8 +1,9 @@
 """A chain of convolutions whose last features are scaled and shifted by statistics of the picture.
 
-What equalisation, Otsu's threshold and filters divided by their maximum need: mean, maximum,
-deviation and third moment of the first features over all pixels become, by way of a small
-perceptron, a factor and an offset for each channel (feature-wise modulation, Perez et al. 2018).
+Equalisation, Otsu's threshold and filters that are divided by their maximum need such statistics.
+Mean, maximum, deviation and third moment of the first features over all pixels are the input of a
+small perceptron, which returns a factor and an offset for each channel (feature-wise modulation,
+Perez et al. 2018).
 """
 
 import itertools
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from clapp.config import Activation, ModelConfig
+from clapp.config.filternet import Activation
+from clapp.config.model import ModelConfig
 from clapp.models.activations import activation
 from clapp.models.families.convolutions import Convolution, total
 from clapp.models.family import Cost, Family
@@ -21,17 +23,17 @@ if TYPE_CHECKING:
 
 
 class StatisticsConfig(ModelConfig):
-    """A network with a branch of global statistics.
+    """A network with a branch that uses global statistics.
 
     Attributes:
         width: channels of each convolution.
-        depth: convolutions; statistics are those of the first one's result.
+        depth: number of convolutions; the statistics are taken after the first.
         kernel_size: of each.
         hidden: channels between statistics and factors.
     """
 
     STATISTICS: ClassVar[int] = 4
-    """Of a channel: mean, maximum, deviation, third moment."""
+    """Statistics per channel: mean, maximum, deviation, third moment."""
 
     width: Annotated[int, Field(ge=1, le=128)] = 4
     depth: Annotated[int, Field(ge=1, le=8)] = 2
@@ -53,7 +55,7 @@ def build(config: StatisticsConfig) -> "Statistics":
 
 
 def cost(config: StatisticsConfig) -> Cost:
-    """Parameters and FLOPs, counted without laying the network out."""
+    """Parameters and FLOPs, computed without building the network."""
     width, size = config.width, config.kernel_size
     ends = [config.input_channels, *[width] * config.depth]
     local = [Convolution(a, b, size) for a, b in itertools.pairwise(ends)]
@@ -65,7 +67,7 @@ def cost(config: StatisticsConfig) -> Cost:
 
 
 def receptive_field(config: StatisticsConfig) -> tuple[int, int]:
-    """Of the convolutions; the statistics are of the whole picture."""
+    """The receptive field of the convolutions; statistics of the whole picture do not count."""
     window = activation(config.activation).window
     reach = config.depth * (config.kernel_size // 2 + window)
     return reach, reach

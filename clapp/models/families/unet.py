@@ -1,15 +1,16 @@
-"""U-Net: convolutions at ever lower resolutions, and back, joined at each one.
+"""U-Net: convolutions at decreasing and then increasing resolutions, with skip connections.
 
-Ronneberger, Fischer and Brox 2015, with one or two convolutions a resolution, means over 2x2 pixels
-on the way down and bilinear interpolation on the way up. A picture is padded to a multiple of
-2^depth by its last row and column, and cropped back.
+Ronneberger, Fischer and Brox 2015, with one or two convolutions at each resolution, means over 2x2
+pixels on the way down and bilinear interpolation on the way up. The picture is padded to a multiple
+of 2^depth by repeating its last row and column, and the result is cropped.
 """
 
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from clapp.config import Activation, ModelConfig
+from clapp.config.filternet import Activation
+from clapp.config.model import ModelConfig
 from clapp.models.activations import activation
 from clapp.models.families.convolutions import Convolution, padded, total
 from clapp.models.family import Cost, Family
@@ -25,7 +26,7 @@ class UNetConfig(ModelConfig):
     Attributes:
         width: channels at the full resolution.
         depth: how often the resolution is halved.
-        growth: 2: twice the channels at half the resolution; 1: as many.
+        growth: the factor of channels at half the resolution, 1 or 2.
         convolutions: 3x3 convolutions in a row at each resolution, down and up.
     """
 
@@ -37,7 +38,7 @@ class UNetConfig(ModelConfig):
 
     @property
     def widths(self) -> list[int]:
-        """Channels at each resolution, the full one first."""
+        """Channels at each resolution, full resolution first."""
         return [self.width * self.growth**level for level in range(self.depth + 1)]
 
     @property
@@ -59,7 +60,7 @@ def build(config: UNetConfig) -> "UNet":
 
 
 def cost(config: UNetConfig) -> Cost:
-    """Parameters and FLOPs, counted without laying the network out."""
+    """Parameters and FLOPs, computed without building the network."""
     side, widths = padded(2**config.depth), config.widths
     convolutions: list[Convolution] = []
 
@@ -78,11 +79,11 @@ def cost(config: UNetConfig) -> Cost:
 
 
 def receptive_field(config: UNetConfig) -> tuple[int, int]:
-    """At each resolution what lies below, twice as far, two pixels more, and its convolutions."""
+    """Recursively: twice the field at half the resolution, two pixels, and the convolutions."""
     stage = config.convolutions * (1 + activation(config.activation).window)
     reach = stage
     for _ in range(config.depth):
-        # Of half-resolution pixels, bilinear interpolation takes the nearest two.
+        # Bilinear interpolation reads the nearest two half-resolution pixels.
         reach = stage + 2 * reach + 2 + stage
     return reach, reach
 

@@ -1,11 +1,11 @@
 """Convolutions of few channels on a processor, forwards and backwards, compiled by Numba.
 
-The rows of a picture lie one after another in one line of memory, with what pads them between. In
-that line a pixel's neighbour is always the same number of places away, so that a convolution is a
-sum of shifted lines times weights, without regard to borders. Results that belong to no pixel,
-where a kernel reaches from the end of one row into the next, are computed too and left out when
-rows are copied to where they belong. Every inner loop so runs over hundreds of values and becomes
-vector instructions: 30 to 110 GFLOP/s on one core with AVX-512, where oneDNN reaches 2 to 50.
+The padded rows of a picture lie one after another in one line of memory. In that line a pixel's
+neighbour is always the same number of places away, so a convolution is a sum of shifted lines times
+weights, without special cases at borders. Where a kernel reaches from the end of one row into the
+next, the results belong to no pixel; they are computed too, and skipped when rows are copied to the
+output. So every inner loop runs over hundreds of values and compiles to vector instructions: 30 to
+110 GFLOP/s on one core with AVX-512, where oneDNN reaches 2 to 50.
 
 All arrays are contiguous float32: pictures (N, C, H, W), lines (C, length). Of G groups, picture n
 belongs to group n modulo G, and weights are (G, O, I, K, K); stride and dilation are 1.
@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from clapp.models.fast_conv.layer import PADDING, SIZES
+from clapp.models.fast_conv.kinds import PADDING, SIZES
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 Array = NDArray[np.float32]
@@ -39,8 +39,8 @@ def _compiled(function: _F, cache: bool = False) -> _F:
 def _for_each_size(function: Callable[..., None]) -> dict[int, Callable[..., None]]:
     """Compiled at the first call for each K, and stored on disk for other processes.
 
-    Each has a name, and so an index in Numba's cache, of its own: when two processes add to one
-    index at once, an entry of one may end up pointing to what the other stored.
+    Each gets its own name, and so its own index in Numba's cache: if two processes add to one index
+    at once, an entry of one may end up pointing to code of the other.
     """
     compiled: dict[int, Callable[..., None]] = {}
     for size in SIZES:
@@ -91,7 +91,8 @@ def _backward(
     padded = np.zeros((x.shape[1], (height + 2 * border) * stride), np.float32)
     gpadded = np.empty_like(padded)
     nothing = np.zeros(x.shape[1], np.float32)
-    # The gradient of the result, padded with zeros; those after a row are before the next one.
+    # The gradient of the result, padded with zeros; the zeros after a row also precede the next
+    # one.
     start = around * (stride + 1)
     stop = start + (rows - 1) * stride + columns
     g = np.zeros((outputs, start + (rows + around) * stride), np.float32)
@@ -123,7 +124,7 @@ def _correlate(
             out[o, first:last] = bias[o]
         o = 0
         while o < outputs:
-            # Several outputs together: what is read once is used as many times.
+            # Compute several outputs together, so that each value is read once for all of them.
             together = 4 if o + 4 <= outputs else 2 if o + 2 <= outputs else 1
             for i in range(len(source)):
                 for k in range(len(taps)):
@@ -236,7 +237,7 @@ def _dots_of_two(line: Array, u: Array, v: Array, gu: Array, gv: Array, taps: Ta
 
 @_compiled
 def _pad(x: Array, border: int, mode: int, lines: Array) -> Array:
-    """The rows of `x` (C, H, W) with what pads them, in `lines`, which holds zeros."""
+    """Write the padded rows of `x` (C, H, W) into `lines`, which holds zeros."""
     channels, height, width = x.shape
     if border == 0:
         return x.reshape(channels, -1)
@@ -255,7 +256,8 @@ def _pad(x: Array, border: int, mode: int, lines: Array) -> Array:
 
 @_compiled
 def _fold(lines: Array, border: int, mode: int, x: Array) -> None:
-    """The way back from `_pad`: write to each pixel of `x` the sum of what came from it."""
+    """The adjoint of `_pad`: write to each pixel of `x` the sum over its copies in the padded
+    lines."""
     channels, height, width = x.shape
     stride = width + 2 * border
     x[:] = 0
@@ -274,7 +276,7 @@ def _fold(lines: Array, border: int, mode: int, x: Array) -> None:
 
 @_compiled
 def _origin(place: int, size: int, mode: int) -> int:
-    """Which of `size` pixels stands at `place`, inside or beyond; -1 for none, but a zero."""
+    """The pixel, 0 to `size` - 1, whose value padding puts at `place`; -1: a zero."""
     if 0 <= place < size:
         return place
     if mode == _ZEROS:

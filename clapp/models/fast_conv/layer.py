@@ -1,12 +1,12 @@
 """Convolutions that train fast on a processor when they have few channels.
 
-oneDNN, which torch uses there, is made for many channels: with 1 to 8 it reaches 2 to 50 GFLOP/s,
-and its gradients are slower still. `clapp.models.fast_conv.compiled` replaces it in training. What
-that brings stands in docs/training.md.
+On processors torch uses oneDNN, which is made for many channels: with 1 to 8 it reaches 2 to 50
+GFLOP/s, and its gradients are slower still. `clapp.models.fast_conv.compiled` replaces it in
+training; docs/training.md has measurements.
 
-A network consists of `torch.nn.Conv2d`. Only our own training steps compute otherwise, inside
-`fast_convolutions`: the compiled code knows first derivatives and nothing else, so it would break
-`torch.compile`, `torch.export`, `torch.func` and second derivatives of a loaded network.
+Networks consist of `torch.nn.Conv2d`. The compiled code is used only in training steps, inside
+`fast_convolutions`: it supports first derivatives and nothing else, so in a loaded network it would
+break `torch.compile`, `torch.export`, `torch.func` and second derivatives.
 """
 
 from collections.abc import Iterator
@@ -20,19 +20,17 @@ from loguru import logger
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from clapp.models.fast_conv.kinds import PADDING, is_fast
 from clapp.system.progress import tell_if_slow
-
-SIZES = (1, 3, 5, 7)
-PADDING = ("zeros", "reflect", "replicate")
 
 
 @contextmanager
 def fast_convolutions(net: nn.Module) -> Iterator[None]:
-    """In the block, `net` computes its convolutions by compiled code where that is possible.
+    """Let `net` use compiled convolutions inside the block, where that is possible.
 
-    Elsewhere (GPUs, other precisions, large strides) and where Numba cannot be imported, torch
-    computes them; results differ by rounding. First derivatives can be had, by `backward`, but no
-    second ones. After the block every layer is a plain `torch.nn.Conv2d` again.
+    Otherwise (GPUs, other precisions, strides, or if Numba cannot be imported) torch computes them;
+    results differ by rounding. `backward` gives first derivatives; there are no second ones. After
+    the block every layer is a plain `torch.nn.Conv2d` again.
     """
     layers = [layer for layer in net.modules() if type(layer) is nn.Conv2d]
     on_processor = bool(layers) and layers[0].weight.device.type == "cpu"
@@ -50,10 +48,12 @@ def fast_convolutions(net: nn.Module) -> Iterator[None]:
 
 @cache
 def is_available() -> bool:
-    """Whether Numba can be imported. If not, the log says once what that costs."""
+    """Whether Numba can be imported. If not, a warning is logged once."""
     try:
         import clapp.models.fast_conv.compiled  # noqa: F401 - takes 0.3 s: only here
-    except Exception as error:  # an unfit NumPy shows as ImportError, AttributeError, SystemError
+    except (
+        Exception
+    ) as error:  # a NumPy that does not fit raises ImportError, AttributeError or SystemError
         logger.warning(
             f"Numba cannot be imported ({type(error).__name__}: {' '.join(str(error).split())}): "
             "torch computes the convolutions, and training takes longer"
@@ -63,35 +63,18 @@ def is_available() -> bool:
 
 
 class _FastConv2d(nn.Conv2d):
-    """What a `torch.nn.Conv2d` is in `fast_convolutions`.
+    """The class of every `torch.nn.Conv2d` inside `fast_convolutions`.
 
-    Its result is contiguous (B, C, H, W), never channels-last, which would be copied.
+    Its result is contiguous (B, C, H, W), since the next layer would have to copy channels-last.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
-        if not self._is_fast(input):
+        if not is_fast(self, input):
             return cast(Tensor, super()._conv_forward(input, weight, bias))
         if bias is None:
             bias = weight.new_zeros(len(weight))
         how = int(self.padding[0]), PADDING.index(self.padding_mode)
         return cast(Tensor, _Convolution.apply(input, weight, bias, *how))  # type: ignore[no-untyped-call]
-
-    def _is_fast(self, x: Tensor) -> bool:
-        # The compiled code checks nothing. What does not fit, torch does, or says what is wrong.
-        size = self.kernel_size[0]
-        return (
-            x.device.type == "cpu"
-            and not torch.is_autocast_enabled("cpu")
-            and x.dtype == self.weight.dtype == torch.float32
-            and x.dim() == 4
-            and x.shape[1] == self.in_channels
-            and min(x.shape[2:]) >= size
-            and size in SIZES
-            and self.kernel_size == (size, size)
-            and self.padding in ((0, 0), (size // 2, size // 2))
-            and self.padding_mode in PADDING
-            and self.stride == self.dilation == (1, 1)
-        )
 
 
 class _Convolution(torch.autograd.Function):
@@ -132,7 +115,7 @@ def _call(compiled: Any, *arguments: Any) -> None:
     if compiled.signatures:
         compiled(*arguments)
         return
-    # Its first call in this process: loaded in a moment where an earlier process has stored it.
+    # The first call in this process compiles, or loads the code that an earlier process has stored.
     size = len(arguments[-1])
     with tell_if_slow(f"compiling convolutions of {size}x{size}, once on this machine"):
         compiled(*arguments)

@@ -1,1 +1,1 @@
-"""Networks as plain lists of steps, without torch: what exports, costs and targets follow from."""
+"""Networks as plain lists of steps, without torch, for exports, costs and targets."""

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from clapp.config import BlockShape, FilterNetConfig
+from clapp.config.filternet import BlockShape, FilterNetConfig
 from clapp.models.graph.nodes import FUNCTIONS, IMAGE, OUTPUT, Graph, Node
 
 
 def graph(config: FilterNetConfig) -> Graph | None:
-    """The same as `filternet_graph`; None: an activation from outside of the package."""
+    """The steps of a FilterNet; None if an activation comes from outside of the package."""
     known = all(block.activation in FUNCTIONS for block in config.blocks)
     return filternet_graph(config) if known else None
 

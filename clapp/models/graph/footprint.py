@@ -1,9 +1,9 @@
-"""What a network needs on a chip, exactly and without torch: memory, weights, operators."""
+"""The footprint of a network on a chip, exact and without torch: memory, weights, operators."""
 
 from functools import lru_cache
 from typing import NamedTuple
 
-from clapp.config import ModelConfig
+from clapp.config.model import ModelConfig
 from clapp.errors import ConfigError
 from clapp.models.families import family_of
 from clapp.models.family import SIDE
@@ -35,7 +35,7 @@ def steps_of(config: ModelConfig) -> Graph:
     """The steps of a network.
 
     Raises:
-        ConfigError: its family does not say them.
+        ConfigError: its family has no graph.
     """
     graph: Graph | None = family_of(config).graph(config)
     if graph is None:
@@ -48,7 +48,7 @@ def steps_of(config: ModelConfig) -> Graph:
 
 @lru_cache(maxsize=16384)
 def footprint(config: ModelConfig) -> Footprint:
-    """What a network needs at 224x224 in float32, its weights as int8; cached.
+    """The footprint of a network at 224x224: memory in float32, weights as int8; cached.
 
     Raises:
         ConfigError: see `steps_of`.
@@ -58,14 +58,13 @@ def footprint(config: ModelConfig) -> Footprint:
 
 
 def peak_memory(graph: Graph, height: int = SIDE, width: int = SIDE, size: int = 4) -> int:
-    """The most bytes of values alive at once when one step is computed after the other.
+    """The peak bytes of values in memory when the steps are computed one after the other.
 
-    The picture counts until it is needed no more. A step that changes every value by itself writes
-    over its input where nothing else needs that. It is what a runtime with a perfect plan of its
-    memory takes; weights are not counted.
+    The picture counts until its last use. An elementwise step overwrites its input unless another
+    step needs it. A runtime with a perfect memory plan takes this much; weights are not counted.
 
     Args:
-        size: bytes of a value: 4 in float32, 1 in int8.
+        size: bytes per value: 4 in float32, 1 in int8.
     """
     sizes = {IMAGE: graph.input_channels * height * width}
     inner = {IMAGE: (height, width)}
@@ -109,7 +108,8 @@ def weight_bytes(graph: Graph) -> int:
 
 
 def operators(graph: Graph) -> tuple[str, ...]:
-    """The ONNX operators of a file of fixed size, whatever the weights, in alphabetical order."""
+    """The ONNX operators of a file of fixed size, in alphabetical order; the same for all
+    weights."""
     return tuple(sorted({name for node in graph.nodes for name in operators_of(graph, node)}))
 
 

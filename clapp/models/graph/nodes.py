@@ -1,20 +1,20 @@
-"""A network as a list of steps from one named value to the next."""
+"""A network as a list of steps, each of which makes a named value from others."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 IMAGE, OUTPUT = "image", "output"
-# The slope of the root is at most 1 / (2 sqrt(eps)) = 500, and its offset is taken off again.
+# It bounds the slope of the root by 1 / (2 sqrt(eps)) = 500; the offset sqrt(eps) is subtracted.
 ROOT_EPS = 1e-6
-# Bounds how much a picture without contrast is amplified, and with it the gradient it causes.
+# It bounds the gain, and so the gradient, for pictures without contrast.
 MAX_EPS = 1e-4
 LEAK = 0.01
 """Slope of the leaky ReLU below zero."""
 NORM_EPS = 1e-5
 
 ELEMENTWISE = ("function", "mix", "norm", "maximum")
-"""Kinds whose output may take the place of their first input."""
+"""Kinds of steps whose output may overwrite their first input."""
 FUNCTIONS = (
     *("none", "relu", "leaky_relu", "squared_relu", "gelu", "tanh", "sigmoid", "swish", "abs"),
     *("square", "max3", "min3"),
@@ -29,15 +29,16 @@ class Node:
 
     Kinds:
         conv: a convolution; `weights` are its kernel and its bias or None.
-        pad: rows and columns of zeros in place of those that unpadded convolutions took.
+        pad: rows and columns of zeros around the value, which replace those that unpadded
+            convolutions removed.
         function: `function` of each value; `root` is sqrt(relu(y) + eps) - sqrt(eps).
-        window: `function`, max3 or min3, over 3x3 pixels, the border left out.
+        window: `function`, max3 or min3, over 3x3 pixels, without pixels beyond the border.
         norm: group normalisation with one group; weights and biases of the channels.
         mix: alfa * first input + beta * second input; None stands for 1.
         sum: the channels of each of `channels` equal groups added up.
-        halve: the mean of 2x2 pixels, an odd size completed by its last row and column.
-        double: bilinear interpolation to twice the size, cut to the picture's.
-        maximum: divided by the picture's largest magnitude + eps.
+        halve: the mean of 2x2 pixels; odd sizes are completed by repeating the last row and column.
+        double: bilinear interpolation to twice the size, cropped to the size of the picture.
+        maximum: division by the picture's largest magnitude + eps.
 
     Attributes:
         inputs: names of the values it takes.
@@ -64,7 +65,7 @@ class Node:
 
     @property
     def reach(self) -> tuple[int, int]:
-        """Pixels that it sees above and left of a pixel of its input."""
+        """Pixels (rows, columns) above and left of a pixel that the step reads."""
         if self.kind == "window":
             return 1, 1
         height, width = self.kernel
@@ -100,7 +101,8 @@ class Graph:
         return [node for node in self.nodes if name in node.inputs]
 
     def multiply_adds(self, node: Node) -> int:
-        """Weights of a convolution, each one multiply-add an output pixel; 0 for other steps."""
+        """The weights of a convolution, each one multiply-add per output pixel; 0 for other
+        steps."""
         if node.kind != "conv":
             return 0
         into = self.channels(node.inputs[0]) // node.groups
@@ -111,7 +113,7 @@ def never_negative(graph: Graph, name: str, state: Mapping[str, Any] | None) -> 
     """Whether no picture in [0, 1] can make a value of `name` negative.
 
     Args:
-        state: weights by name, any arrays; None: whatever they are.
+        state: weights by name, any arrays; None: the answer holds for all weights.
     """
     if name == IMAGE:
         return True

@@ -1,4 +1,4 @@
-"""The steps of a network computed by torch, with a look at every value on the way."""
+"""Compute the steps of a network with torch, passing each value to a callback."""
 
 from collections.abc import Callable, Mapping
 
@@ -16,8 +16,8 @@ def run_graph(graph: Graph, state: Mapping[str, Tensor], image: Tensor, at: At) 
     """The result of a network, (B, C, H, W) for pictures (B, C, H, W).
 
     Args:
-        at: called with the name of every value, the picture and every kernel of a convolution;
-            what it returns is computed with.
+        at: called with the name and the tensor of the picture, of every value, and of every kernel
+            of a convolution; its result is used instead.
     """
     values = {IMAGE: at(IMAGE, image)}
     sides = image.shape[2:]

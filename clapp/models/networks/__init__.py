@@ -1,1 +1,1 @@
-"""The networks of the families, as modules of torch."""
+"""The torch modules of the families."""

@@ -1,9 +1,9 @@
 """The network of the family `can`.
 
-Its adaptive normalisation is a x + b BN(x) in the paper. Where batches are small, their statistics
-are noise, and they would tie the pictures of a batch together. Here x is normalised by running
-averages in training as well, which no gradient passes; a trained network is then a chain of plain
-convolutions.
+In the paper its adaptive normalisation is a x + b BN(x). Statistics of small batches are noisy, and
+they would make the result for a picture depend on the rest of its batch. Here x is normalised by
+running averages in training too, without gradients through them, so a trained network is a chain of
+plain convolutions.
 """
 
 from typing import TYPE_CHECKING, cast
@@ -22,10 +22,10 @@ _MOMENTUM = 0.05
 
 
 class AdaptiveNorm(nn.Module):
-    """a x + b ((x - mean) / deviation + c), with running averages and numbers a, b to be learned.
+    """a x + b ((x - mean) / deviation + c), with running averages and learned numbers a, b, c.
 
     Attributes:
-        own, normal: a and b, both (1, 1, 1, 1); 1 and 0 at first.
+        own, normal: a and b, both (1, 1, 1, 1), initially 1 and 0.
         shift: c, one for each channel.
     """
 
@@ -54,7 +54,7 @@ class AdaptiveNorm(nn.Module):
         self.variance.lerp_(variance, _MOMENTUM)
 
     def affine(self) -> tuple[Tensor, Tensor]:
-        """Factor and offset of each channel, (C,) each, that do the same."""
+        """The equivalent factor and offset of each channel, (C,) each."""
         scale = self.normal / (self.variance + _EPS).sqrt()
         factor = self.own + scale
         offset = self.normal * self.shift - scale * self.mean
@@ -62,7 +62,7 @@ class AdaptiveNorm(nn.Module):
 
 
 class Layer(nn.Module):
-    """A dilated 3x3 convolution, its normalisation, its activation."""
+    """A dilated 3x3 convolution, normalisation and activation."""
 
     def __init__(self, inputs: int, outputs: int, dilation: int, config: "CanConfig") -> None:
         super().__init__()

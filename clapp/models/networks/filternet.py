@@ -84,12 +84,13 @@ class FilterNet(nn.Module):
             initialise(self)
 
     def features(self, x: Tensor) -> Tensor:
-        """What the head sees: (B, Cin, H, W) to (B, width of the last block, H', W').
+        """The input of the head: (B, Cin, H, W) to (B, width of the last block, H', W').
 
         H' and W' are H and W, or half of them, rounded up, when downsampling.
         """
         if self.config.downsample == 2:
-            # One more row and column always: an odd size is completed, in an even one it drops out.
+            # Always pad one row and column: they complete an odd size, and pooling drops them in an
+            # even one.
             x = F.avg_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2)
         x = self.prep(x)
         for _ in range(self.config.num_layers if self.config.shared_weights else 1):
@@ -120,7 +121,7 @@ def _convolution(shape: BlockShape, padding: str, bias: bool) -> list[nn.Module]
         how |= {"padding": shape.border, "padding_mode": mode}
     layers: list[nn.Module]
     if shape.separable:
-        # The 1x1 convolution has a bias; one before it would only add to that.
+        # A bias here would only add to that of the 1x1 convolution.
         first = nn.Conv2d(channels, channels, shape.kernel, groups=channels, bias=False, **how)
         layers = [first, nn.Conv2d(channels, width, 1, bias=bias)]
     else:

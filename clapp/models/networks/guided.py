@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class Guided(nn.Module):
-    """Maps of coefficients at low resolution, applied to a guide at the full one."""
+    """Computes maps of coefficients at low resolution and applies them to a full-resolution
+    guide."""
 
     def __init__(self, config: "GuidedConfig") -> None:
         super().__init__()
@@ -32,7 +33,7 @@ class Guided(nn.Module):
         self.activation = activation(config.activation)
         standardise(self, config.input_channels, list(self.low))
         if self.maps.bias is not None and not self.maps.bias.is_meta:
-            with torch.no_grad():  # the mean of the guide at first
+            with torch.no_grad():  # so that the first output is the mean of the guide
                 self.maps.bias[: self.outputs * self.guides] += 1 / self.guides
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,7 +45,8 @@ class Guided(nn.Module):
             y = self.activation(convolution(y))
         maps = F.interpolate(self.maps(y), scale_factor=float(self.factor), mode="bilinear")
         guide = x if self.guide is None else self.activation(self.guide(x))
-        # Channels of `maps`: those of every output for the first guide, the next, ..., the offsets.
+        # Channels of `maps`: one for each output and the first guide, then for the second guide and
+        # so on, and the offsets last.
         size = self.outputs
         result = maps[:, size * self.guides :]
         for number in range(self.guides):

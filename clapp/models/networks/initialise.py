@@ -1,17 +1,17 @@
-"""First weights of a FilterNet: no unit dead, nothing vanishing or exploding.
+"""Initial weights of a FilterNet without dead units and without vanishing or exploding values.
 
 Torch's random weights are changed in two ways.
 
-Towards pictures: one channel starts as a brightness (colours weighted alike in sign), and the
-k x k kernels start without a mean, so that they answer to change. Measured after 800 steps, median
+For pictures: one channel starts as brightness (all colours have weights of one sign), and the k x k
+kernels start with mean zero, so that they respond to changes. Measured after 800 steps, median
 of 5 or 6 seeds: 59 parameters (square, root) learning `sobel_3`, L2 0.0069 without and 0.0004 with;
 113 parameters 0.0021 and 0.0002; 2 relu channels learning `random_41`, which is no edge filter,
-0.0026 and 0.0006. Networks with group normalisation neither gained nor lost.
+0.0026 and 0.0006. Networks with group normalisation did as well without it.
 
-To the data, in the manner of section 3 of Salimans & Kingma 2016, "Weight Normalization": on a
-fixed batch of smooth noise each channel gets mean 0, and 1 as its largest magnitude (their variance
-of 1 lets a chain of squares explode, and trained worse). Without it a rectifier may see only
-negative values and never learn.
+By data, as in section 3 of Salimans & Kingma 2016, "Weight Normalization": on a fixed batch of
+smooth noise each channel gets mean 0 and largest magnitude 1. (Their variance of 1 lets a chain of
+squares explode, and trained worse.) Without this, a rectifier may get only negative values and
+never learn.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ from clapp.config import FilterNetConfig
 
 
 class Layered(Protocol):
-    """What first weights are given to."""
+    """A network that can be given initial weights."""
 
     config: FilterNetConfig
     min_size: int
@@ -35,7 +35,7 @@ class Layered(Protocol):
     post: nn.Module
 
     def features(self, x: Tensor) -> Tensor:
-        """What the head sees of pictures (B, C, H, W)."""
+        """The input of the head for pictures (B, C, H, W)."""
         ...
 
     def apply(self, function: Callable[[nn.Module], None]) -> object:
@@ -44,11 +44,12 @@ class Layered(Protocol):
 
 
 _PICTURES, _SIDE, _CONTRAST = 8, 32, 2.0
-_NEGATIVE = 0.02  # share of the output's values that start below zero where it must not be dead
-# While the features differ less than this from pixel to pixel, weights are drawn again, and larger:
-# a block applied again and again may shrink what it is given.
+# Share of the values that start below zero before a final rectifier, which must not be dead.
+_NEGATIVE = 0.02
+# While the features vary less than this over the pixels, larger weights are drawn again: a block
+# that is applied repeatedly may shrink its input each time.
 _ALIVE = 1e-2
-_NOISE = 0.3  # of torch's random kernels, beside the identity
+_NOISE = 0.3  # share of torch's random kernels that is added to the identity
 _SCALES = (1, 1, 2, 2, 4, 4, 8, 8)
 
 
@@ -62,7 +63,7 @@ def initialise(net: Layered) -> None:
         net.main.apply(_without_mean)
         for layer in (net.prep, *net.main):
             _standardise(layer, scale)
-        net.features(noise)  # the hooks of _standardise do their work here
+        net.features(noise)  # this call runs the hooks of _standardise
         features = net.features(noise)
         if features.std() > _ALIVE:
             break
@@ -73,16 +74,16 @@ def initialise(net: Layered) -> None:
 
 @torch.no_grad()
 def standardise(net: nn.Module, channels: int, layers: Sequence[nn.Module]) -> None:
-    """First weights of a network of many layers: near the identity, as in Chen et al. 2017.
+    """Initialise a network of many layers near the identity, as in Chen et al. 2017.
 
-    All convolutions but the first begin as what passes its input on, and a little noise, so that
-    all channels differ. Then each gets outputs in [-1, 1] whose mean is 0. Measured after 300 steps
-    of Adam (family `can`, 4 channels, `sobel_3`): L2 0.015 instead of 0.038, which is that of the
-    mean, with torch's own weights.
+    All convolutions but the first begin as the identity plus a little noise, so that channels
+    differ. Each is then scaled and shifted to outputs in [-1, 1] with mean 0. Measured after 300
+    steps of Adam (family `can`, 4 channels, `sobel_3`): L2 0.015. With torch's own weights it is
+    0.038, the loss of predicting the mean.
 
     Args:
         net: newly constructed.
-        channels: of its pictures.
+        channels: channels of its input.
     """
     if any(parameter.is_meta for parameter in net.parameters()):
         return
@@ -91,7 +92,7 @@ def standardise(net: nn.Module, channels: int, layers: Sequence[nn.Module]) -> N
         if number:
             _near_identity(convolution)
         _standardise(convolution, 1)
-    net(smooth_noise(channels, _SIDE))  # the hooks of _standardise do their work here
+    net(smooth_noise(channels, _SIDE))  # this call runs the hooks of _standardise
 
 
 def _near_identity(convolution: nn.Conv2d) -> None:
@@ -113,7 +114,8 @@ def _without_mean(module: nn.Module) -> None:
 
 
 def _standardise(layer: nn.Module, scale: float) -> None:
-    """Let the next forward pass give the last convolution of `layer` outputs in [-scale, scale]."""
+    """Scale the last convolution of `layer` to outputs in [-scale, scale], at the next forward
+    pass."""
     convolutions = [m for m in layer.modules() if isinstance(m, nn.Conv2d)]
     if not convolutions:
         return
@@ -135,9 +137,9 @@ def _standardise(layer: nn.Module, scale: float) -> None:
 
 
 def _wake(post: nn.Conv2d, features: Tensor) -> None:
-    """Choose sign and offset of `post` so that a rectifier or a root after it lives.
+    """Choose sign and offset of `post` so that the rectifier or root after it is not dead.
 
-    Bright values become the rare ones, as in a picture of edges, and nearly all are positive.
+    Nearly all values become positive, and few of them large, as in a picture of edges.
     """
     values = post(features).transpose(0, 1).flatten(1)  # (Cout, B * H * W)
     tail = values.mean(1) - values.median(1).values

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 class Statistics(nn.Module):
-    """Convolutions; factor and offset from statistics of the first; a 1x1 convolution."""
+    """Convolutions, scaled and shifted by statistics of the first one's result; a 1x1
+    convolution."""
 
     def __init__(self, config: "StatisticsConfig") -> None:
         super().__init__()

@@ -1,7 +1,8 @@
-"""Statistics of a whole picture, gathered part by part where it does not fit into memory.
+"""Statistics of a whole picture, gathered part by part if it does not fit into memory.
 
-A network that needs them has each as a module of `GATHERED`. Between them it is local, so that one
-pass over the parts for each statistic, and a last one, compute what a call on the whole computes.
+A network that needs such statistics computes each in a module of one of the types in `GATHERED`;
+the rest of it is local. One pass over the parts for each statistic, and a last pass for the result,
+then give the same as a call on the whole picture.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,7 +16,7 @@ from clapp.models.graph.nodes import MAX_EPS
 
 _EPS = 1e-5
 Part = tuple[Tensor, tuple[slice, slice]]
-"""Float32 (1, C, h, w) around a part of a picture, and where in it that part lies."""
+"""Pixels around a part of a picture, float32 (1, C, h, w), and the place of the part in them."""
 
 
 class Moments(nn.Module):
@@ -24,7 +25,7 @@ class Moments(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, 4 C, 1, 1).
 
-        Means are taken axis by axis: ONNX Runtime adds a whole picture up in one float32.
+        Means are taken axis by axis, since ONNX Runtime would sum a whole picture in one float32.
         """
         mean = _mean(x)
         centred = x - mean
@@ -34,23 +35,23 @@ class Moments(nn.Module):
 
 
 class DividedByMaximum(nn.Module):
-    """Pictures divided by their largest magnitude: the last step of a network."""
+    """Divides pictures by their largest magnitude, as the last step of a network."""
 
     def forward(self, y: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
-        # Magnitudes, so that a picture that is negative everywhere is not divided by nothing.
+        # The maximum of magnitudes: the maximum of negative pictures may be near zero.
         return y / (torch.amax(torch.abs(y), (1, 2, 3), keepdim=True) + MAX_EPS)
 
 
 class Statistic(Protocol):
-    """A statistic of a picture that is seen part by part."""
+    """A statistic of a picture that arrives in parts."""
 
     def add(self, x: Tensor) -> None:
-        """Take in a part, (1, C, h, w); no pixel is given twice."""
+        """Add a part, (1, C, h, w); no pixel may be added twice."""
         ...
 
     def apply(self, x: Tensor) -> Tensor:
-        """What the module returns for any part, now that all have been seen."""
+        """The module's result for a part, once all parts have been added."""
         ...
 
 
@@ -118,17 +119,17 @@ GATHERED: dict[type[nn.Module], Callable[..., Statistic]] = {
     Moments: _Moments,
     DividedByMaximum: _Maximum,
 }
-"""Modules that need the whole picture, and what gathers that part by part."""
+"""Types of modules that need the whole picture -> the class that gathers their statistic."""
 
 
 class _SeenError(Exception):
-    """The statistic that is being gathered has seen the part; nothing more is needed of it."""
+    """Raised to end a call of the network once the statistic being gathered has the part."""
 
 
 class Gathering:
-    """A network applied to the parts of one picture as to the whole.
+    """Applies a network to the parts of one picture with the result for the whole.
 
-    Within `with`, the modules of `GATHERED` in the network use what has been gathered.
+    Inside the `with` block, the modules of `GATHERED` in the network use the gathered statistics.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -150,17 +151,17 @@ class Gathering:
             del module.forward
 
     def gather(self, parts: Callable[[], Iterable[Part]]) -> None:
-        """See the whole picture as often as the network has statistics.
+        """Gather all statistics, with one pass over the picture for each.
 
         Args:
-            parts: its parts from the first on, together each pixel once.
+            parts: returns the parts of the picture, which contain each pixel once.
         """
         while self._modules and self._pass(parts()):
             assert self._next is not None
             self._known.append(self._next)
 
     def _pass(self, parts: Iterable[Part]) -> bool:
-        """Gather the first statistic that is not known; False: all are."""
+        """Gather the first missing statistic; returns False if none is missing."""
         self._next = None
         for x, where in parts:
             try:
@@ -172,7 +173,7 @@ class Gathering:
 
     @torch.no_grad()
     def __call__(self, x: Tensor, where: tuple[slice, slice]) -> Tensor:
-        """The network's output for a part and what is around it."""
+        """The network's output for a part and the pixels around it."""
         self._calls, self._where, self._side = 0, where, (x.shape[-2], x.shape[-1])
         result: Tensor = self._net(x)
         return result
@@ -193,7 +194,7 @@ class Gathering:
 
 
 def _coarser(part: slice, factor: int) -> slice:
-    """The pixels of a part at a resolution lower by `factor`; the last one may be of fewer."""
+    """The place of a part at a resolution lower by `factor`; the last pixel may cover fewer."""
     return slice(part.start // factor, -(-part.stop // factor))
 
 

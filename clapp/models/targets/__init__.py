@@ -1,1 +1,1 @@
-"""Targets: what chips and runtimes are known not to run, one data file each."""
+"""Targets: the operators that chips and runtimes are known not to support, one data file each."""

@@ -1,4 +1,4 @@
-"""A target profile: what does not run there, with the source of every fact, and what is in its way.
+"""Target profiles: the operators that a target does not support, and a network's problems with it.
 
 A profile is a file beside this one. Its `refuses` lists facts: an `operator` of ONNX, a `padding`
 mode (reflect or edge) or `groups` of convolutions that are neither one nor one a channel.
@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from clapp.config import Section
+from clapp.config.section import Section
 from clapp.errors import ConfigError
 from clapp.models.graph.footprint import operators_of
 from clapp.models.graph.nodes import Graph, Node
@@ -22,11 +22,11 @@ REWRITES = {
     "Abs": ("Relu", "Mul", "Add"),
     "LeakyRelu": ("Relu", "Mul", "Add"),
 }
-"""Operators that can be written by others without any loss: |x| = relu(x) + relu(-x)."""
+"""Operators that others can replace exactly: |x| = relu(x) + relu(-x)."""
 
 
 class Fact(Section):
-    """One thing that a target does not run."""
+    """One operator, padding mode or kind of groups that a target does not support."""
 
     operator: str | None = None
     padding: Literal["reflect", "edge"] | None = None
@@ -36,7 +36,7 @@ class Fact(Section):
     date: str
 
     def concerns(self, graph: Graph, node: Node, names: tuple[str, ...]) -> bool:
-        """Whether a step, written by the operators `names`, is what does not run."""
+        """Whether this fact excludes a step that is written with the operators `names`."""
         if self.operator is not None:
             return self.operator in names
         if self.padding is not None:
@@ -53,15 +53,15 @@ class Profile(Section):
 
     description: str
     types: list[Literal["float32", "int8", "16x8"]]
-    """Of values, the best first."""
+    """Types of values that the target computes with, the best first."""
     sizes: Literal["free", "fixed"]
     formats: list[str]
-    """Formats of `clapp export` that are written for it, beside ONNX."""
+    """Formats that `clapp export --target` writes beside ONNX."""
     refuses: Annotated[list[Fact], Field(default_factory=list)]
 
     @property
     def avoided(self) -> frozenset[str]:
-        """Operators that are written by others for it."""
+        """Operators that are replaced by others for this target."""
         refused = {fact.operator for fact in self.refuses}
         return frozenset(
             name
@@ -75,7 +75,7 @@ class Profile(Section):
         return any(fact.padding for fact in self.refuses)
 
     def problems(self, graph: Graph) -> Iterator[str]:
-        """Every step that does not run there: the operator, the step, why, and who says so."""
+        """A message for every unsupported step: operator, step, reason and source."""
         for node in graph.nodes:
             names = tuple(n for n in operators_of(graph, node) if n not in self.avoided)
             for fact in self.refuses:
@@ -96,7 +96,7 @@ def find_target(name: str) -> Profile:
     """The profile called `name`.
 
     Raises:
-        ConfigError: there is none; the message lists those there are.
+        ConfigError: there is no such profile; the message lists all.
     """
     known = known_targets()
     if name not in known:

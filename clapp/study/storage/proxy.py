@@ -12,29 +12,10 @@ from socket import create_server
 import optuna
 from loguru import logger
 from optuna.exceptions import ExperimentalWarning
-from optuna.storages import BaseStorage, GrpcStorageProxy
 
 from clapp.errors import UserError
-from clapp.study.storage import storage as storages
 from clapp.study.storage.redaction import redact
-
-CONNECT_SECONDS = 10.0
-
-
-def connect(host: str, port: int) -> BaseStorage:
-    """The storage behind a server.
-
-    Raises:
-        ConnectionError: nobody answers.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        storage = GrpcStorageProxy(host=host, port=port)
-    try:
-        storage.wait_server_ready(CONNECT_SECONDS)
-    except ConnectionError:
-        raise ConnectionError(f"nobody answers within {CONNECT_SECONDS:g} s") from None
-    return storage
+from clapp.study.storage.storage import is_sqlite, open_storage
 
 
 def serve(url: str, host: str, port: int, threads: int) -> None:
@@ -47,7 +28,7 @@ def serve(url: str, host: str, port: int, threads: int) -> None:
     Raises:
         UserError: the database cannot be used or is a file, or the port is taken.
     """
-    if storages.is_sqlite(url):
+    if is_sqlite(url):
         raise UserError(f"--storage {url}: SQLite is for one machine; serve a database server's")
     try:
         create_server((host, port)).close()  # gRPC would share a port with another server
@@ -55,7 +36,7 @@ def serve(url: str, host: str, port: int, threads: int) -> None:
         raise UserError(f"{host}:{port}: cannot be listened on: {error.strerror}") from error
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        storage = storages.open_storage(url, connections=threads)
+        storage = open_storage(url, connections=threads)
         logger.info(f"{redact(url)} is served at grpc://{host}:{port} (Ctrl-C ends it)")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)

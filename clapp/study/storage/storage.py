@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from clapp.errors import UserError
+from clapp.study.storage.client import connect
 from clapp.study.storage.redaction import redact, without_secrets
 
 if TYPE_CHECKING:
@@ -77,8 +78,6 @@ def open_storage(url: str, *, create: bool = True, connections: int = 1) -> Base
     with storage_errors(url):
         parsed = make_url(url)
         if parsed.drivername == GRPC:
-            from clapp.study.storage.proxy import connect
-
             return connect(parsed.host or "localhost", parsed.port or GRPC_PORT)
         if parsed.get_backend_name() == "sqlite":
             return _open_sqlite(parsed, create)
