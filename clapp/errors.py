@@ -16,7 +16,7 @@ class ConfigError(UserError):
 
 
 class ExhaustedError(UserError):
-    """Nothing new is left in a search space that may be trained: a search is over."""
+    """The search space holds no more configurations that are new and within the limits."""
 
 
 class FeederError(ClappError):

@@ -1,4 +1,4 @@
-"""The configuration of one training: its sections, its layers, and what two of them share."""
+"""The configuration of one training: its sections, how it is put together, how two compare."""
 
 from clapp.config.choices import one_of as one_of
 from clapp.config.differences import differences as differences

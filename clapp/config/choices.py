@@ -1,4 +1,4 @@
-"""Fields whose values are the names in a registry, which is asked when a value is checked."""
+"""Fields that take the names in a registry, which is read when a value is checked."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class _OneOf(AfterValidator):
 
 
 def one_of(names: Callable[[], Iterable[str]]) -> AfterValidator:
-    """A validator that takes only the names that `names()` lists by then.
+    """A validator that takes only the names that `names()` returns when a value is checked.
 
-    What is registered after this module was imported counts too.
+    Names that were registered after this module was imported count too.
     """
 
     def check(value: Any) -> Any:
@@ -36,9 +36,9 @@ def one_of(names: Callable[[], Iterable[str]]) -> AfterValidator:
 
 
 def registered(module: str, function: str) -> Callable[[], Iterable[str]]:
-    """The names that `function` of `module` lists, which is imported when they are asked for.
+    """A function that imports `module`, calls its function `function`, and returns the names.
 
-    The registries of losses and optimisers lie above the configuration, which only checks names.
+    The registries of losses and optimisers import the configuration, so it cannot import them.
     """
 
     def names() -> Iterable[str]:

@@ -15,7 +15,8 @@ def without_secrets(flat: Mapping[str, Any]) -> dict[str, Any]:
 def differences(config: Config) -> dict[str, Any]:
     """The dotted keys in which a configuration differs from the packaged defaults.
 
-    Of another family than the default one: from that family's defaults, and the family itself.
+    A network of another family is compared with the defaults of that family; the key `model.family`
+    is then one of the differences.
     """
     packaged = flatten(defaults_of(config.model.family))
     packaged["model.family"] = defaults()["model"]["family"]

@@ -16,7 +16,7 @@ _BOUNDS = {
     "less_than_equal": ("le", "at most"),
 }
 MOST = 5
-"""Errors that are written out; of more only the keys."""
+"""This many errors are written out; of further ones only the keys are listed."""
 _KINDS = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -44,7 +44,7 @@ def explain(
     places: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
     for problem in error.errors(include_url=False):
         places.setdefault(_keys(problem, model), []).append(problem)
-    # A misspelt key is often what another one is missing for, so it comes first.
+    # A misspelt key often causes a second error, that the right key is missing: show it first.
     order = sorted(places, key=lambda keys: places[keys][0]["type"] != "extra_forbidden")
     texts = []
     origin = None
@@ -127,7 +127,7 @@ def _allowed(problem: ErrorDetails) -> str:
 
 
 def _meant(problem: ErrorDetails) -> str:
-    """Of a value that is one of a few words."""
+    """A hint (`did you mean X?`) for a value that must be one of a few words, or ""."""
     if problem["type"] != "literal_error" or not isinstance(problem["input"], str):
         return ""
     words = str(problem["ctx"]["expected"]).replace(" or ", ", ").replace("'", "").split(", ")

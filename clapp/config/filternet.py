@@ -56,12 +56,12 @@ class BlockShape(NamedTuple):
 
     @property
     def has_skip(self) -> bool:
-        """Whether the input is added: wanted, and of the right number of channels."""
+        """Whether the input is added to the output: wanted, and with equal numbers of channels."""
         return self.channels == self.width and (self.rezero or self.reskip)
 
     @property
     def border(self) -> tuple[int, int]:
-        """Pixels that the convolution sees above and left of a pixel."""
+        """Pixels (rows, columns) that the convolution reads above and left of each pixel."""
         height, width = self.kernel
         return height // 2 * self.dilation, width // 2 * self.dilation
 

@@ -22,17 +22,17 @@ NO_EFFECT = {
     "valid_data.buffer_delay": _FIXED,
     "valid_data.shuffle_buffer": "the validation set is the first pictures, in their order",
 }
-"""Keys that change nothing in a trial of a study, with the reason."""
+"""Keys that have no effect on the trials of a study, with the reason."""
 ELSEWHERE = {
     "train.device": _PLACE,
     "train.num_workers": _PLACE,
     "train_data.token": "it is a secret, and gives access to the same pictures",
     "valid_data.token": "it is a secret, and gives access to the same pictures",
 }
-"""Keys that decide where or with whose rights a network is trained, not what it becomes."""
+"""Keys that say where, or with which rights, a network is trained; the network is the same."""
 DEFAULT_FAMILY = "filternet"
 NEUTRAL = {"schedule": "cosine", "weight_average": None, "clip_gradient": None}
-"""Keys of `train` with the value that does what versions without the key did."""
+"""Keys that older versions did not have, with the value that behaves as those versions did."""
 _SEEDS = ("train.seed", "train.batch_seed")
 
 
@@ -45,12 +45,12 @@ def identity(config: Config) -> str:
 
 
 def essence(config: Config) -> dict[str, Any]:
-    """The configuration as JSON, as far as `identity` looks at it."""
+    """The part of a configuration that decides about `identity`, as JSON."""
     document = config.model_dump(mode="json") | {
         "model": config.model.canonical().model_dump(mode="json")
     }
     if document["model"]["family"] == DEFAULT_FAMILY:
-        del document["model"]["family"]  # as before there were others
+        del document["model"]["family"]  # so that hashes of older studies stay valid
     for key in (*NO_EFFECT, *ELSEWHERE, *_SEEDS):
         *sections, last = key.split(".")
         place = document
@@ -59,8 +59,8 @@ def essence(config: Config) -> dict[str, Any]:
         place.pop(last, None)
     for key, value in NEUTRAL.items():
         if document["train"][key] == value:
-            del document["train"][key]  # as before there was a choice
-    # The losses lie above the configuration.
+            del document["train"][key]  # so that hashes of older studies stay valid
+    # The losses import the configuration.
     canonical_loss = import_module("clapp.training.losses").canonical_loss
     document["train"]["loss_type"] = canonical_loss(document["train"]["loss_type"])
     for section in ("train_data", "valid_data"):
@@ -69,7 +69,7 @@ def essence(config: Config) -> dict[str, Any]:
 
 
 def _canonical(spec: Any) -> Any:
-    """A filter as written most shortly; a name alone needs no look at the library."""
+    """The shortest way to write a filter; the library is imported unless it is a plain name."""
     if spec is None or isinstance(spec, str):
         return spec
     from clapp.filters.library import canonical

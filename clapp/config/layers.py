@@ -1,8 +1,8 @@
-"""Layers of values, laid over each other and validated: the one path to a configuration.
+"""A configuration is made from layers of values, each of which overrides the ones below.
 
-Everything a user writes (a file, a study's `config:`, `--set`, a search-space value) is a `Layer`,
-laid over the packaged defaults by `compose`, which names the layer at fault when the result is not
-valid.
+Everything a user writes (a file, a study's `config:`, `--set`, a search-space value) is a `Layer`.
+`compose` lays the layers over the packaged defaults and validates the result; an error names the
+layer that holds the wrong value.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,11 +21,11 @@ from clapp.system.strict_yaml import ends_in_comment, parse_yaml
 
 M = TypeVar("M", bound=BaseModel)
 DEEPEST = 8
-"""Sections inside each other; a configuration has two, and the settings of a filter."""
+"""How deep sections may be nested. A configuration has two levels, and the settings of a filter."""
 WHOLE = ("target_filter", "loss_type")
 """Keys whose mappings are one value: merging two filters or two sums of losses would mix them."""
 DEFAULTS = "clapp/config/default.yaml"
-"""What an error calls the packaged defaults."""
+"""Name of the packaged defaults in error messages."""
 
 
 class Layer(NamedTuple):
@@ -62,10 +62,11 @@ def load_config(
 def refuse_repetitions(config: Config) -> None:
     """Refuse `num_runs` and `num_parallel_runs` where one network is trained.
 
-    Files of the reference carry its defaults, which are taken.
+    Configuration files of the reference program contain both keys with their defaults; these are
+    accepted.
 
     Raises:
-        ConfigError: they hold something else.
+        ConfigError: one of them has another value.
     """
     for key in ("num_runs", "num_parallel_runs"):
         value, taken = getattr(config, key), defaults()[key]
@@ -95,7 +96,7 @@ def override_layer(text: str) -> Layer:
 
 
 def load_stored(path: Path) -> Config:
-    """The configuration that a training left, also where its filter's own code is missing.
+    """Read the configuration that a training wrote, even where the code of its filter is missing.
 
     Raises:
         UserError: the file cannot be read.
@@ -108,7 +109,8 @@ def compose(layers: Iterable[Layer], stored: bool = False) -> Config:
     """Lay `layers` over the packaged defaults, in order, and validate the result.
 
     Args:
-        stored: the values are those of a training that took place, see `load_stored`.
+        stored: the configuration was read from the folder of a finished training; see
+            `load_stored`.
 
     Raises:
         ConfigError: names the last layer that touches the key at fault.
@@ -125,7 +127,7 @@ def compose(layers: Iterable[Layer], stored: bool = False) -> Config:
 
 
 def _of_same_family(below: dict[str, Any], layer: Layer) -> dict[str, Any]:
-    """What `layer` is laid over: where it names another family, that family's model."""
+    """The values below `layer`. If it names another family of networks: that family's defaults."""
     over, model = layer.values.get("model"), below.get("model")
     if not (isinstance(over, Mapping) and isinstance(model, Mapping)):
         return below
@@ -143,14 +145,14 @@ FITTED = {
     "train_data.crop_size": ("train_data.resize_base", 8),
     "valid_data.crop_size": ("valid_data.resize_base", 8),
 }
-"""Keys whose default follows another key downwards, to no less than the number beside it.
+"""Key -> the key that limits its default, and the least value that the default may get.
 
-Who lowers `max_iterations` need not write `min_iterations` too.
+A user who lowers `max_iterations` need not lower `min_iterations` as well.
 """
 
 
 def _fit_defaults(merged: dict[str, Any], written: list[Layer]) -> None:
-    """Lower the defaults of `FITTED` where needed, but nothing that somebody wrote."""
+    """Lower the defaults of `FITTED` where needed; values that a user wrote stay."""
     for key, (bound, least) in FITTED.items():
         (section, lower), upper = key.split("."), bound.rpartition(".")[2]
         values = merged.get(section)
@@ -164,7 +166,7 @@ def _fit_defaults(merged: dict[str, Any], written: list[Layer]) -> None:
 
 
 def _fit_channels(merged: dict[str, Any], written: list[Layer]) -> None:
-    """Let the network have as many outputs as the filter, unless somebody wrote how many."""
+    """Give the network as many output channels as the filter, unless a layer sets their number."""
     data, model = merged.get("train_data"), merged.get("model")
     if not isinstance(data, dict) or not isinstance(model, dict):
         return
@@ -202,7 +204,7 @@ def validate(
     layers: Iterable[Layer],
     context: Mapping[str, Any] | None = None,
 ) -> M:
-    """`values` as `model`; its first error is reported with the layer it came from.
+    """Make a `model` of `values`; an error names the layer that holds the wrong value.
 
     Raises:
         ConfigError: see `compose`.
@@ -214,7 +216,7 @@ def validate(
 
 
 def _explained(model: type[BaseModel], values: Mapping[str, Any]) -> type[BaseModel]:
-    """`model` with the section of the family that `values` name, whose keys are then known."""
+    """`model` with the section `model` of the family in `values`, so that errors list its keys."""
     if model is not Config:
         return model
     return create_model("Config", __base__=Config, model=(section_of(values.get("model")), ...))

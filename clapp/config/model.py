@@ -1,4 +1,4 @@
-"""What the section `model` of every family of networks has, and how its class is found."""
+"""The keys that the section `model` has in every family, and how the class of a family is found."""
 
 from importlib import import_module
 from typing import Annotated, Any, ClassVar, Self
@@ -10,7 +10,7 @@ from clapp.config.section import Section
 
 Width = Annotated[int, Field(ge=1, le=1024)]
 FAMILIES = "clapp.models.families"
-"""The registry of families lies above the configuration, which asks it by name."""
+"""Module of the registry of families. It imports the configuration, so it is looked up by name."""
 
 
 class ModelConfig(Section):
@@ -52,7 +52,7 @@ def section_of(values: Any) -> type[ModelConfig]:
 
 
 def of_family(values: Any, info: ValidationInfo) -> Any:
-    """A mapping of a section `model`, validated by its family."""
+    """Validate a mapping of a section `model` by the class of its family."""
     if not isinstance(values, dict):
         return values
     return section_of(values).model_validate(values, context=info.context)

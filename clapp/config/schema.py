@@ -25,14 +25,14 @@ from clapp.errors import ConfigError
 FilterSpec = str | dict[str, Any] | list[Any]
 LossSpec = str | dict[str, Any]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
-"""A number of things; NumPy, torch and databases hold it in 32 or 64 bits."""
+"""A number of things, within what NumPy, torch and databases can store."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Side = Annotated[int, Field(ge=8, le=2**15)]
-"""Of a picture, in pixels; OpenCV ends at 2^15."""
+"""A side of a picture in pixels; OpenCV accepts less than 2^15."""
 STORED = "stored"
-"""Key of the validation context that says: what a training left, so whatever it holds was possible.
+"""Key of the validation context: true where a finished training wrote the configuration.
 
-Its filter may be a function that is not on this machine.
+Its filter is then not resolved: it may be a function that is not on this machine.
 """
 _OPTIMISERS = "clapp.training.optimisers.registry"
 _LOSSES = "clapp.training.losses"
@@ -120,7 +120,7 @@ class TrainConfig(Section):
     @field_validator("loss_type")
     @classmethod
     def _known_loss(cls, value: LossSpec) -> LossSpec:
-        # The losses lie above the configuration, which only asks whether they are known.
+        # The losses import the configuration; here their names are only checked.
         found: LossSpec = import_module(_LOSSES).checked_loss(value)
         return found
 
@@ -147,7 +147,7 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _minimised(self) -> Self:
-        """Refuse what Levenberg-Marquardt cannot do."""
+        """Raise ValueError for losses and settings that Levenberg-Marquardt cannot use."""
         if self.optimizer != "lm":
             return self
         others = import_module(_LOSSES).not_residual(self.loss_type)
@@ -177,7 +177,7 @@ class Config(Section):
     train: TrainConfig
 
     def with_train(self, **changes: Any) -> Self:
-        """This configuration with other values in `train`, which are not checked again."""
+        """A copy with other values in `train`, which are not validated."""
         return self.model_copy(update={"train": self.train.model_copy(update=changes)})
 
     @property
@@ -208,7 +208,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        # The sources lie above the configuration, which only asks whether they share pictures.
+        # The image sources import the configuration, so they are imported here.
         shared_pictures = import_module("clapp.images").shared_pictures
         train, valid = self.train_data, self.valid_data
         if train.target_filter is None:

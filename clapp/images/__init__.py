@@ -1,7 +1,7 @@
-"""Where pictures come from: seeded sources of RGB uint8 arrays behind one small interface.
+"""Sources of pictures: seeded streams of RGB uint8 arrays behind one small interface.
 
-Each source is one file, and a class that `SOURCES` knows by name. One from outside the package is
-worth the same. In a module that can be imported, say `frames.py`:
+Each source is a class in a file of its own, registered in `SOURCES`. Sources from outside the
+package work the same way. In a module that can be imported, say `frames.py`:
 
     import clapp
     from clapp.images import Skipped
@@ -24,8 +24,8 @@ worth the same. In a module that can be imported, say `frames.py`:
 
     clapp.register_source("frames", Frames)
 
-After `import frames`, `train_data.name=frames:3` works. The process that fills the pool imports
-that module too, from the same search path.
+After `import frames`, `train_data.name=frames:3` works. The process that fills the pool imports the
+module too, from the same search path.
 """
 
 from clapp.config import DataConfig
@@ -57,7 +57,7 @@ __all__ = [
 
 
 def register_source(name: str, kind: SourceKind) -> SourceKind:
-    """Make a source known as `name` or `name:ARGUMENT`; see above and `SourceKind`.
+    """Register a source as `name`, used as `name` or `name:ARGUMENT`; see above and `SourceKind`.
 
     Raises:
         UserError: the name is taken or not a name.
@@ -66,7 +66,8 @@ def register_source(name: str, kind: SourceKind) -> SourceKind:
 
 
 def open_source(data: DataConfig) -> Source:
-    """The source that `data.name` names; what has no prefix we know is a Hugging Face dataset.
+    """Open the source that `data.name` names; a name without a known prefix is a Hugging Face
+    dataset.
 
     Raises:
         ConfigError: an unknown prefix, part of a mix, or split.
@@ -77,10 +78,10 @@ def open_source(data: DataConfig) -> Source:
 
 
 def shared_pictures(one: DataConfig, other: DataConfig) -> str | None:
-    """What two sections have in common, so that one would test the other; None: nothing."""
+    """Name the sources of two sections that share pictures, as "A and B"; None: none do."""
     try:
         ours, theirs = named(one), named(other)
-    except ConfigError:  # said when it is opened
+    except ConfigError:  # the error is raised when the source is opened
         return None
     for mine in ours:
         for their in theirs:

@@ -1,4 +1,4 @@
-"""Any picture Pillow can open, as RGB uint8; and the one way pictures are resized."""
+"""Any picture that Pillow can open, as RGB uint8; resizing and cropping as used everywhere."""
 
 import warnings
 from contextlib import suppress
@@ -26,7 +26,7 @@ def decode(content: bytes) -> Picture:
         Exception: whatever Pillow raises for a file that is truncated or corrupt.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")  # about metadata
+        warnings.filterwarnings("ignore", module="PIL")  # Pillow warns about metadata
         return decode_tiff(content) if is_tiff(content) else _decode(content)
 
 
@@ -57,7 +57,8 @@ def _pixels(content: bytes) -> Picture:
 
 
 def _without(image: Image.Image, content: bytes, transparent: tuple[int, ...]) -> Picture:
-    """A grey or RGB PNG in which pixels of one value are transparent, which Pillow gets wrong."""
+    """A grey or RGB PNG in which pixels of one value are transparent, corrected where Pillow
+    errs."""
     image.info.pop("transparency", None)
     rgb = as_rgb(image)  # (H, W, 3)
     if len(transparent) == 3:
@@ -102,7 +103,7 @@ def shorter_side_to(image: Picture, side: int) -> Picture:
 def centre_crop(image: Picture, resize: int, crop: int) -> Picture:
     """The central `crop` x `crop` pixels after the shorter side became `resize`."""
     height, width = image.shape[:2]
-    # What lies far outside the centre of a very long picture need not be resized.
+    # Cut a very long picture first: its ends need not be resized.
     reach = 4 * min(height, width)
     image = _central(image, min(height, reach), min(width, reach))
     return _central(shorter_side_to(image, resize), crop, crop)

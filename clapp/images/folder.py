@@ -16,7 +16,7 @@ from clapp.images.search import search
 from clapp.images.source import SOURCES, Named, Picture, Skipped, check_split
 
 SPLITS = ("train", "validation", "test")
-_TRAIN, _VALIDATION = 0.8, 0.9  # where the shares of train and validation end
+_TRAIN, _VALIDATION = 0.8, 0.9  # cumulative shares of train, validation and test
 
 
 @SOURCES.register("folder")
@@ -40,7 +40,8 @@ class Folder:
 
     @staticmethod
     def shares(mine: Named, other: Named) -> bool:
-        """By what is opened: folders in one another, or one file that both find, also by links."""
+        """Whether both find a file in common, also through links, or one folder lies in the
+        other."""
         here, there = _tree(mine), _tree(other)
         if here is None or there is None:
             return False
@@ -82,7 +83,7 @@ class Folder:
 
 
 def opened(source: Named) -> set[Path]:
-    """The files, without links, that a source opens as pictures in a folder of this machine."""
+    """The resolved paths of the pictures that a source opens in a folder of this machine."""
     try:
         if source.kind == "folder":
             return set(_files_of(expanded(source.argument), source.data.split))
@@ -93,7 +94,7 @@ def opened(source: Named) -> set[Path]:
 
 
 def _tree(source: Named) -> Path | None:
-    """The real folder that a source searches; None where it searches none."""
+    """The resolved folder that a source searches; None if it searches none."""
     if source.kind not in ("folder", "huggingface") or not source.argument:
         return None
     try:
@@ -108,14 +109,14 @@ def _tree(source: Named) -> Path | None:
 
 
 def _hashed(source: Named) -> bool:
-    """Whether the splits of a folder are shares of one heap."""
+    """Whether the splits of a folder are shares by hash, since there are no subfolders for them."""
     if source.kind != "folder" or source.data.split == "all":
         return False
     return not _divided(expanded(source.argument))
 
 
 def _divided(root: Path) -> list[str]:
-    """The splits that are subfolders."""
+    """The splits that have a subfolder."""
     return [name for name in SPLITS if is_folder(root / name)]
 
 
@@ -128,7 +129,7 @@ def _files_of(root: Path, split: str) -> dict[Path, Path]:
     if split == "all":
         files = search(root)
     elif parts and split not in parts:
-        # A share of everything would overlap with the subfolders that do exist.
+        # A share of all files would overlap with the subfolders that exist.
         raise UserError(f"{root}: there is no subfolder {split!r} beside {', '.join(parts)}")
     elif parts:
         files = search(root / split)

@@ -17,7 +17,7 @@ from clapp.images.remote.retries import RemoteFile, read_again, resumed
 from clapp.images.source import SOURCES, Named, Picture, Skipped
 
 _LISTS = ("list", "List", "LargeList", "Sequence")
-_ROW = "clapp_row"  # the column that holds the number of a row while streaming
+_ROW = "clapp_row"  # name of the column for row numbers while streaming
 
 
 @SOURCES.register("huggingface")
@@ -36,9 +36,9 @@ class Hub:
 
     @staticmethod
     def shares(mine: Named, other: Named) -> bool:
-        """One dataset, by name or folder; subsets that may be one; splits with rows in common.
+        """Whether dataset, subset and split may all overlap.
 
-        A subset that is null may be any. `Folder.shares` compares a local dataset to a folder.
+        A subset of null may be any subset. `Folder.shares` compares a local dataset with a folder.
         """
         if other.kind != mine.kind or _identity(mine.argument) != _identity(other.argument):
             return False
@@ -53,7 +53,8 @@ class Hub:
         return f"dataset {self.name}{subset} ({self.data.split})"
 
     def fingerprint(self) -> dict[str, Any]:
-        """Everything that selects and orders the rows; for a local dataset also its listing."""
+        """The values that select and order the rows; of a local dataset also a digest of its
+        files."""
         keys = {"subset", "split", "image_key", "streaming", "shuffle_buffer", "seed"}
         chosen = self.data.model_dump(include=keys)
         local = Path(self.name)
@@ -110,7 +111,8 @@ class Hub:
         return read_again(read, path)
 
     def _label(self, row: int | None, value: Any) -> str:
-        """A row in a message: its path and its number, or a digest where that is not known."""
+        """A row as messages name it: its path and its number, or a digest if the number is
+        unknown."""
         content, path = _cell(value)
         if row is not None:
             where = f"row {row} of {self.data.split}"
@@ -121,13 +123,13 @@ class Hub:
         return ", ".join(filter(None, [path, where]))
 
     def _rows(self, number: int) -> Iterator[tuple[int | None, Any]]:
-        """Row number, where it is known, and undecoded cell, in the order of epoch `number`."""
+        """Yield row number (None: unknown) and undecoded cell, in the order of epoch `number`."""
         try:
             rows = self._streamed if self.data.streaming else self._downloaded
             yield from resumed(lambda start: islice(rows(number), start, None), self.describe())
         except UserError:
             raise
-        except Exception as error:  # the library raises its own, the hub's and the network's
+        except Exception as error:  # of the library, the hub or the network
             raise UserError(f"{self.describe()}: {_reason(error)}") from error
 
     def _streamed(self, number: int) -> Iterator[tuple[int | None, Any]]:
@@ -137,7 +139,7 @@ class Hub:
                 "set streaming: false, which downloads the dataset, or name one split"
             )
         rows = self._load()
-        if rows.num_shards == 1:  # of several files the shuffled order hides where a row came from
+        if rows.num_shards == 1:  # with several files, shuffling hides which row it was
             rows = rows.map(lambda row, index: row | {_ROW: index}, with_indices=True)
         rows = rows.shuffle(seed=self.data.seed, buffer_size=self.data.shuffle_buffer)
         rows.set_epoch(number)
@@ -175,7 +177,7 @@ class Hub:
 
 
 def _identity(name: str) -> Path | str:
-    """What tells datasets apart: the folder of a local one, or a name without regard to case."""
+    """The identity of a dataset: the folder of a local one, else its name in lower case."""
     local = Path(name)
     return real(local) if is_folder(local) else name.strip("/").casefold()
 
@@ -188,7 +190,7 @@ def _cell(value: Any) -> tuple[bytes | None, str | None]:
 
 
 def _reason(error: BaseException) -> str:
-    """What `datasets` says, the error behind it, and what the user can do about them."""
+    """The message of `datasets`, the error that caused it, and advice for the user."""
     first = error
     while first.__cause__ is not None:
         first = first.__cause__
@@ -197,7 +199,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _advice(error: BaseException) -> str:
-    """What the user can do about an error of `datasets`, as the end of a sentence."""
+    """Advice about an error of `datasets`, as the end of a sentence."""
     text = f"{type(error).__name__} {error}".lower()
     if any(word in text for word in ("gated", "authenticated", "401", "403", "token")):
         return "; ask for access on its page, then run `hf auth login` or set `token`"

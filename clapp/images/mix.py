@@ -8,7 +8,7 @@ from clapp.images.source import Picture, Skipped, Source, stream
 
 
 class Mix:
-    """One picture of each source in turn, without end: a source that ends starts its next epoch."""
+    """Endless: one picture of each source in turn; a source that ends starts its next epoch."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = sources

@@ -1,4 +1,4 @@
-"""Paths that a user names and files found below them, whatever they turn out to be."""
+"""Paths that a user names, and files found below them: expanded, classified, read, compared."""
 
 import hashlib
 import os
@@ -33,12 +33,12 @@ def expanded(path: str) -> Path:
 
 
 def kind_of(path: Path, expected: str = "file or folder") -> str:
-    """What lies at `path`, after links: "a file", "a folder", "a named pipe" and so on.
+    """The kind of file at `path`, after links: "a file", "a folder", "a named pipe" and so on.
 
-    `expected` is what the message calls it where nothing lies there.
+    `expected` is the word of the error message where nothing is there.
 
     Raises:
-        UserError: nothing does, or it cannot be told.
+        UserError: nothing is there, or the path cannot be read.
     """
     try:
         mode = path.stat().st_mode
@@ -48,13 +48,13 @@ def kind_of(path: Path, expected: str = "file or folder") -> str:
         raise UserError(f"{path}: {reason}") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:  # a NUL, or characters that no file name here can have
+    except ValueError as error:  # a NUL, or characters that file names cannot have here
         raise UserError(f"{str(path)!r}: cannot be a path: {error}") from error
     return _KINDS.get(stat.S_IFMT(mode), "a file")
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder lies at `path`, after links; False where that cannot be told."""
+    """Whether `path` is a folder, after links; False if that cannot be found out."""
     try:
         return kind_of(path) == "a folder"
     except UserError:
@@ -62,16 +62,16 @@ def is_folder(path: Path) -> bool:
 
 
 def read_file(path: Path) -> bytes:
-    """What a file holds. Never waits, as reading a named pipe would.
+    """The content of a file. Refuses named pipes, on which reading would wait.
 
     Raises:
-        ValueError: it is no file or is empty; the message is the end of a sentence.
+        ValueError: it is no file or is empty; the message completes a sentence.
         OSError: it cannot be read.
     """
     try:
         kind = kind_of(path)
         if kind == "a file":
-            # Not to wait either if it became a pipe since.
+            # O_NONBLOCK: do not wait if it was replaced by a pipe since.
             with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
                 content = file.read()
     except UserError as error:
@@ -86,7 +86,7 @@ def read_file(path: Path) -> bytes:
 
 
 def real(path: Path | str) -> Path:
-    """`path` without links, as far as it exists; `path` where that cannot be told."""
+    """`path` with links resolved, as far as it exists; `path` itself if that fails."""
     try:
         return Path(os.path.realpath(path))
     except (OSError, ValueError):
@@ -99,7 +99,7 @@ def nested(one: Path, other: Path) -> bool:
 
 
 def listing_digest(root: Path, files: Iterable[Path]) -> str:
-    """A digest of the names, sizes and times of change of files below `root`."""
+    """A digest of the names, sizes and modification times of files below `root`."""
     digest = hashlib.sha256()
     for file in files:
         try:

@@ -1,6 +1,6 @@
 """The photographs in scikit-image's wheel: no download, a fixed split by picture.
 
-docs/data.md says for each picture of the wheel why it is used, and where.
+docs/data.md lists each picture of the wheel, with the reason why it is used or not.
 """
 
 from collections.abc import Iterator
@@ -50,15 +50,15 @@ PHOTOS = {
 }
 REGIONS = 16
 """Regions cut from each training picture in an epoch, beside the whole picture."""
-_SHARP = 128  # pixels: a smaller region would be enlarged, and blurred, for the default sizes
+_SHARP = 128  # pixels: for the default sizes, smaller regions would be enlarged, and so blurred
 
 
 @SOURCES.register("photos")
 class Photos:
     """An epoch yields every picture once and, for training, `REGIONS` regions of each after that.
 
-    Natural scenes look alike at all scales (Ruderman and Bialek, 1994), so a region enlarged is
-    as good as another photograph, and there are few photographs.
+    There are few photographs, and natural scenes have the same statistics at all scales (Ruderman
+    and Bialek, 1994), so an enlarged region serves as another photograph.
     """
 
     def __init__(self, data: DataConfig, argument: str = "") -> None:
@@ -69,7 +69,7 @@ class Photos:
 
     @staticmethod
     def shares(mine: Named, other: Named) -> bool:
-        """By split; also with a folder in which the packaged files lie."""
+        """Whether the splits are equal, or the other source is a folder with the packaged files."""
         if other.kind == mine.kind:
             return mine.data.split == other.data.split
         if other.kind != "folder" or mine.data.split not in PHOTOS:
@@ -103,7 +103,7 @@ class Photos:
 
 
 def _region(picture: Picture, rng: np.random.Generator) -> Picture:
-    """A rectangle at a random place, a third to all of each side, log-uniform."""
+    """A rectangle at a random place; its sides are a third to all of the picture's, log-uniform."""
     height, width = (
         round(np.exp(rng.uniform(np.log(max(side / 3, min(side, _SHARP))), np.log(side))))
         for side in picture.shape[:2]

@@ -1,4 +1,4 @@
-"""Samples of any depth as eight bits, transparency, and the eight orientations."""
+"""Samples of any bit depth converted to eight bits, transparency, and EXIF orientations."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ Picture = NDArray[np.uint8]
 
 
 def as_rgb(image: Image.Image) -> Picture:
-    """An opened Pillow picture as uint8 (H, W, 3), its transparent parts white; not turned."""
+    """An opened Pillow picture as uint8 (H, W, 3) over white; its orientation is not applied."""
     if image.mode.startswith(("I", "F")):
         kind = "uint" if image.mode.startswith("I") else "float"
         return grey(to_bytes(fractions(np.asarray(image), kind, 16)))
@@ -68,7 +68,7 @@ def over_white(rgb: Picture, alpha: NDArray[np.float64]) -> Picture:
 
 
 def upright(picture: Picture, orientation: int) -> Picture:
-    """A picture stored in an EXIF orientation, 1 to 8, as it is to be seen."""
+    """Turn a picture that is stored in an EXIF orientation, 1 to 8, upright."""
     if orientation in (5, 6, 7, 8):
         picture = picture.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):

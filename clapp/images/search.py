@@ -1,4 +1,4 @@
-"""The pictures below a folder: each file once, however many links lead to it."""
+"""Find the pictures below a folder: each file once, however many links lead to it."""
 
 import os
 from collections import deque
@@ -11,11 +11,11 @@ from clapp.images.paths import is_folder, real
 
 
 def search(root: Path) -> dict[Path, Path]:
-    """Every file below `root` whose extension Pillow can open: its path without links -> its path.
+    """Every file below `root` with an extension that Pillow can open: resolved path -> path.
 
-    Links to files and folders are followed. A folder is entered once, so that a link back ends the
-    search; a link to a folder above `root` is left out. Of several paths to one file the one
-    without a link counts, and otherwise the first. What is hidden is left out.
+    Links to files and folders are followed, except links to folders above `root`. Each folder is
+    entered once, so a link back does not loop. Of several paths to one file, a path without links
+    is taken, otherwise the first. Hidden files and folders are left out.
 
     Raises:
         UserError: a folder cannot be read.
@@ -35,7 +35,7 @@ def search(root: Path) -> dict[Path, Path]:
 
 
 def _enter(top: Path, found: dict[Path, Path], entered: set[Path]) -> deque[Path]:
-    """Add the files below `top` that no link leads to, and return the links."""
+    """Add the files below `top` that are reached without links; returns the links."""
     links: deque[Path] = deque()
     waiting = [(top, real(top))]
     while waiting:
@@ -65,6 +65,6 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _is_picture(name: str) -> bool:
-    Image.init()  # loads every format's plugin; returns at once after the first time
+    Image.init()  # loads the plugins of all formats; does nothing after the first time
     kind = Image.registered_extensions().get(Path(name).suffix.lower())
     return kind in Image.OPEN

@@ -1,4 +1,4 @@
-"""What every source of pictures offers, their registry, and the count of pictures left out."""
+"""The interface of sources of pictures, their registry, and the count of unreadable pictures."""
 
 from collections.abc import Iterable, Iterator
 from itertools import count
@@ -45,11 +45,11 @@ class Source(Protocol):
         ...
 
     def fingerprint(self) -> dict[str, Any]:
-        """JSON-able values that change whenever the pictures or their order would."""
+        """Values for JSON that change whenever the pictures or their order would."""
         ...
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Picture]:
-        """Pass `number` over the pictures in its own seeded order, without the first `start`.
+        """Yield the pictures of epoch `number`, in its own seeded order, from number `start` on.
 
         Raises:
             UserError: the source cannot be read, or holds no readable picture.
@@ -58,7 +58,8 @@ class Source(Protocol):
 
 
 class Named(NamedTuple):
-    """One source as a configuration names it, not opened: `kind:argument`, or `kind` alone."""
+    """One source by its name in a configuration, not opened yet: `kind:argument`, or `kind`
+    alone."""
 
     kind: str
     argument: str
@@ -69,14 +70,14 @@ class Named(NamedTuple):
 
 
 class SourceKind(Protocol):
-    """What the registry holds: usually a class that is a `Source` and has a static `shares`."""
+    """An entry of the registry: usually a class that is a `Source` and has a static `shares`."""
 
     def __call__(self, data: DataConfig, argument: str, /) -> Source:
         """Open the source.
 
         Args:
             data: the section of the configuration, with split and seed.
-            argument: what follows the colon in its name; empty where there is none.
+            argument: the text after the colon in its name; empty if there is none.
 
         Raises:
             ConfigError: a wrong argument or split.
@@ -85,10 +86,10 @@ class SourceKind(Protocol):
         ...
 
     def shares(self, mine: Named, other: Named, /) -> bool:
-        """Whether `mine`, which is of this kind, opens a picture that `other` opens too.
+        """Whether `mine`, a source of this kind, and `other`, of any kind, share a picture.
 
-        The training and the validation pictures are compared so, before either is opened; what does
-        not exist shares nothing. `other` may be of any kind.
+        This compares training and validation pictures before either is opened. A source that does
+        not exist shares nothing.
         """
         ...
 
@@ -126,13 +127,13 @@ def named(data: DataConfig) -> list[Named]:
 
 
 def stream(source: Source) -> Iterator[Picture]:
-    """Epoch after epoch, without end."""
+    """Yield epoch after epoch, without end."""
     for number in count():
         yield from source.epoch(number)
 
 
 def check_split(data: DataConfig, allowed: Iterable[str]) -> str:
-    """The split asked for.
+    """The split that the configuration names.
 
     Raises:
         ConfigError: it is not one of `allowed`.

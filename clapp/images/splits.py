@@ -13,7 +13,7 @@ _PART = re.compile(
 
 
 class Bound(NamedTuple):
-    """A place in a split: `value` rows, per cent, or (not above 0) rows from its end."""
+    """A position in a split: `value` rows, per cent, or (0 and below) rows from its end."""
 
     value: int
     unit: str
@@ -32,7 +32,7 @@ START, END = Bound(0, ROWS), Bound(0, FROM_END)
 
 
 def parts_of(split: str) -> list[Part] | None:
-    """The parts that a split is the sum of; None where it is not written as `datasets` does."""
+    """The parts whose sum a split is; None if it is not in the notation of `datasets`."""
     parts = []
     for text in split.split("+"):
         match = _PART.fullmatch(text.strip())
@@ -46,7 +46,7 @@ def parts_of(split: str) -> list[Part] | None:
 
 
 def is_plain(split: str) -> bool:
-    """Whether a split is a name alone, neither a slice nor a sum."""
+    """Whether a split is a plain name, neither a slice nor a sum."""
     return "+" not in split and "[" not in split
 
 
@@ -75,7 +75,7 @@ def _empty(part: Part) -> bool:
 
 
 def _before(end: Bound, start: Bound) -> bool:
-    """Whether `end` surely lies at or before `start`."""
+    """Whether `end` lies at or before `start` whatever the number of rows."""
     if end in (START, Bound(0, PERCENT)) or start in (END, Bound(100, PERCENT)):
         return True
     return end.unit == start.unit and end.value <= start.value

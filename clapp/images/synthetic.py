@@ -24,14 +24,14 @@ from clapp.images.source import (
 )
 
 SPLITS = ("train", "validation", "test")
-VERSION = 1  # raise it when the pictures change: pools made before are then not used
+VERSION = 1  # raise it when the pictures change, so that older pools are not used
 SIDE = 288
-_OVERSAMPLING = 1.25  # painted larger and averaged down: edges become soft
+_OVERSAMPLING = 1.25  # painted larger and averaged down, so that edges are smooth
 _CANVAS = round(SIDE * _OVERSAMPLING)
-_SMALLEST = (1.5, 8.0)  # radii in pixels of the canvas: the smallest leaf varies by picture,
-_LARGEST = 160.0  # as the distance of a scene does
+_SMALLEST = (1.5, 8.0)  # radii in pixels of the canvas; the smallest differs between pictures,
+_LARGEST = 160.0  # as the distance of scenes does
 _LEAVES = 800
-_CORNERS = 32  # vertices that stand for an ellipse
+_CORNERS = 32  # vertices of the polygon drawn for an ellipse
 _SHIFT = 4  # fractional bits of a vertex
 
 Field = NDArray[np.float32]
@@ -49,7 +49,7 @@ class Synthetic:
 
     @staticmethod
     def shares(mine: Named, other: Named) -> bool:
-        """The seed and the split say which pictures are drawn."""
+        """Two sources share pictures if their seeds and splits are equal."""
         return (
             other.kind == mine.kind
             and mine.data.seed == other.data.seed
@@ -82,7 +82,7 @@ def dead_leaves(rng: np.random.Generator) -> Picture:
 
 
 def _paint(rng: np.random.Generator) -> NDArray[np.uint16]:
-    """Which leaf is seen at each pixel of the canvas; leaf 0 is the ground."""
+    """The number of the leaf that is visible at each pixel of the canvas; leaf 0 is the ground."""
     low, high = np.exp(rng.uniform(*np.log(_SMALLEST))), _LARGEST
     # The inverse of the distribution function of r^-3 between the two radii.
     radius = (low**-2 - rng.random(_LEAVES) * (low**-2 - high**-2)) ** -0.5
@@ -111,7 +111,9 @@ def _corner_angles(rng: np.random.Generator) -> NDArray[np.float64]:
     angles = np.tile(np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False), (_LEAVES, 1))
     few = np.flatnonzero(rng.random(_LEAVES) < 1 / 3)
     steps = rng.uniform(0.5, 1.5, (len(few), 6))
-    steps[np.arange(6) >= rng.integers(3, 7, (len(few), 1))] = 0  # those corners coincide
+    steps[np.arange(6) >= rng.integers(3, 7, (len(few), 1))] = (
+        0  # the other vertices coincide with these corners
+    )
     turns = np.cumsum(steps, axis=1) / steps.sum(axis=1, keepdims=True)
     angles[few] = 2 * np.pi * turns[:, np.minimum(np.arange(_CORNERS), 5)]
     return angles
@@ -125,14 +127,16 @@ def _leaf_colours(rng: np.random.Generator) -> tuple[Field, Field]:
     # Yellow-blue varies more than red-green (Ruderman, Cronin and Chiao, 1998).
     yellow, red = rng.normal(0, 0.14, leaves), rng.normal(0, 0.06, leaves)
     vivid = np.where(rng.random(leaves) < 0.06, 4.0, 1.0)
-    yellow = vivid * yellow + rng.normal(0, 0.05)  # the light's own colour is shared
+    yellow = vivid * yellow + rng.normal(
+        0, 0.05
+    )  # the colour of the light is the same for all leaves
     red = vivid * red + rng.normal(0, 0.025)
     chroma = np.stack([yellow / 2 + red, yellow / 2 - red, -yellow], axis=1)
     return luminance.astype(np.float32), np.clip(chroma, -0.9, 3).astype(np.float32)
 
 
 def _texture(rng: np.random.Generator, labels: NDArray[np.uint16]) -> Field:
-    """Relative brightness inside the leaves: 1/f grain and shading for all, stripes for some."""
+    """Relative brightness inside the leaves: 1/f noise and shading for all, stripes for some."""
     leaves = _LEAVES + 1
     grain = np.abs(rng.normal(0, 0.12, leaves)).astype(np.float32)
     texture = cast(Field, grain[labels] * _pink(rng))

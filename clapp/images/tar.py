@@ -1,4 +1,4 @@
-"""Tar files of pictures, on this machine or a server, read from end to end as they are."""
+"""Tar files of pictures, on this machine or a server, read sequentially without unpacking."""
 
 import io
 import re
@@ -42,7 +42,7 @@ class Tar:
 
     @staticmethod
     def shares(mine: Named, other: Named) -> bool:
-        """A shard in both, unless the splits are different shares of it."""
+        """Whether a shard is in both, unless the splits are different shares of it."""
         if other.kind != mine.kind:
             return False
         splits = {mine.data.split, other.data.split}
@@ -58,7 +58,8 @@ class Tar:
         return f"tar {self.argument} ({self.split})"
 
     def fingerprint(self) -> dict[str, Any]:
-        """The shards, with sizes and times of those on this machine, and what orders them."""
+        """The shards, sizes and times of those on this machine, and the settings that order
+        them."""
         local = [Path(shard) for shard in self.shards if not shard.startswith(_REMOTE)]
         return {
             "kind": "tar",
@@ -112,7 +113,7 @@ class Tar:
     def _mix(
         self, members: Iterator[tuple[str, bytes]], rng: np.random.Generator
     ) -> Iterator[tuple[str, bytes]]:
-        """The same in another order: each is one of the next `mixed`, drawn at random."""
+        """The items in another order: each is drawn at random from the next `mixed` ones."""
         waiting: list[tuple[str, bytes]] = []
         for member in members:
             if len(waiting) < self.mixed:

@@ -1,1 +1,1 @@
-"""What knows nothing of pictures, networks and studies: files, processes, messages, registries."""
+"""Helpers that are independent of pictures, networks and studies: files, processes, registries."""

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 INTERRUPTED, READER_GONE = 130, 141
 STEP_SECONDS, QUIET_SECONDS = 10.0, 30.0
-"""Without a terminal, the least time between two lines of progress of a command, and the most
-between two lines of a study: for logs, which nobody watches."""
+"""Without a terminal: the minimum seconds between two progress lines of a command, and the maximum
+between two lines of a study. Progress then goes to a log file."""
 
 
 def run_app(app: typer.Typer) -> NoReturn:
     """Run a command line and exit.
 
-    Codes: 0 done, 2 the user's mistake, 130 interrupted, 141 nobody reads what is printed any more
-    (as shells call it), 1 a defect.
+    Exit codes: 0 done; 2 the user's mistake; 130 interrupted; 141 standard output was closed by its
+    reader (SIGPIPE, as shells report it); 1 a defect.
     """
     open_streams()
     # Also for processes that multiprocessing starts: no import from the working directory.
@@ -64,13 +64,13 @@ def _code_of(app: typer.Typer) -> Any:
 
 
 def _print_no_more() -> None:
-    """What is left in the buffers would fail again when Python ends."""
+    """Drop buffered output, which would raise again when Python flushes it at exit."""
     with open(os.devnull, "w") as null:  # noqa: PTH123
         os.dup2(null.fileno(), 1)
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
-    """One line on stderr, without characters that a terminal would obey, and exit."""
+    """Print one line on stderr, without control characters, and exit."""
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
     typer.echo(f"error: {line}", err=True)
     sys.exit(code)
@@ -90,19 +90,19 @@ def log_to_stderr(level: str = "INFO") -> None:
 
 
 def _write_to_stderr(line: str) -> None:
-    sys.stderr.write(line)  # which a display may have replaced by then
+    sys.stderr.write(line)  # looked up at each call: a live display may have replaced it
 
 
 def is_live(stream: TextIO) -> bool:
-    """Whether somebody watches `stream`, on a terminal where lines can be drawn over."""
+    """Whether `stream` is a terminal on which lines can be overwritten."""
     in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
     return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not in_ci
 
 
 def _spare_the_terminal() -> None:
-    """Send a terminal ASCII where the locale is C or not UTF-8: Python itself would not ask.
+    """Send a terminal only ASCII if the locale is C or not UTF-8, which Python ignores.
 
-    What an encoding does not have is written as \\u and a number, never refused.
+    Characters that the encoding lacks are written as \\u and a number instead of raising.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -114,9 +114,9 @@ def _spare_the_terminal() -> None:
 
 
 def plain_console(*, stderr: bool = False) -> "Console":
-    """Where tables and lines are printed: a name such as `net[v2]` or `:cat:` stays what it is.
+    """A console for tables and lines that prints names such as `net[v2]` or `:cat:` unchanged.
 
-    Rich would take what stands in brackets for markup, and words between colons for pictures.
+    By default Rich reads brackets as markup and words between colons as emoji.
     """
     from rich.console import Console
 
@@ -125,10 +125,10 @@ def plain_console(*, stderr: bool = False) -> "Console":
 
 @contextmanager
 def status(text: str) -> Iterator[None]:
-    """Show on stderr what is going on (`clapp.system.progress.tell`), beginning with `text`.
+    """Show progress messages (`clapp.system.progress.tell`) on stderr, beginning with `text`.
 
-    On a terminal in one line, gone at the end of the block; elsewhere in lines `STEP_SECONDS` or
-    more apart, so that what is quick says nothing.
+    On a terminal they replace each other in one line, which is erased at the end of the block.
+    Elsewhere each is a line, at least `STEP_SECONDS` after the one before and after the start.
     """
     if not is_live(sys.stderr):
         with told_to(_Lines()):
@@ -157,6 +157,6 @@ class _Lines:
 
 def print_json(document: Any) -> None:
     """Print one JSON document on stdout."""
-    from clapp.system.files import dump_json  # with PyYAML, which --help does not need
+    from clapp.system.files import dump_json  # imports PyYAML, which --help does not need
 
     typer.echo(dump_json(document))

@@ -29,7 +29,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     A reader, or a run that follows a kill, sees the old file or the whole new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not longer than a name may be. The suffix stays: Pillow chooses the format by it.
+    # Cut to the length that file names may have. The suffix stays: Pillow takes the format from it.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
@@ -70,13 +70,13 @@ def shown(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     try:
         text = repr(value)
-    except ValueError:  # Python writes no whole numbers of more than 4300 digits
+    except ValueError:  # Python refuses to write whole numbers of more than 4300 digits
         return "a number of thousands of digits"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _text(path: Path) -> str:
-    """The text of a file in UTF-8, or in UTF-16 with its mark, as YAML allows."""
+    """The text of a file in UTF-8, or in UTF-16 with a byte order mark, as YAML allows."""
     try:
         content = path.read_bytes()
         marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))

@@ -1,4 +1,4 @@
-"""Settings for a process of our own, a command or a worker; never for somebody's program."""
+"""Process-wide settings of commands and workers; programs that import CLAPP keep their own."""
 
 import ctypes
 import os
@@ -24,26 +24,27 @@ runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """What starts a module of CLAPP in a process of its own.
+    """The command line that starts a module of CLAPP in a process of its own.
 
-    Like `python -m MODULE ARGUMENTS`, with this CLAPP wherever another one may be installed, and
-    without the working directory on the path: a user's `random.py` there is not to be imported.
+    It works like `python -m MODULE ARGUMENTS`, with two differences: the process uses this copy of
+    CLAPP even where another one is installed, and the working directory is not on the path, so that
+    a user's `random.py` there is not imported.
     """
     return [sys.executable, "-P", "-c", _START, str(PACKAGE), module, *arguments]
 
 
 def open_streams() -> None:
-    """Open what is closed of standard input, output and error, as a daemon may have them, to null.
+    """Open standard input, output and error to the null device where they are closed (daemons).
 
-    Otherwise the next file to be opened, such as a database, would take the number of one of them,
-    and what is printed would be written into it.
+    Otherwise the next file to be opened, such as a database, would get the descriptor of one of
+    them, and printed text would be written into that file.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
         except OSError:
             opened = os.open(os.devnull, os.O_RDWR)
-            os.dup2(opened, number)  # which processes that are started inherit
+            os.dup2(opened, number)  # child processes inherit it
             if opened != number:
                 os.close(opened)
             else:
@@ -53,10 +54,10 @@ def open_streams() -> None:
 
 
 def prepare_process(threads: int | None = None) -> None:
-    """One thread for OpenCV, memory that is kept for reuse, and `threads` for torch if given."""
+    """Limit OpenCV to one thread and torch to `threads`, if given; let glibc keep freed memory."""
     import cv2
 
-    cv2.setNumThreads(1)  # its pool costs more than it brings on crops of this size
+    cv2.setNumThreads(1)  # on small crops OpenCV's thread pool takes longer than it saves
     keep_memory()
     if threads is not None:
         import torch
@@ -67,8 +68,8 @@ def prepare_process(threads: int | None = None) -> None:
 def keep_memory() -> None:
     """Tell glibc to keep up to 256 MiB of freed memory; without effect on other C libraries.
 
-    Every step allocates the same megabytes again. By default they may go back to the system and
-    come as new pages, each cleared by the kernel: up to a fifth of the time of a step.
+    Every training step allocates the same megabytes again. By default glibc may return them to the
+    system, and the kernel then clears new pages: up to a fifth of the time of a step.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -79,7 +80,7 @@ def keep_memory() -> None:
 
 
 def cores() -> int:
-    """The cores this process may use."""
+    """The number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,7 +1,7 @@
-"""What takes long says what it is doing, wherever it happens, to whoever listens.
+"""Progress messages from anywhere in the process, delivered to the current listener.
 
-A command shows it in one line, a worker sends it to its driver. Without a listener nothing happens:
-a program that uses CLAPP as a library hears nothing.
+A command shows them in one line; a worker sends them to its driver. Without a listener they are
+dropped, so a program that uses CLAPP as a library prints nothing.
 """
 
 import threading
@@ -14,14 +14,14 @@ _listeners: list[Listener] = []
 
 
 def tell(text: str) -> None:
-    """Say what is being done, in a few words; the next call replaces it."""
+    """Send a message of a few words about the work in progress; the next call replaces it."""
     if _listeners:
         _listeners[-1](text)
 
 
 @contextmanager
 def told_to(listener: Listener) -> Iterator[None]:
-    """For the time of the block `listener` gets what is told, from any thread."""
+    """Deliver the messages of all threads to `listener` while the block runs."""
     _listeners.append(listener)
     try:
         yield
@@ -31,7 +31,7 @@ def told_to(listener: Listener) -> Iterator[None]:
 
 @contextmanager
 def tell_if_slow(text: str, seconds: float = 1.0) -> Iterator[None]:
-    """Say `text` when the block takes longer than `seconds`."""
+    """Send `text` if the block takes longer than `seconds`."""
     timer = threading.Timer(seconds, tell, (text,))
     timer.daemon = True
     timer.start()

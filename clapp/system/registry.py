@@ -1,4 +1,4 @@
-"""Registries: a name -> what it stands for, for everything that a user may add to.
+"""Registries map names to entries, for everything that a user may add to.
 
 Losses, activations, samplers, pruners, objectives, image sources, filters and model families are
 each one `Registry`. It refuses a name twice and lists the known names where one is unknown.
@@ -53,7 +53,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return entry
 
     def register(self, name: str) -> Callable[[E], E]:
-        """A decorator that registers what follows as `name`; see `add`."""
+        """A decorator that registers a function or class as `name`; see `add`."""
 
         def keep(entry: E) -> E:
             self.add(name, entry)  # type: ignore[arg-type]
@@ -62,7 +62,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return keep
 
     def remove(self, name: str) -> None:
-        """Forget `name`, as a test does with what it has added."""
+        """Remove `name`; tests remove the entries that they have added."""
         del self._entries[name]
 
     def find(self, name: str) -> T:

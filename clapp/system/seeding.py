@@ -4,9 +4,9 @@ from hashlib import sha256
 
 
 def derived_seed(*parts: int | str) -> int:
-    """A 31-bit seed that is the same for the same parts and unrelated for any other.
+    """A 31-bit hash of `parts`: equal for equal parts, unrelated for others.
 
-    Two workers, or a study resumed, must not repeat each other's draws.
+    With it two workers, or two runs of a study, draw different random numbers.
     """
     digest = sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1

@@ -1,7 +1,7 @@
 """YAML read strictly: one document of texts, numbers, true/false, null, lists and mappings.
 
-PyYAML follows YAML 1.1. This reader keeps its merge keys (`<<`) and anchors, and differs where 1.1
-surprises: `1e-3` is a number, a date is text, and what 1.1 and 1.2 read differently is refused.
+PyYAML follows YAML 1.1. This reader keeps its merge keys (`<<`) and anchors. It differs in that
+`1e-3` is a number, a date is text, and values that YAML 1.1 and 1.2 read differently are refused.
 """
 
 import re
@@ -13,11 +13,11 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from clapp.errors import ConfigError
 
 MOST_VALUES = 100_000
-"""Values in a document with its anchors written out; more is an attack or an accident."""
+"""The most values in a document, counting an anchor at each use; it stops entity bombs."""
 DEEPEST = 100
-"""Lists and mappings inside each other."""
+"""How deep lists and mappings may be nested."""
 LONGEST_NUMBER = 60
-"""Digits of a whole number."""
+"""The most digits of a whole number."""
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
 _KINDS = {f"{_TAG}{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")}
@@ -84,7 +84,7 @@ def parse_yaml(text: str, origin: str) -> Any:
 
 
 def ends_in_comment(text: str) -> bool:
-    """Whether `text`, which `parse_yaml` reads, ends in a comment that it leaves out."""
+    """Whether `text` ends in a comment, which `parse_yaml` drops."""
     ends = [
         token.end_mark.index
         for token in yaml.scan(text, _Loader)
@@ -103,7 +103,7 @@ def _plain(problem: str | None) -> str:
 
 
 class _Check:
-    """A walk over a composed document, before any value is made of it."""
+    """Checks the nodes of a document before any Python value is made of them."""
 
     def __init__(self) -> None:
         self._values: dict[int, int] = {}  # node -> values in it, anchors written out
@@ -182,10 +182,10 @@ def _check_number(node: Node) -> None:
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """libyaml's dumper, which takes a third of the time, where this build of PyYAML has it."""
+    """libyaml's dumper (a third of the time) where this build of PyYAML has it, else Python's."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
-        """Write a value out wherever it stands."""
+        """Write repeated values in full instead of as anchors."""
         return True
 
 

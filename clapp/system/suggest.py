@@ -1,10 +1,10 @@
-"""What somebody meant who wrote a name that does not exist: by meaning first, then by spelling."""
+"""Suggestions for a name that does not exist: first by meaning, then by spelling."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 _ALIKE = 0.75
-"""Similarity from which two words differ by a slip: `depth` and `stem` have 0.44."""
+"""Similarity from which a word counts as a misspelling of another (`depth`, `stem`: 0.44)."""
 
 MEANINGS: dict[str, str] = {
     # keys of a configuration
@@ -153,11 +153,11 @@ MEANINGS: dict[str, str] = {
     "sobel_canny5": "sobel_canny_5",
     "edges": "sobel_3",
 }
-"""Words of other programs, and what they are called here; one that is no name there is ignored."""
+"""Terms of other programs -> names used here; those that a caller does not know are ignored."""
 
 
 def meant(word: str, known: Iterable[str], elsewhere: Iterable[str] = ()) -> str | None:
-    """The name in `known`, or else `elsewhere`, that somebody meant who wrote `word`, or None.
+    """The name in `known`, or else in `elsewhere`, that `word` probably stands for, or None.
 
     Names may be dotted: `depth` and `model.depth` both mean `model.num_layers`.
     """
@@ -181,6 +181,6 @@ def _by_meaning(word: str, names: list[str]) -> str | None:
 
 
 def hint(word: str, known: Iterable[str], elsewhere: Iterable[str] = ()) -> str:
-    """`did you mean X? ` where that can be said, else an empty text."""
+    """The text `did you mean X? `, or "" where no known name is similar."""
     name = meant(word, known, elsewhere)
     return f"did you mean {name}? " if name else ""

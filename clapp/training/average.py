@@ -10,8 +10,8 @@ from torch import nn
 class WeightAverage:
     """The exponential moving average of the parameters of one network (Polyak and Juditsky 1992).
 
-    The first steps count more than `decay` says, min(decay, (1 + t) / (10 + t)), as the first
-    weights are drawn and not learned.
+    The decay at step t is min(decay, (1 + t) / (10 + t)): the average forgets the initial, random
+    weights quickly.
     """
 
     def __init__(self, net: nn.Module, decay: float) -> None:
@@ -21,7 +21,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the weights after a step."""
+        """Add the present weights to the average, after a step."""
         self._steps += 1
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
         for mean, parameter in zip(self._means, self._parameters, strict=True):
@@ -29,7 +29,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The network has the average while the block runs."""
+        """Put the average into the network while the block runs."""
         last = [p.detach().clone() for p in self._parameters]
         self.apply()
         try:

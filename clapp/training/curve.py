@@ -8,7 +8,7 @@ from clapp.training.losses import loss_text, positive
 
 _WIDTH, _HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 24, 40, 36
-_FEW_DECADES = 2  # with fewer, 2 and 5 times the powers of ten are marked too
+_FEW_DECADES = 2  # if fewer powers of ten are marked, 2 and 5 times each are marked too
 _SVG = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" \
 width="{width}" height="{height}" font-family="Arial, Helvetica, sans-serif" font-size="13">

@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""The device to compute on."""
 
 import torch
 
@@ -6,10 +6,10 @@ from clapp.errors import UserError
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device a configuration asks for; `auto` is cuda, mps or cpu, whichever is there first.
+    """The device that a configuration names; `auto` is the first available of cuda, mps and cpu.
 
     Raises:
-        UserError: this machine does not have it; the message lists what it has.
+        UserError: this machine does not have it; the message lists the devices it has.
     """
     available = _available()
     if name == "auto":

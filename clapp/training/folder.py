@@ -32,10 +32,10 @@ CURVE = "curve.json"
 CURVE_PICTURE = "curve.svg"
 RESULT = "result.json"
 FORMAT = 1
-"""Of a folder; raised when an older version would read a newer folder wrongly.
+"""Format number of a trial folder; it rises when older versions would read a folder wrongly.
 
-It stands, with the version of CLAPP that wrote it, in the metadata of the weights. Folders without
-it are older than formats, and are read as format 1.
+The metadata of the weights hold it, with the version of CLAPP that wrote them. Folders without it
+are read as format 1.
 """
 PREVIEW = "preview.png"
 
@@ -43,9 +43,9 @@ PREVIEW = "preview.png"
 def save_trained(
     folder: Path, config: Config, result: "TrainResult", *, pictures: bool = True
 ) -> None:
-    """Write what a training left: weights, configuration, curve and result.
+    """Write the results of a training: weights, configuration, curve and result.
 
-    The weights come last, so that a folder that has them is complete.
+    The weights are written last, so a folder with weights is complete.
 
     Args:
         pictures: draw the curve and a preview as well; `draw_pictures` can do it later.
@@ -58,8 +58,8 @@ def save_trained(
         from clapp.training.preview import write_preview
 
         _draw_curve(folder)
-        # A training on the CPU has loaded the compiled convolutions. torch would prepare its own
-        # for the sizes of the preview, which takes longer than all the rest of this.
+        # A training on the CPU has loaded the compiled convolutions already. torch would first
+        # prepare its own for the size of the preview, which takes longer than all else here.
         loaded = result.device == "cpu"
         with fast_convolutions(result.model) if loaded else nullcontext():
             write_preview(folder / PREVIEW, result.model, config)
@@ -67,10 +67,10 @@ def save_trained(
 
 
 def draw_pictures(folder: Path) -> list[Path]:
-    """The curve and the preview of a saved model; drawn now where they are missing.
+    """Draw the curve and the preview of a saved model if they are missing.
 
     Raises:
-        UserError: the folder lacks the model, or its pictures cannot be had.
+        UserError: the folder holds no model, or the validation pictures cannot be read.
     """
     from clapp.training.preview import write_preview
 
@@ -87,7 +87,7 @@ def _draw_curve(folder: Path) -> None:
         curve = json.loads((folder / CURVE).read_text(encoding="utf-8"))
         points = [(point["step"], point["l2"]) for point in curve]
     except (OSError, ValueError, TypeError, KeyError):
-        return  # no curve, no picture of it
+        return  # there is no curve to draw
     finite = [(step, l2) for step, l2 in points if l2 is not None and math.isfinite(l2)]
     if finite:
         write_text(folder / CURVE_PICTURE, curve_svg(finite))
@@ -141,7 +141,7 @@ def load_trained(path: str | Path) -> tuple[Network, Config]:
         if writer in (None, __version__):
             raise
         raise ConfigError(f"{error}; CLAPP {writer} wrote it, this is {__version__}") from error
-    with torch.device("meta"):  # no values to draw: the file has them
+    with torch.device("meta"):  # built without initial values: the file has the weights
         model = build_model(config.model)
     _load_weights(model, weights)
     return model.eval(), config
@@ -159,7 +159,7 @@ def _writer(weights: Path) -> str | None:
     except (SafetensorError, OSError) as error:
         raise UserError(f"{weights}: cannot be read: {error}") from error
     written = metadata.get("format", "1")
-    if not written.isdecimal():  # such as `pt`, which other programs write
+    if not written.isdecimal():  # other programs write texts such as `pt`
         return None
     if int(written) > FORMAT:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Where a trained network came from: what somebody needs who wants to repeat it."""
+"""Provenance of a trained network: seeds, versions, data and machine, to repeat its training."""
 
 import json
 import platform
@@ -16,7 +16,7 @@ from clapp.config import Config, DataConfig
 from clapp.pool.eviction import digest
 from clapp.system.files import PACKAGE
 
-# By what is imported: the distributions that provide it, the usual one first.
+# Imported module -> the distributions that may provide it, the usual one first.
 _PACKAGES = {
     "torch": ("torch",),
     "numpy": ("numpy",),
@@ -35,8 +35,8 @@ def provenance(config: Config, device: str) -> dict[str, Any]:
     """Seeds, versions, commit, device, pictures and machine of a training, as for JSON.
 
     Args:
-        config: what was trained.
-        device: where, as torch names it.
+        config: the configuration that was trained.
+        device: the device it was trained on, as torch names it.
     """
     import torch
 
@@ -55,7 +55,7 @@ def provenance(config: Config, device: str) -> dict[str, Any]:
 
 
 def source(data: DataConfig) -> dict[str, str]:
-    """Which pictures: their source, its split, and a digest that changes when they would."""
+    """The source of the pictures, its split, and a digest that changes when the pictures would."""
     keys = set(DataConfig.model_fields) - {"target_filter"}
     return {
         "name": data.name,
@@ -64,7 +64,7 @@ def source(data: DataConfig) -> dict[str, str]:
     }
 
 
-@cache  # listing a large folder takes seconds
+@cache  # cached: listing a large folder takes seconds
 def _source_digest(data: str) -> str:
     from clapp.images import open_source
 
@@ -73,26 +73,28 @@ def _source_digest(data: str) -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    """Of CLAPP, Python and the packages whose versions can move a result."""
+    """Versions of CLAPP, Python and the packages that can change a result."""
     packages = {names[0]: _version(module, names) for module, names in _PACKAGES.items()}
     return {"clapp": __version__, "python": platform.python_version(), **packages}
 
 
 def _version(module: str, distributions: Sequence[str]) -> str:
-    """The version of what is imported as `module`, and what provides it unless that is usual."""
+    """The version of an imported module, and the name of its distribution unless it is the usual
+    one."""
     usual = distributions[0]
     for name in distributions:
         try:
             return version(name) if name == usual else f"{version(name)} ({name})"
         except PackageNotFoundError:
             continue
-    # A package of the operating system, or one built here, may have no metadata.
+    # A package of the operating system, or one built by hand, may have no metadata.
     return str(getattr(import_module(module), "__version__", "unknown"))
 
 
 @cache
 def commit() -> str | None:
-    """The commit of the checkout that CLAPP is run from, `-dirty` if it was changed; else None."""
+    """The commit of the clone that CLAPP runs from, with `-dirty` if files changed; None: no
+    clone."""
     if not (PACKAGE.parent / ".git").exists():
         return None
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]

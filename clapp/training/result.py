@@ -1,4 +1,4 @@
-"""What a training tells while it runs, and what it returns."""
+"""Progress reports of a training, and its result."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Progress:
-    """What `report` is told after a validation; `model` is the network in training."""
+    """The argument of the callback `report` after a validation; `model` is the network in
+    training."""
 
     step: int
     stage: int
@@ -37,7 +38,7 @@ Report = Callable[[Progress], bool]
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A trained network and how it got there.
+    """A trained network and the record of its training.
 
     Attributes:
         model: on the CPU, in evaluation mode.
@@ -52,10 +53,10 @@ class TrainResult:
             that are being decoded), "step" and "validate".
         curve: every validation.
         device: where it was trained.
-        optimizer: what changed the weights, `auto` resolved.
-        starts: of the first weights that were tried, how many left the plateau of predicting the
-            mean by the first comparison.
-        config: what was trained.
+        optimizer: name of the optimiser, with `auto` resolved.
+        starts: how many of the initial weights that were tried had left the plateau of predicting
+            the mean at the first comparison.
+        config: the configuration that was trained.
     """
 
     model: Network

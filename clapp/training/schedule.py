@@ -9,7 +9,7 @@ from clapp.system.registry import Registry
 Schedule = Callable[[int, TrainConfig], float]
 SCHEDULES: Registry[Schedule] = Registry("schedule")
 _WARM = 0.3
-"""Share of a stage in which `one_cycle` rises."""
+"""Share of a stage in which the rate of `one_cycle` rises."""
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -18,7 +18,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 def known_schedules() -> list[str]:
-    """What `train.schedule` may be."""
+    """The values that `train.schedule` may have."""
     return SCHEDULES.names()
 
 

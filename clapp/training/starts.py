@@ -1,4 +1,4 @@
-"""Which first weights to train on, by successive halving (Jamieson and Talwalkar 2016)."""
+"""Choose among several initial weights by successive halving (Jamieson and Talwalkar 2016)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,18 +11,20 @@ from clapp.models.fast_conv.layer import fast_convolutions
 from clapp.training.optimisers.registry import Optimiser
 
 ROUND = 100
-"""Iterations between two comparisons."""
+"""Iterations between two halvings."""
 PLATEAU = 0.6
-"""A start is on the plateau of predicting the mean while its loss is above this share of that."""
+"""A network still predicts little more than the mean while its loss exceeds this share of that
+loss."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """The best of several starts.
+    """The best of several networks that were trained from different initial weights.
 
     Attributes:
-        alive: starts that had left the plateau at the first comparison.
-        steps: optimiser steps that the best one has made.
+        alive: number of networks that had left the plateau of predicting the mean at the first
+            halving.
+        steps: optimiser steps that the best network has made.
     """
 
     model: Network
@@ -37,9 +39,10 @@ def best_start(
     pairs: Iterator[tuple[Tensor, Tensor]],
     rate: float,
 ) -> Start:
-    """Train all starts, keep the better half after every `ROUND` iterations, until one is left.
+    """Train all networks; after every `ROUND` iterations keep the better half, until one is left.
 
-    All see the same batches. Compared is the L2 on a batch that none was trained on.
+    All networks see the same batches. They are compared by their L2 on a batch that is not trained
+    on.
     """
     left = list(zip(models, optimisers, strict=True))
     alive, steps = 0, 0
@@ -52,7 +55,9 @@ def best_start(
         x, y = next(pairs)
         scores = [_l2(model, x, y) for model, _ in left]
         if not steps:
-            variance = float(y.var((0, 2, 3), correction=0).mean())  # of the best constant colour
+            variance = float(
+                y.var((0, 2, 3), correction=0).mean()
+            )  # L2 of the best constant colour
             alive = sum(score < PLATEAU * variance for score in scores)
         steps += size
         order = sorted(range(len(left)), key=scores.__getitem__)

@@ -4,14 +4,15 @@ import math
 
 from clapp.config import TrainConfig
 
-_WORTH = 0.01  # an improvement smaller than this share of the best is none
+_WORTH = 0.01  # a smaller relative improvement does not count
 
 
 class StoppingRule:
-    """Follows one stage; a new stage takes a new rule.
+    """Decides when one stage of training ends; each stage needs a new one.
 
     Attributes:
-        ema: exponential moving average of validation L2; the first value as it is, NaN before.
+        ema: exponential moving average of validation L2, which begins with the first value; NaN
+            before the first validation.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -20,7 +21,8 @@ class StoppingRule:
         self._waited = 0
 
     def update(self, l2: float, step: int) -> str | None:
-        """Take in a validation after `step` steps of the stage; "threshold", "plateau" or None."""
+        """Add a validation after `step` steps; returns why the stage ends: "threshold", "plateau"
+        or None."""
         weight = self._config.stop_loss_ema
         self.ema = l2 if math.isnan(self.ema) else weight * self.ema + (1 - weight) * l2
         if self.ema < self._best * (1 - _WORTH):

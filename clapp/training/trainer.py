@@ -1,7 +1,7 @@
-"""Training: a validated configuration in, a trained network and how it went out.
+"""Training: from a validated configuration to a trained network and the record of its training.
 
-The data flow of one step stands in `Trainer.step`; `Trainer.stage` repeats it at one resolution
-until a rule ends it, and `train` goes through the resolutions.
+`Trainer.step` is one step. `Trainer.stage` repeats it at one resolution until a stopping rule ends
+the stage, and `train` goes through the resolutions.
 """
 
 import math
@@ -37,7 +37,7 @@ from clapp.training.starts import best_start
 from clapp.training.stopping import StoppingRule
 from clapp.training.tensors import Pictures, chunks, input_tensor, target_tensor
 
-# These end the whole training, the others only a stage.
+# These reasons end the whole training, the others only a stage.
 _FINAL = {"time", "nan", "stopped"}
 _REPEATED = 2  # batches that an optimiser may use several times in a row
 
@@ -69,7 +69,7 @@ def train(
 
 
 def check(config: Config) -> None:
-    """Raise ConfigError unless pictures, network and optimiser go together."""
+    """Raise ConfigError if pictures, network, loss and optimiser do not fit together."""
     model = config.model
     if chosen(config) == "lm" and config.train.precision != "float32":
         raise ConfigError(
@@ -150,9 +150,11 @@ class Trainer:
         )
 
     def stage(self, stage: int) -> str:
-        """Train at one resolution until something ends it, and say what."""
+        """Train at one resolution until a stopping rule ends it; returns the reason."""
         train, rule = self.config.train, StoppingRule(self.config.train)
-        losses: list[Tensor] = []  # since the last validation; read only there, as reading waits
+        losses: list[
+            Tensor
+        ] = []  # since the last validation; read only then, since reading waits for the device
         size = self.optimiser.iterations
         with closing(self.batches(stage).prefetch(0, train.num_workers)) as stream:
             pairs = self.pairs(stream)
@@ -178,7 +180,7 @@ class Trainer:
         return "iterations"
 
     def choose_start(self, pairs: Iterator[tuple[Tensor, Tensor]]) -> None:
-        """Try several first weights, and go on with the best."""
+        """Train briefly from several initial weights, and go on with the best network."""
         wanted = self.config.train.starts
         if wanted == 1:
             return
@@ -196,7 +198,8 @@ class Trainer:
         self.iterations += found.steps * self.optimiser.iterations
 
     def batches(self, stage: int) -> Batches:
-        """The training batches of a stage; crop and base double, and the batch is halved."""
+        """The training batches of a stage; each stage doubles crop and base and halves the
+        batch."""
         data, train, factor = self.config.train_data, self.config.train, 2**stage
         return Batches(
             self.pool,
@@ -220,7 +223,8 @@ class Trainer:
                 yield x, y
 
     def step(self, x: Tensor, y: Tensor, rate: float) -> Tensor:
-        """One optimiser step on pictures (B, 3, S, S) and targets (B, C, S, S); the loss before."""
+        """One optimiser step on pictures (B, 3, S, S) and targets (B, C, S, S); returns the loss
+        before it."""
         self.rate = rate
         self.iterations += self.optimiser.iterations
         loss = self.optimiser.step(x, y, rate)
@@ -251,7 +255,7 @@ class Trainer:
         return "time" if self.out_of_time() and reason is None else reason
 
     def validate(self) -> Tensor:
-        """Mean squared error over the pictures whose turn it is, by default all."""
+        """Mean squared error over some of the validation pictures in turn; by default over all."""
         images, targets = self.valid  # (N, S, S, 3), (N, S, S) or (N, S, S, 3)
         wanted = self.config.train.validation_images
         if wanted is None or wanted >= len(images):
@@ -280,8 +284,8 @@ class Trainer:
         return (total / len(images)).cpu()
 
     def times(self) -> dict[str, float]:
-        """Seconds by what they were spent on, see `TrainResult`."""
-        # Threads that prepare batches ahead may wait while the training does not.
+        """Seconds by activity; see `TrainResult.timings`."""
+        # Threads that prepare batches may wait for pictures while the training goes on.
         decode = min(self.pool.waited, self.timings["data"])
         return self.timings | {"data": self.timings["data"] - decode, "decode": decode}
 

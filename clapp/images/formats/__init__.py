@@ -1,1 +1,1 @@
-"""What Pillow reads wrongly or not at all, read or refused."""
+"""Files that Pillow reads wrongly or not at all: read correctly here, or refused."""

@@ -1,4 +1,4 @@
-"""PNG and JPEG files without what says nothing about their pixels.
+"""PNG and JPEG files stripped of metadata, so that broken metadata do not matter.
 
 Formats: https://www.w3.org/TR/png-3/ and ITU-T T.81, annex B.
 """
@@ -9,20 +9,20 @@ from typing import NamedTuple
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-_SCAN = 0xDA  # what follows is entropy-coded
-# Application data of JFIF and Adobe say which colours these are: their shortest whole segments.
+_SCAN = 0xDA  # entropy-coded data follow
+# Segments of JFIF and Adobe, which define the colour space, with their shortest valid lengths.
 _JPEG_KEPT = {0xE0: 18, 0xEE: 16}
 
 
 class Bare(NamedTuple):
-    """A file's pixels alone, and its EXIF data where it has any."""
+    """A file without metadata, and its EXIF data if it has any."""
 
     content: bytes
     exif: bytes | None
 
 
 def bare(content: bytes) -> Bare | None:
-    """A PNG or JPEG file without metadata; None for others, and where it ends too early."""
+    """A PNG or JPEG file without metadata; None for other files, and for truncated ones."""
     try:
         if content.startswith(_PNG):
             return _bare_png(content)
@@ -36,7 +36,8 @@ def bare(content: bytes) -> Bare | None:
 def transparent_sample(content: bytes) -> tuple[int, ...] | None:
     """The grey or RGB samples that a PNG's tRNS chunk makes transparent, at the file's depth.
 
-    None where there is none, and where Pillow reads it right: with a palette, or RGB of eight bits.
+    None if there is none, and where Pillow handles it correctly: with a palette, or RGB of eight
+    bits.
     """
     if not content.startswith(_PNG) or len(content) < 26:
         return None

@@ -1,8 +1,8 @@
-"""TIFF files: samples of any depth, read by tifffile where Pillow misreads them without a word.
+"""TIFF files: samples of any depth, read by tifffile where Pillow silently misreads them.
 
 Pillow takes 12-bit samples for 16-bit ones, ignores WhiteIsZero for deep samples, and scrambles
-uncompressed pictures that are turned. What tifffile decodes without further packages is read by it;
-the rest is read by Pillow, and what it overlooks is corrected.
+uncompressed pictures that are turned. tifffile reads the files that it can decode without further
+packages. Pillow reads the rest, and its errors are corrected here.
 
 Format: TIFF revision 6.0, Adobe (1992).
 """
@@ -26,7 +26,7 @@ from clapp.images.samples import (
     upright,
 )
 
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it raises is enough
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # its exceptions say enough
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PLAIN = {1, 8, 32773, 32946}  # compressions: none, deflate (two numbers), PackBits
@@ -52,7 +52,7 @@ def decode_tiff(content: bytes) -> Picture:
     try:
         file = TiffFile(BytesIO(content))
         page = file.pages[0]
-    except Exception:  # Pillow is more patient with broken directories
+    except Exception:  # Pillow tolerates more kinds of broken directories
         return _by_pillow(content, None)
     if not isinstance(page, TiffPage):
         raise ValueError("its first page holds no picture")
@@ -113,7 +113,7 @@ def _colours(page: TiffPage, samples: NDArray[Any], photometric: int) -> Picture
 
 def _over_white(rgb: Picture, extra: NDArray[Any], page: TiffPage, kind: str) -> Picture:
     meanings = [int(meaning) for meaning in page.extrasamples]
-    # RGB with a fourth sample of no stated meaning is taken for RGBA, as Pillow does.
+    # RGB with a fourth sample of unspecified meaning is read as RGBA, as Pillow does.
     if extra.shape[2] == 1 and not meanings and rgb.shape[2] == 3:
         meanings = [_ALPHA]
     for meaning, place in zip(meanings, range(extra.shape[2]), strict=False):
@@ -135,7 +135,8 @@ def _palette(page: TiffPage) -> Picture:
 
 
 def _not_turned(content: bytes, page: TiffPage) -> bytes:
-    """The file with orientation 1: Pillow scrambles uncompressed pictures of another."""
+    """The file with its orientation set to 1: Pillow scrambles uncompressed pictures of any
+    other."""
     tag = page.tags.get("Orientation")
     if tag is None or not isinstance(tag.value, int):
         return content
@@ -145,7 +146,7 @@ def _not_turned(content: bytes, page: TiffPage) -> bytes:
 
 
 def _by_pillow(content: bytes, page: TiffPage | None) -> Picture:
-    """What Pillow makes of it, with its greys of more than eight bits scaled."""
+    """The picture as Pillow decodes it, with greys of more than eight bits scaled."""
     with Image.open(BytesIO(content)) as image:
         image.load()
         if page is None or not image.mode.startswith(("I", "F")):

@@ -1,1 +1,1 @@
-"""Pictures that come over a network."""
+"""Reading pictures over a network."""

@@ -1,4 +1,4 @@
-"""Network errors that may pass, and reads that go on after them."""
+"""Temporary network errors, and reads that continue after them."""
 
 import io
 import time
@@ -13,7 +13,7 @@ from clapp.errors import UserError, one_line
 
 T = TypeVar("T")
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Seconds before each new try; what is read meanwhile makes it start again from the first."""
+"""Seconds before each new try; a successful read starts again with the first."""
 _TIMEOUT = 30.0
 _PASSING = {
     *("ConnectionError", "ConnectError", "ConnectTimeout", "ReadTimeout", "ReadError", "Timeout"),
@@ -27,7 +27,8 @@ _BUSY = (408, 425, 429, 500, 502, 503, 504)
 
 
 def may_pass(error: BaseException | None) -> bool:
-    """Whether an error, or one behind it, is a network's that may be gone at the next try."""
+    """Whether an error, or one of its causes, is a network error that may be gone at the next
+    try."""
     while error is not None:
         names = {kind.__name__ for kind in type(error).__mro__}
         status = getattr(error, "code", None) or getattr(error, "status_code", None)
@@ -41,14 +42,14 @@ def may_pass(error: BaseException | None) -> bool:
 
 
 def resumed(make: Callable[[int], Iterator[T]], name: str) -> Iterator[T]:
-    """The items of `make(0)`; after a network error those of `make(n)`, of which n came before.
+    """Yield the items of `make(0)`; after a network error, go on with `make(n)` after n items.
 
     Args:
-        make: items from a number on.
-        name: what is read, for the log.
+        make: returns the items from a given number on.
+        name: name of the source, for the log.
 
     Raises:
-        Exception: one that will not pass, or that stays after all of `WAITS`.
+        Exception: an error that is not temporary, or that remains after all of `WAITS`.
     """
     done = failures = 0
     while True:
@@ -59,7 +60,7 @@ def resumed(make: Callable[[int], Iterator[T]], name: str) -> Iterator[T]:
                 yield item
             return
         except Exception as error:
-            # Before anything came, the network may as well not be there at all.
+            # If nothing was read yet, there may be no network at all.
             most = len(WAITS) if done else 2
             if failures >= most or not may_pass(error):
                 raise
@@ -68,7 +69,7 @@ def resumed(make: Callable[[int], Iterator[T]], name: str) -> Iterator[T]:
 
 
 def read_again(read: Callable[[], T], name: str) -> T:
-    """What `read` returns, tried again after network errors.
+    """The result of `read`, which is tried again after network errors.
 
     Raises:
         Exception: see `resumed`.
@@ -90,10 +91,10 @@ def _wait(name: str, error: Exception, failures: int) -> None:
 
 
 class RemoteFile(io.RawIOBase):
-    """A file of an HTTP server, read from its beginning to its end; a cut connection is resumed.
+    """A file of an HTTP server, read from beginning to end; after a broken connection it goes on.
 
     Raises:
-        UserError: the server does not have it.
+        UserError: the server does not have the file.
     """
 
     def __init__(self, url: str) -> None:
@@ -103,7 +104,7 @@ class RemoteFile(io.RawIOBase):
         self._response: Any = None
 
     def readable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def readinto(self, buffer: Any) -> int:
@@ -114,7 +115,7 @@ class RemoteFile(io.RawIOBase):
         return len(data)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._drop()
         super().close()
 
@@ -144,7 +145,7 @@ class RemoteFile(io.RawIOBase):
         begun = self._at if self._response.status == 206 else 0
         self._length = None if size is None else begun + int(size)
         skipped = begun
-        while skipped < self._at:  # a server that begins anew
+        while skipped < self._at:  # the server ignores the range and begins anew
             skipped += len(self._response.read(min(1 << 16, self._at - skipped)) or self._cut())
 
     def _cut(self) -> bytes:

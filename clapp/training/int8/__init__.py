@@ -1,1 +1,1 @@
-"""Networks in int8."""
+"""Networks quantised to int8."""

@@ -14,15 +14,15 @@ from clapp.training.int8.scales import Bits, Scales, State, calibrate, run_int8
 from clapp.training.tensors import chunks, input_tensor, target_tensor
 
 PICTURES = 16
-"""Training pictures that scales are found from."""
+"""Number of training pictures on which scales are found."""
 _STEPS, _BATCH, _RATE, _RENEWED = 300, 4, 2e-3, 50
 
 
 def training_pictures(config: Config, number: int = PICTURES) -> tuple[Tensor, Tensor]:
-    """The first pictures to train on, whole: (N, 3, S, S), and targets (N, C, S, S).
+    """The first training pictures, uncropped (N, 3, S, S), and their targets (N, C, S, S).
 
     Raises:
-        UserError: they cannot be read.
+        UserError: the pictures cannot be read.
     """
     keys = ("name", "split", "subset", "image_key", "streaming", "token", "shuffle_buffer", "seed")
     values = {key: getattr(config.train_data, key) for key in keys}
@@ -55,7 +55,7 @@ def int8_loss(model: Network, config: Config, bits: Bits = 8) -> float:
         bits: of values, 8 or 16; kernels have 8.
 
     Raises:
-        ConfigError: the family of the network does not say its steps.
+        ConfigError: the family of the network has no graph.
         UserError: pictures cannot be read.
     """
     graph, state = steps_of(model.config), exported_state(model)

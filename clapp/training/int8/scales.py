@@ -53,7 +53,7 @@ def scale_of(low: float, high: float, bits: Bits = 8) -> Scale:
 
 
 def fused(graph: Graph) -> set[str]:
-    """Values that are never rounded: what a convolution gives to a ReLU alone."""
+    """Values that are never rounded: results of convolutions that only a ReLU uses."""
     found = set()
     for node in graph.nodes:
         users = graph.users(node.output)
@@ -71,7 +71,7 @@ def kernel_steps(kernel: Tensor) -> Tensor:
 def calibrate(graph: Graph, state: State, pictures: Tensor, bits: Bits = 8) -> Scales:
     """The scale of every value that is rounded, from the least and the largest on `pictures`.
 
-    Padding and maxima over windows keep the scale of what they are given.
+    Results of padding and of maxima over windows have the scale of their input.
     """
     extremes = extremes_of(graph, state, pictures)
     scales = {IMAGE: IMAGE_SCALES[bits]}

@@ -3,14 +3,14 @@
 import math
 
 ZERO = 1e-9
-"""What zero counts as where a logarithm or a quotient needs a positive number.
+"""Replaces zero and smaller losses where a logarithm or a quotient needs a positive number.
 
-An L2 of 1e-9 is a hundredth of an 8-bit step at every pixel. Anything below counts the same.
+An L2 of 1e-9 is an error of a hundredth of an 8-bit step at every pixel.
 """
 
 
 def positive(value: float) -> float:
-    """`value`, or `ZERO` where it is less: for logarithms and quotients."""
+    """`value`, at least `ZERO`: for logarithms and quotients."""
     return max(value, ZERO)
 
 
@@ -28,5 +28,5 @@ def decibels(loss: float) -> str:
 
 
 def loss_text(loss: float) -> str:
-    """A loss as people read it everywhere: "0.004731 (23.3 dB)"."""
+    """A loss as text for people: "0.004731 (23.3 dB)"."""
     return f"{short(loss)} ({decibels(loss)})"

@@ -1,6 +1,7 @@
-"""Losses of neighbourhoods and whole pictures, and of binary targets: not sums of pixels' errors.
+"""Losses of neighbourhoods, of whole pictures and of binary targets.
 
-Levenberg-Marquardt needs such a sum, so `train.optimizer: auto` trains these with Adam.
+They are no sums over the errors of single pixels, which Levenberg-Marquardt needs, so
+`train.optimizer: auto` minimises them with Adam.
 """
 
 from typing import TYPE_CHECKING
@@ -11,13 +12,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WINDOW = 11
-"""Side of the window of SSIM, in pixels; smaller in smaller pictures."""
+"""Side of the window of SSIM, in pixels; pictures smaller than that get a smaller window."""
 SCALES = 5
 """Scales of MS-SSIM, each half of the one before."""
 FOCUS = 2.0
 """Exponent of the focal loss."""
 _LEAST = 1e-4
-# The library's own advice against negative terms, whose roots have no gradient.
+# As the library advises: roots of negative terms would have no gradient.
 _STABLE = (0.01, 0.4)
 _PACKAGE = "pytorch_msssim"
 
@@ -37,8 +38,8 @@ def ssim(prediction: "Tensor", target: "Tensor") -> "Tensor":
 def ms_ssim(prediction: "Tensor", target: "Tensor") -> "Tensor":
     """1 minus the similarity at 5 scales (Wang et al. 2003), by pytorch-msssim.
 
-    The window is as large as the picture allows, up to 11 pixels from 161 pixels on. An output that
-    is the target's negative has no gradient, so add L1 or L2.
+    The window has 11 pixels for pictures from 161 pixels on, and is smaller for smaller ones. There
+    is no gradient where the output is the negative of the target, so add L1 or L2 to this loss.
     """
     from pytorch_msssim import ms_ssim as similarity
 
@@ -52,7 +53,7 @@ def ms_ssim(prediction: "Tensor", target: "Tensor") -> "Tensor":
 def gradient(prediction: "Tensor", target: "Tensor") -> "Tensor":
     """Mean absolute error of the differences between neighbours, across and down.
 
-    It does not see a constant offset; add L1 or L2 to it.
+    A constant offset does not change it, so add L1 or L2 to it.
     """
     error = prediction - target
     across = error[..., 1:] - error[..., :-1]
@@ -62,10 +63,10 @@ def gradient(prediction: "Tensor", target: "Tensor") -> "Tensor":
 
 @register_loss("focal", residual=False, words="focal")
 def focal(prediction: "Tensor", target: "Tensor") -> "Tensor":
-    """Cross entropy with less weight for what is right already (Lin et al. 2017), of targets 0, 1.
+    """Cross entropy with less weight on easy pixels (Lin et al. 2017), for targets of 0 and 1.
 
-    The output counts as a probability. Its distance from where that has a finite logarithm is
-    added, so that there is a gradient back.
+    The output is read as a probability and clamped to where its logarithm is finite. The distance
+    by which it was clamped is added to the loss, so that the gradient leads back.
     """
     chance = prediction.clamp(_LEAST, 1 - _LEAST)
     edge = (1 - chance) ** FOCUS * chance.log() * target

@@ -1,6 +1,6 @@
 """Training losses by name, and their weighted sums.
 
-The registry is read to check a configuration, so torch is imported when a loss is computed.
+Checking a configuration reads the registry, so torch is imported only when a loss is computed.
 """
 
 import math
@@ -27,9 +27,9 @@ class Entry:
         function: (prediction, target), both float (B, C, H, W), to a scalar, a mean over pictures.
         residual: whether it is a mean over pixels of something that grows with the error of each,
             which Levenberg-Marquardt can minimise.
-        words: what to call it in a sentence.
-        least: side in pixels of the smallest crop that it can compare.
-        package: what it needs beyond CLAPP's own requirements; "": nothing.
+        words: its name in a sentence.
+        least: side in pixels of the smallest crop that the loss accepts.
+        package: an optional package that it needs; "": none.
     """
 
     function: Loss
@@ -123,7 +123,7 @@ def canonical_loss(spec: LossSpec) -> LossSpec:
 
 
 def not_residual(spec: LossSpec) -> list[str]:
-    """Those of the losses in `spec` that are no sum over the errors of single pixels."""
+    """The losses in `spec` that are no sum over the errors of single pixels."""
     return [name for name in parts(spec) if not LOSSES.find(name).residual]
 
 

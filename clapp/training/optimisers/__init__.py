@@ -1,1 +1,1 @@
-"""What changes the weights: Adam, Levenberg-Marquardt."""
+"""Optimisers: Adam, Levenberg-Marquardt."""

@@ -1,8 +1,8 @@
 """Adam (Kingma & Ba 2015) for networks of a few thousand parameters.
 
-All parameters lie in one vector, and so do their gradients, so that a step is six operations
-however many layers there are. With torch's optimiser, fused, a step of the smallest networks took a
-tenth longer, and the first of a process 1.5 s: it imports torch's compiler.
+All parameters lie in one vector, and so do their gradients, so a step takes six operations however
+many layers there are. With torch's fused optimiser, a step of the smallest networks took a tenth
+longer, and the first step of a process took 1.5 s, because it imports torch's compiler.
 """
 
 from collections.abc import Iterable
@@ -35,11 +35,12 @@ class Adam:
             place = part.stop
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Set the gradients to zero."""
         self._gradient.zero_()
 
     def clip(self, most: float) -> None:
-        """Shorten the gradient of all parameters together to the norm `most`."""
+        """Scale the gradient down to the norm `most` if it is larger, over all parameters
+        together."""
         norm = torch.linalg.vector_norm(self._gradient)
         self._gradient.mul_((most / norm.clamp_min(1e-30)).clamp_max(1))
 

@@ -1,10 +1,10 @@
 """Levenberg-Marquardt for networks of tens to hundreds of parameters.
 
-Levenberg 1944, Marquardt 1963; the damping follows the diagonal of the normal equations, as
-Marquardt proposed. The equations of earlier batches are kept with a share that falls geometrically,
-so that a batch of a few crops is enough. Residuals are output minus target of every pixel. Other
-losses than L2 are minimised by weighting each residual anew at every step (iteratively reweighted
-least squares).
+Levenberg 1944, Marquardt 1963; the damping is proportional to the diagonal of the normal equations,
+as Marquardt proposed. The equations of earlier batches are added with weights that fall
+geometrically, so a batch of a few crops is enough. A residual is output minus target of one pixel.
+Losses other than L2 are minimised by computing new weights of the residuals at every step
+(iteratively reweighted least squares).
 """
 
 from collections.abc import Iterator
@@ -19,16 +19,15 @@ from clapp.training.optimisers.tangents import jacobian
 
 _FIRST_DAMPING = 1e-2
 _TINY = 1e-6
-_HEAVIEST = 1e4  # the weight of an L1 residual below a fortieth of a grey level grows no more
+_HEAVIEST = 1e4  # below a fortieth of a grey level, the weight of an L1 residual stays constant
 _LEAST, _MOST = 1e-8, 1e8
 _FACTOR = 4.0
-# Share of the equations of earlier batches that is kept: what one batch does not show is not
-# unlearnt. Without it, losses near the floor bounce by a third.
+# Share of the equations of earlier batches that is kept, so that a step does not undo what another
+# batch has taught. Without it, low losses vary by a third from step to step.
 _MEMORY = 0.3
 _TRIES = 5  # dampings tried in one step before the batch is given up
-_FLOOR = (
-    1e-10  # of a diagonal element over the largest one: a parameter without effect moves little
-)
+# Least diagonal element, as a share of the largest: it limits steps of parameters without effect.
+_FLOOR = 1e-10
 # Bytes of the tangents of one block of pictures; a few times as much is alive at once.
 _BLOCK_BYTES = 32 << 20
 
@@ -39,7 +38,8 @@ class LevenbergMarquardt:
     A step counts as 20 iterations of Adam, which is about as long as it takes.
 
     Attributes:
-        damping: of the next step; it falls after a step that lowers the loss of its batch.
+        damping: the damping of the next step; it falls after a step that lowers the loss of its
+            batch.
     """
 
     iterations, repeats = 20, 3
@@ -53,7 +53,7 @@ class LevenbergMarquardt:
         self._memory: tuple[Tensor, Tensor] | None = None
 
     def release(self) -> None:
-        """Nothing is to be undone."""
+        """Do nothing: the parameters were not changed to views."""
 
     @torch.no_grad()
     def step(self, x: Tensor, y: Tensor, _rate: float = 0.0) -> Tensor:
@@ -131,7 +131,7 @@ def _linearised(loss: Loss, output: Tensor, target: Tensor) -> tuple[Tensor, Ten
         ConfigError: the loss is no sum over pixels that grows with the error.
     """
     error = output.double() - target
-    # At an error of zero the weight is what it is nearby.
+    # At an error of zero, take the weight of a small error.
     nearby = torch.where(error.abs() < _TINY, torch.full_like(error, _TINY), error)
     with torch.enable_grad():
         prediction = (target + nearby).requires_grad_()

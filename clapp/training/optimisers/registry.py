@@ -1,4 +1,4 @@
-"""What changes the weights in a step: a registry, and what `train.optimizer: auto` chooses."""
+"""The registry of optimisers, and the choice that `train.optimizer: auto` makes."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -15,17 +15,20 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 LM_MOST_PARAMETERS = 300
-"""The largest network that `auto` trains with Levenberg-Marquardt; docs/training.md has why."""
+"""The most parameters of a network that `auto` trains with Levenberg-Marquardt.
+
+docs/training.md gives the measurements.
+"""
 
 
 class Optimiser(Protocol):
     """Changes the weights of one network.
 
     Attributes:
-        iterations: what a step counts as. An iteration is a step of Adam; other optimisers take
-            longer for a step and count it as about as many iterations as pass meanwhile, so that
-            lengths, intervals, patience and rungs mean the same for all.
-        repeats: how often the first batches are used in a row.
+        iterations: how many iterations a step counts as. An iteration is as long as a step of Adam;
+            a longer step of another optimiser counts as several, so that lengths, intervals,
+            patience and rungs mean the same for all.
+        repeats: how often each of the first batches is used, in a row.
     """
 
     iterations: int
@@ -36,7 +39,7 @@ class Optimiser(Protocol):
         ...
 
     def release(self) -> None:
-        """The network is trained: give its parameters back as plain ones."""
+        """End the training: turn the parameters back into ordinary ones."""
         ...
 
 
@@ -45,12 +48,12 @@ OPTIMISERS: Registry[Maker] = Registry("optimizer")
 
 
 def known_optimisers() -> list[str]:
-    """What `train.optimizer` may be."""
+    """The values that `train.optimizer` may have."""
     return [AUTO, *OPTIMISERS]
 
 
 def chosen(config: "Config") -> str:
-    """The optimiser that trains a configuration: the one it names, or what `auto` stands for."""
+    """The name of the optimiser of a configuration, with `auto` resolved."""
     from clapp.models.costs import cost
 
     train = config.train

@@ -1,6 +1,6 @@
-"""Trainings followed in Weights & Biases or TensorBoard, when asked for: one run a training.
+"""Optional logging of trainings to Weights & Biases or TensorBoard, one run for each training.
 
-A tracker is a class with the methods of `Tracker` and a line in `_TRACKERS`.
+A tracker is a class with the methods of `Tracker` and an entry in `_TRACKERS`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,14 +21,14 @@ _TRACKERS = {
     "wandb": ("clapp.training.trackers.weights_and_biases", "WeightsAndBiases"),
     "tensorboard": ("clapp.training.trackers.event_files", "EventFiles"),
 }
-"""The module and class of each, by its name, which is that of the package it needs too."""
+"""Tracker -> its module and class. The tracker has the name of the package that it needs."""
 
 
 class Tracker(Protocol):
-    """Where one training after another is followed; made with the folder for its files."""
+    """Logs one training after another; constructed with the folder for its files."""
 
     def start(self, name: str, group: str, config: Mapping[str, Any]) -> None:
-        """Begin a run; `config` has dotted keys."""
+        """Begin a run; `config` maps dotted keys to values."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Add a point to each of the run's curves."""
@@ -37,11 +37,11 @@ class Tracker(Protocol):
         """Add a picture."""
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """End the run with what came out of it."""
+        """End the run and log its results."""
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Refuse what cannot be followed, before anything starts.
+    """Check that all trackers can be used, before a training starts.
 
     Raises:
         UserError: an unknown name, or its package is not installed.
@@ -54,11 +54,11 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 class Trackers:
-    """The trackers asked for; one that fails is dropped with a warning, for nothing needs it.
+    """All requested trackers; one that fails is dropped with a warning and the training goes on.
 
     Args:
-        names: as given by `--log`.
-        folder: each makes a folder of its own name in it.
+        names: values of `--log`.
+        folder: each tracker makes a folder with its own name in it.
     """
 
     def __init__(self, names: Sequence[str], folder: Path) -> None:
@@ -68,7 +68,7 @@ class Trackers:
         self._step = 0
 
     def start(self, name: str, group: str, config: Mapping[str, Any]) -> None:
-        """Begin a run; the one before is finished."""
+        """Begin a run; ends the previous one."""
         self._step = 0
         for tracker in self._waiting:
             self._try(tracker, partial(self._make, tracker))
@@ -76,7 +76,7 @@ class Trackers:
         self._each(lambda tracker: tracker.start(name, group, config))
 
     def follow(self, report: "Report") -> "Report":
-        """The callback of a training, its validations entered into the present run."""
+        """Wrap the callback of a training so that its validations are logged to the present run."""
         if not self._open:
             return report
 
@@ -93,11 +93,11 @@ class Trackers:
         return followed
 
     def picture(self, path: Path) -> None:
-        """Add a picture to the present run, at its last validation."""
+        """Add a picture to the present run, at the step of its last validation."""
         self._each(lambda tracker: tracker.picture(self._step, path))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """End the present run with what came out of it."""
+        """End the present run and log its results."""
         self._each(lambda tracker: tracker.finish(summary))
 
     def _make(self, name: str) -> None:

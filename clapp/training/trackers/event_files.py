@@ -1,4 +1,4 @@
-"""TensorBoard's event files: a run for each training, in a folder for the study."""
+"""TensorBoard event files: one run for each training, in a folder for the study."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from clapp.system.strict_yaml import dump_yaml
 
 
 class EventFiles:
-    """A `Tracker`; `tensorboard --logdir FOLDER/tensorboard` shows what it writes."""
+    """A `Tracker` whose files `tensorboard --logdir FOLDER/tensorboard` shows."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "tensorboard"

@@ -1,7 +1,7 @@
 """Weights & Biases: a run for each training, grouped by study.
 
-Its own variables hold: WANDB_MODE=offline keeps everything in files that `wandb sync` sends later,
-WANDB_PROJECT names another project than "clapp".
+Its environment variables apply: WANDB_MODE=offline keeps everything in files that `wandb sync`
+sends later; WANDB_PROJECT names a project other than "clapp".
 """
 
 import os
@@ -13,7 +13,7 @@ import wandb
 
 
 class WeightsAndBiases:
-    """See `clapp.training.trackers.Tracker`; its files lie in `folder`/wandb."""
+    """A `clapp.training.trackers.Tracker` with its files in `folder`/wandb."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -28,7 +28,7 @@ class WeightsAndBiases:
             group=group,
             config=dict(config),
             dir=self._folder,
-            # Our output is no part of a run, and its own would get into that.
+            # Do not log our terminal output, and print nothing into it.
             settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
         )
 
