@@ -1,4 +1,4 @@
-"""A trained model as files for elsewhere."""
+"""Export of trained models to files that other programs can run."""
 
 from clapp.system.moved import moved_names
 

@@ -88,12 +88,12 @@ Made by CLAPP $version.
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an exported model comes from.
+    """The origin of an exported model.
 
     Attributes:
         study: the study's name.
-        rule: the picking rule as given, and `meaning` in words.
-        chosen: the candidate.
+        rule: the picking rule as given, and its `meaning` in words.
+        chosen: the exported candidate.
         reference: the hand-tuned reference of the same study, once trained.
     """
 
@@ -106,13 +106,13 @@ class Origin:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured for the card.
+    """Measurements for the card.
 
     Attributes:
-        pictures: validation pictures that `metrics` are means over.
+        pictures: number of validation pictures over which `metrics` are means.
         min_size: the smallest side in pixels.
         training: the content of the trial's `result.json`.
-        edges: where the targets are binary.
+        edges: measures of edges; None: the targets are not binary.
     """
 
     metrics: Metrics
@@ -124,7 +124,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Proof:
-    """How far every way of running the files is from PyTorch, on pictures of some sizes."""
+    """Differences of every runtime from PyTorch, on pictures of several sizes."""
 
     sizes: Sequence[tuple[int, int]]
     differences: Sequence[Difference]
@@ -156,7 +156,7 @@ def write_card(
 
 
 def _output(channels: int) -> dict[str, str]:
-    """What is said of the output, and how its channels are taken out of a batch."""
+    """The words and code of the card that depend on the channels of the output."""
     colour = channels == 3
     return {
         "channels": str(channels),
@@ -168,7 +168,7 @@ def _output(channels: int) -> dict[str, str]:
 
 
 def _read(options: Options) -> str:
-    """The line of Python that reads a picture as the ONNX file takes it."""
+    """The line of Python that reads a picture in the type that the ONNX file takes."""
     image = 'Image.open("photo.jpg").convert("RGB")'
     if options.size is not None:
         height, width = options.size
@@ -195,7 +195,7 @@ def _differences(proof: Proof) -> str:
 
 
 def _definition(spec: FilterSpec) -> str:
-    """A filter that has no name of its own is written out."""
+    """The text that writes out a filter without a name of its own."""
     if isinstance(spec, str):
         return ""
     return f"\nThe filter, as it stands in `config.yaml`:\n\n```yaml\n{dump_yaml(spec)}```\n"

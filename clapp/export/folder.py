@@ -1,4 +1,4 @@
-"""Export: the model that a rule picks from a study, as a folder that runs somewhere else."""
+"""Export the model that a rule picks from a study to a folder that does not need CLAPP."""
 
 import json
 import shutil
@@ -160,14 +160,14 @@ def export_folder(
         write_text(folder / CARD, write_card(config, origin, figures, written, proven, options))
     files = (*FILES, *(name for name in written.files if name not in FILES))
     onnx = differences[0].values
-    assert not isinstance(onnx, str)  # what cannot be run is not exported
+    assert not isinstance(onnx, str)  # a model that cannot be run is not exported
     return ExportResult(
         out, chosen.trial, chosen.params, chosen.flops, chosen.loss, files, max(onnx)
     )
 
 
 def _write_formats(bundle: Bundle) -> tuple[Written, list[Difference]]:
-    """ONNX and what else was asked for."""
+    """Write ONNX and the other requested formats."""
     files: dict[str, str] = {}
     facts: dict[str, str] = {}
     differences: list[Difference] = []
@@ -191,11 +191,11 @@ def _write_formats(bundle: Bundle) -> tuple[Written, list[Difference]]:
 def _proof(
     images: NDArray[np.uint8], least: int, size: tuple[int, int] | None
 ) -> list[NDArray[np.float32]]:
-    """Pieces of validation pictures, of even, odd and unequal sides: float32 (1, 3, H, W) each.
+    """Crops of validation pictures with even, odd and unequal sides: float32 (1, 3, H, W) each.
 
     Args:
-        least: the smallest side that the model takes.
-        size: the only size that the files take; None: any.
+        least: the smallest side that the model accepts.
+        size: the only size that the files accept; None: any.
     """
     if size is not None:
         return [as_batch(_of_size(image, *size)) for image in images[:3]]
@@ -209,7 +209,7 @@ def _proof(
 
 
 def _of_size(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """The top left corner, the picture mirrored as often as it takes."""
+    """The top left corner of the picture, which is mirrored as often as needed."""
     more = [max(0, height - image.shape[0]), max(0, width - image.shape[1])]
     padded = np.pad(image, ((0, more[0]), (0, more[1]), (0, 0)), mode="symmetric")
     return padded[:height, :width]
@@ -231,7 +231,7 @@ def _replacing(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"{out}: cannot be written: {error.strerror}") from error
     try:
-        (workshop / "new").mkdir()  # the workshop itself is closed to others
+        (workshop / "new").mkdir()  # the temporary folder is readable by its owner only
         yield workshop / "new"
         if out.exists():
             out.rename(workshop / "old")

@@ -29,14 +29,15 @@ def weights_of(model: nn.Module) -> dict[str, NDArray[np.float32]]:
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a format is made from.
+    """The input of a format's writer.
 
     Attributes:
-        folder: where its files go.
+        folder: the folder to write to.
         model: on the CPU, in eval mode.
-        proof: pictures float32 (1, 3, H, W) in [0, 1], of three sizes, to compare on.
-        properties: said of the model in files that have room for it.
-        kept: what formats share, worked out once.
+        proof: test pictures of three sizes, float32 (1, 3, H, W) in [0, 1], for the comparison with
+            PyTorch.
+        properties: metadata for files that can hold them.
+        kept: intermediate results that several formats share.
     """
 
     folder: Path
@@ -52,7 +53,7 @@ class Bundle:
         """The steps of the network.
 
         Raises:
-            UserError: its family does not know them.
+            UserError: its family has no graph.
         """
         graph = family_of(self.model.config).graph(self.model.config)
         if graph is None:
@@ -69,13 +70,13 @@ class Bundle:
 
 
 class Written(NamedTuple):
-    """What a format wrote.
+    """The result of a format's writer.
 
     Attributes:
-        files: name -> what it is, for the card.
+        files: file name -> its description in the card.
         facts: rows of the card: name -> value.
-        runs: who runs a file -> float32 pictures (1, 3, H, W) to (1, C, H, W), or the reason why
-            it could not be tried here.
+        runs: runtime -> a function that runs the file, from float32 (1, 3, H, W) to (1, C, H, W),
+            or the reason why it could not be tried here.
     """
 
     files: dict[str, str]
@@ -95,7 +96,8 @@ FORMATS: Registry[Format] = Registry("format")
 
 
 class Difference(NamedTuple):
-    """How far one way of running a file is from PyTorch: a value for each size, or a reason."""
+    """Differences of one runtime from PyTorch: a value for each size, or the reason why there is
+    none."""
 
     name: str
     values: Sequence[float] | str

@@ -1,4 +1,4 @@
-"""A network as an ONNX file, and the proof that both compute the same."""
+"""Write a network as an ONNX file, and check that both compute the same."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ def write_onnx(
 
     Args:
         model: on the CPU, in eval mode.
-        metadata: properties stored in the file, beside what `describe` says of input and output.
+        metadata: properties stored in the file, in addition to those of `describe`.
 
     The output is float32 (batch, 1, height, width) and not clamped. Unless the options say
     otherwise, the input is float32 (batch, 3, height, width) in [0, 1], and batch, height and width

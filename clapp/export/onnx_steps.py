@@ -28,8 +28,8 @@ _MODES = {"reflect": "reflect", "replicate": "edge"}
 class Writer:
     """Collects the operators and constants of one ONNX graph.
 
-    No tensor has more than four dimensions. What is constant is computed here: a file has no
-    Constant nodes, and one of fixed size works out no shapes.
+    No tensor has more than four dimensions. Constants are computed here, so the file has no
+    Constant nodes, and a file of fixed size computes no shapes.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Writer:
         self._graph, self._weights, self._options = graph, weights, options
         self.opset = opset
         self._renamed: dict[str, str] = {}
-        self._scale = 1.0  # of the picture, still to be multiplied into the first convolution
+        self._scale = 1.0  # scale of the picture, still to be multiplied into the first convolution
 
     def write(self) -> None:
         """Write every step."""
@@ -50,7 +50,7 @@ class Writer:
             self._step(node, *inputs)
 
     def _start(self) -> None:
-        """Let the steps take a uint8 picture; the first convolution scales it where it can."""
+        """Convert a uint8 picture; the first convolution scales it if possible."""
         if not self._options.uint8:
             return
         if len(self._graph.users(IMAGE)) == 1:
@@ -171,14 +171,15 @@ class Writer:
             self.op("Sub", x, self.constant(math.sqrt(ROOT_EPS)), output=out)
 
     def _by_relu(self, name: str, x: str, out: str | None) -> str:
-        """|x| = relu(x) + relu(-x), and leaky alike, where a target has no operator for them."""
+        """|x| = relu(x) + relu(-x), and the leaky ReLU likewise, for targets without these
+        operators."""
         mirrored = self.op("Relu", self.op("Mul", x, self.constant(-1)))
         if name == "leaky_relu":
             mirrored = self.op("Mul", mirrored, self.constant(-LEAK))
         return self.op("Add", self.op("Relu", x), mirrored, output=out)
 
     def _gelu(self, x: str, out: str) -> None:
-        """x * (1 + erf(x / sqrt(2))) / 2; the operator Gelu came with opset 20."""
+        """x * (1 + erf(x / sqrt(2))) / 2; the operator Gelu exists from opset 20 on."""
         erf = self.op("Erf", self.op("Mul", x, self.constant(math.sqrt(0.5))))
         both = self.op("Mul", x, self.op("Add", erf, self.constant(1)))
         self.op("Mul", both, self.constant(0.5), output=out)
@@ -188,7 +189,7 @@ class Writer:
         if node.function == "min3":
             x = self.op("Neg", x)
         elif self._graph.maker(node.inputs[0]).kind == "pad":
-            # ONNX Runtime would merge the zeros with the pool's own border, which is no zeros.
+            # ONNX Runtime would merge these zeros into the border of the pool, which is not zero.
             x = self.op("Pad", x, self.constant([0, 0, 1, 1, 0, 0, 1, 1], np.int64), mode="edge")
             pads = [0, 0, 0, 0]
         name = node.output if node.function == "max3" else None
@@ -199,9 +200,8 @@ class Writer:
     def _norm(self, node: Node, x: str) -> None:
         """Group normalisation with one group, its means taken axis by axis.
 
-        ONNX Runtime adds a whole picture up in one float32 when it runs a normalisation operator:
-        the result is off by 1e-5 at 224x224 and by 1e-3 at 2048x2048. Sums along rows stay exact
-        to 1e-6.
+        ONNX Runtime's normalisation operators sum a whole picture in one float32: the error is 1e-5
+        at 224x224 and 1e-3 at 2048x2048. Sums along rows are exact to 1e-6.
         """
         weight, bias = node.weights
         assert weight is not None
@@ -232,13 +232,14 @@ class Writer:
         self.op("Add", y, x, output=node.output)
 
     def _sum(self, node: Node, x: str) -> None:
-        """A convolution with ones: every runtime has it, and sums of channels not all have."""
+        """Sum channels by a convolution with ones, since some runtimes cannot sum channels."""
         size = self._graph.channels(node.inputs[0]) // node.channels
         ones = self.constant(np.ones((node.channels, size, 1, 1)))
         self.op("Conv", x, ones, output=node.output, kernel_shape=[1, 1], group=node.channels)
 
     def _halve(self, node: Node, x: str) -> None:
-        # One more row and column always: an odd size is completed, in an even one it drops out.
+        # Always pad one row and column: they complete an odd size, and pooling drops them in an
+        # even one.
         around = self.constant([0, 0, 0, 0, 0, 0, 1, 1], np.int64)
         x = self.op("Pad", x, around, mode="edge")
         self.op("AveragePool", x, output=node.output, kernel_shape=[2, 2], strides=[2, 2])

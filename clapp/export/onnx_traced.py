@@ -1,4 +1,4 @@
-"""A network as ONNX by torch's own exporter: families that do not say what steps they take."""
+"""Networks of families without a graph, written as ONNX by torch's own exporter."""
 
 import copy
 import logging
@@ -32,7 +32,7 @@ def traced(model: nn.Module, config: ModelConfig, options: Options) -> onnx.Mode
             f"--opset {options.opset}: networks of the family {config.family} can be written in "
             f"opset {MOST_OPSET} alone"
         )
-    # Two pictures of odd, unequal sides: the exporter would take 0, 1 or equal sizes for constants.
+    # Two pictures of odd, unequal sides: the exporter would treat 0, 1 or equal sizes as constants.
     sides = (2, config.input_channels, 67, 45)
     if options.size is not None:
         sides = (1, config.input_channels, *options.size)
@@ -56,7 +56,7 @@ def traced(model: nn.Module, config: ModelConfig, options: Options) -> onnx.Mode
 
 
 class _Prepared(nn.Module):
-    """The network with exact means, behind the scaling of uint8 pictures."""
+    """The network with exact means, after the scaling of uint8 pictures."""
 
     def __init__(self, model: nn.Module, uint8: bool) -> None:
         super().__init__()
@@ -70,8 +70,8 @@ class _Prepared(nn.Module):
 class _ExactNorm(nn.Module):
     """GroupNorm with one group, its means taken axis by axis.
 
-    ONNX Runtime adds a whole picture up in one float32 when it runs a normalisation operator: the
-    result is off by 1e-5 at 224x224 and by 1e-3 at 2048x2048. Sums along rows stay exact to 1e-6.
+    ONNX Runtime's normalisation operators sum a whole picture in one float32: the error is 1e-5 at
+    224x224 and 1e-3 at 2048x2048. Sums along rows are exact to 1e-6.
     """
 
     def __init__(self, norm: nn.GroupNorm) -> None:
@@ -100,7 +100,7 @@ def _with_exact_norm(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's notes about its own internals from the user."""
+    """Hide the exporter's messages about its own internals."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -113,7 +113,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _strip(proto: onnx.ModelProto, *, free: bool) -> None:
-    """Drop stack traces and types that a reader infers: nine tenths of the file."""
+    """Remove stack traces and types that readers can infer: nine tenths of the file."""
     graph = proto.graph
     for node in graph.node:
         del node.metadata_props[:]

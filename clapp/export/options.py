@@ -1,4 +1,4 @@
-"""How a model is exported: formats, size, opset, kind of input."""
+"""Options of an export: formats, size, opset, type of the input."""
 
 import re
 from dataclasses import dataclass
@@ -8,21 +8,21 @@ from clapp.models.graph.nodes import Graph
 from clapp.models.targets.profile import find_target
 
 LEAST_OPSET, MOST_OPSET = 11, 18
-"""Below 11 neither reflected borders nor slices of unknown sides can be written."""
+"""The lowest opset with reflected borders and slices of unknown size."""
 _SIZE = re.compile(r"(\d+)x(\d+)")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What `clapp export` was asked for.
+    """The options of `clapp export`.
 
     Attributes:
-        formats: beside ONNX; see `clapp.export.formats`.
+        formats: formats to write beside ONNX; see `clapp.export.writers`.
         size: (height, width) of every picture, with batch 1; None: any, and any batch.
-        opset: of ONNX, 11 to 18; None: the lowest that serves.
-        uint8: the input is uint8, and the scaling to [0, 1] lies inside.
+        opset: the ONNX opset, 11 to 18; None: the lowest possible.
+        uint8: the input is uint8, and the exported model scales it to [0, 1].
         target: the name of a target profile that the model must fit; None: none.
-        fine_tune: train the network on for int8 before it is written in int8.
+        fine_tune: fine-tune the network for int8 before an int8 format is written.
     """
 
     formats: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ class Options:
 
     @property
     def avoided_names(self) -> frozenset[str]:
-        """Functions that are written by others, since the target has no operator for them."""
+        """Functions that are replaced by others, since the target has no operator for them."""
         if self.target is None:
             return frozenset()
         names = {"Abs": "abs", "LeakyRelu": "leaky_relu"}
@@ -47,10 +47,10 @@ class Options:
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """HEIGHTxWIDTH in pixels as numbers.
+    """Parse HEIGHTxWIDTH in pixels.
 
     Raises:
-        UserError: not such a text.
+        UserError: the text has another form.
     """
     match = _SIZE.fullmatch(text)
     if match is None:
@@ -59,7 +59,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def check_options(options: Options, min_size: int) -> None:
-    """See that a model can be exported so.
+    """Check that a model can be exported with these options.
 
     Raises:
         UserError: the opset is out of range, or a side smaller than the network's minimum.
@@ -83,10 +83,10 @@ def _type_of(name: str) -> str | None:
 
 
 def check_target(options: Options, graph: Graph) -> None:
-    """See that a model runs on the target.
+    """Check that a model runs on the target.
 
     Raises:
-        UserError: it does not; the message names the first operator that is in the way.
+        UserError: it does not; the message names the first unsupported operator.
         ConfigError: no such target.
     """
     if options.target is None:

@@ -122,7 +122,7 @@ def _loaded(folder: Path) -> Callable[[Batch], Batch]:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Nothing else may appear in the folder of the export.
+    # An ordinary import would write a __pycache__ into the folder of the export.
     exec(compile((folder / SOURCE).read_text(), str(folder / SOURCE), "exec"), module.__dict__)  # noqa: S102
     return _run(module.load(folder / WEIGHTS))
 

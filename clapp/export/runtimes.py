@@ -29,7 +29,7 @@ def try_opencv(bundle: Bundle) -> Written:
 
 
 def write_openvino(bundle: Bundle) -> Written:
-    """`model.xml` and `model.bin`, OpenVINO's own files, and what it computes with them.
+    """`model.xml` and `model.bin`, OpenVINO's own files, and a function that runs them.
 
     Raises:
         UserError: OpenVINO is not installed.
@@ -43,7 +43,7 @@ def write_openvino(bundle: Bundle) -> Written:
     core = openvino.Core()
     model = core.read_model(str(bundle.folder / ONNX))
     openvino.save_model(model, str(bundle.folder / XML), compress_to_fp16=False)
-    # Its default is bfloat16 where the processor has it.
+    # By default it computes in bfloat16 if the processor can.
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(str(bundle.folder / XML), "CPU", exact)
 

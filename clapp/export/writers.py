@@ -19,7 +19,7 @@ from clapp.models.graph.nodes import IMAGE
 
 
 def compare(bundle: Bundle, name: str, run: Callable[[Batch], Batch] | str) -> Difference:
-    """The largest absolute difference from PyTorch for every picture of the proof."""
+    """The largest absolute difference from PyTorch for every test picture in `bundle.proof`."""
     if isinstance(run, str):
         return Difference(name, run)
     found = []

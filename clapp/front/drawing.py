@@ -1,6 +1,6 @@
-"""What every drawing of a front shows: which models, where, on which scales, with which words.
+"""The content of every drawing of a front: models, positions, scales and labels.
 
-The terminal, the dashboard and the report each draw it in their own way.
+Terminal, dashboard and report share it, and draw it with their own means.
 """
 
 import math
@@ -13,9 +13,13 @@ from clapp.front.objectives import objective, positive
 from clapp.front.outcomes import Candidate
 from clapp.models.words import in_words
 
-_MARGIN, _LEAST_MARGIN = 0.05, 0.06  # beyond the outermost points: share, decades
+_MARGIN, _LEAST_MARGIN = (
+    0.05,
+    0.06,
+)  # margin beyond the outermost points: as a share, and at least in decades
 _FEW_DECADES = 2.2
-"""Up to so many, 1, 2 and 5 of each decade are labelled, else the decade alone."""
+"""Up to this many decades, 1, 2 and 5 times each power of ten are labelled, otherwise only the
+power."""
 _DIGITS = 6
 _WRAP = 60
 
@@ -27,7 +31,7 @@ class Scale:
     Attributes:
         heading: its title.
         low, high: its ends, as powers of ten.
-        counts: whether its values are counted, and written with k, M or G.
+        counts: whether its values are whole numbers, written with k, M or G.
     """
 
     heading: str
@@ -37,14 +41,14 @@ class Scale:
 
     @classmethod
     def around(cls, heading: str, values: Iterable[float], *, counts: bool = False) -> "Scale":
-        """A scale on which all `values` lie; zero lies where the smallest number counts."""
+        """A scale that contains all `values`; zero is placed like the smallest number, `ZERO`."""
         logs = [math.log10(positive(value)) for value in values] or [0.0, 1.0]
         low, high = min(logs), max(logs)
         margin = max(_MARGIN * (high - low), _LEAST_MARGIN)
         return cls(heading, round(low - margin, 4), round(high + margin, 4), counts)
 
     def axis(self) -> dict[str, Any]:
-        """The axis as plotly draws it."""
+        """The axis as a plotly document."""
         decades = self.high - self.low - 2 * _LEAST_MARGIN
         return {
             "type": "log",
@@ -66,8 +70,8 @@ class Drawing:
 
     Attributes:
         name: the objective from left to right.
-        others: trained models that neither the front nor the reference is.
-        front: by parameters.
+        others: trained models that are neither on the front nor the reference.
+        front: models of the front, sorted by parameters.
     """
 
     name: str
@@ -78,7 +82,7 @@ class Drawing:
     reference: Candidate | None
 
     def points(self, models: Sequence[Candidate]) -> list[tuple[float, float]]:
-        """Where models lie, as numbers above zero."""
+        """The positions of models, as numbers above zero."""
         return [(place(model, self.name), significant(model.loss)) for model in models]
 
 
@@ -94,7 +98,7 @@ def drawing(
     Args:
         found: every trained model within the limits.
         front: those of them on the front.
-        beside: more values that have to lie on the scale of `name`.
+        beside: further values that the scale of `name` must contain.
     """
     apart = {one.trial for one in front} | ({reference.trial} if reference else set())
     others = [one for one in found if one.trial not in apart]
@@ -121,7 +125,7 @@ def significant(value: float) -> float:
 
 
 def sayings(model: Candidate, *, words: bool) -> list[str]:
-    """Lines about a model: its name, its figures and, if wished, its network in words."""
+    """Lines about a model: its name, its figures and, optionally, its network in words."""
     name = f"trial {model.trial}" + (f", {model.baseline}" if model.baseline else "")
     said = textwrap.wrap(in_words(model.config), _WRAP) if words else []
     return [name, model.figures(), *said]

@@ -1,4 +1,4 @@
-"""What is within a study's limits, by the limits as they are now."""
+"""Which trials are within the present limits of a study."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 def violations(values: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, float]:
-    """How far values are over their limits, as shares of these: at most 0 within, 1 at the double.
+    """By how much values exceed their limits, relative to these: 0 or less within, 1 at the double.
 
-    Shares, since Optuna's samplers add the violations of different limits.
+    They are relative because Optuna's samplers add the violations of different limits.
     """
     return {name: values[name] / limit - 1 for name, limit in limits.items() if name in values}
 
 
 def value_of(trial: "FrozenTrial", name: str, objectives: Sequence[str]) -> float | None:
-    """The value of an objective of a trial; None: nobody stored it."""
+    """The value of an objective of a trial; None: it was not stored."""
     if trial.values is not None and name in objectives:
         return float(trial.values[list(objectives).index(name)])
     return record_of(trial).value(name)
@@ -31,8 +31,8 @@ def is_feasible(
 ) -> bool:
     """Whether a trial is within the present limits, as far as its values are known.
 
-    Limits may have changed since it was trained. For a value that an older version did not store,
-    the violation of the limit of that time decides.
+    Limits may have changed since the trial was trained. If an older version did not store a value,
+    the stored violation of the limit at that time decides.
     """
     for name, limit in limits.items():
         value = value_of(trial, name, objectives)
@@ -44,9 +44,9 @@ def is_feasible(
 def unmet_limits(
     trials: "Sequence[FrozenTrial]", objectives: Sequence[str], limits: Mapping[str, float]
 ) -> str | None:
-    """Which limits no trial of a study kept to, in words; None: some trained trial did.
+    """A message about the limits that no trial met; None: some trained trial met all.
 
-    For limits on what is measured, such as the latency: how low it can get is not known before.
+    It is for limits on measured values, such as latency, whose minimum is not known beforehand.
     """
     if any(is_trained(trial) and is_feasible(trial, objectives, limits) for trial in trials):
         return None

@@ -1,8 +1,8 @@
-"""The hypervolume of a study: how far its front has come, as one number that only grows.
+"""The hypervolume of a study: the quality of its front as one number, which never decreases.
 
-It is the volume between the front and a worst point (Zitzler and Thiele, 1998), taken on
-log10 of the objectives, in which a loss of 0.001 is as far from 0.01 as 0.01 is from 0.1: one unit
-is a factor of ten in each objective at once.
+It is the volume between the front and a reference point, the worst point (Zitzler and Thiele,
+1998), on log10 of the objectives. A loss of 0.001 is then as far from 0.01 as 0.01 is from 0.1, and
+the volume one is a factor of ten in every objective.
 """
 
 from datetime import UTC, datetime
@@ -25,12 +25,12 @@ Values = NDArray[np.float64]
 
 
 class Moment(NamedTuple):
-    """A study just after one of its trials was trained.
+    """The state of a study just after one of its trials was trained.
 
     Attributes:
         seconds: since its first trial started; pauses between runs count.
-        trials: trained so far, to the end or stopped early.
-        hypervolume: of those trained to the end within the limits.
+        trials: number of trials trained so far, to the end or stopped early.
+        hypervolume: hypervolume of the trials trained to the end within the limits.
     """
 
     seconds: float

@@ -1,4 +1,4 @@
-"""The ledger of a study: where every second of its workers went, and what stopping early cost."""
+"""The ledger of a study: the time of its workers by activity, and the cost of early stopping."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -20,7 +20,7 @@ _WORK = {"decode": "decoding", "data": "pictures", "step": "training", "validate
 
 
 def ledger(study: "Study") -> dict[str, Any]:
-    """Seconds of all workers by what they were spent on, and the audit of early stopping.
+    """Seconds of all workers by activity, and the audit of early stopping.
 
     Returns:
         `seconds`: name -> seconds, which add up to `total`, the time from the first to the last
@@ -40,7 +40,7 @@ def ledger(study: "Study") -> dict[str, Any]:
     total = sum((end - start).total_seconds() for start, end in spans.values())
     stopped = [record for record in map(record_of, trials) if record.stopped is not None]
     busy = sum(_length(t) for t in trials)
-    # Lost and failed trials have no timings; storing and what is not timed is in here as well.
+    # This includes lost and failed trials, which have no timings, storing, and untimed work.
     seconds["storing and other"] = max(busy - sum(seconds.values()), 0.0)
     seconds["idle"] = max(total - busy, 0.0)
     return {
@@ -60,7 +60,7 @@ def write_ledger(folder: Path, study: "Study") -> None:
 
 
 def audit(trials: Iterable[FrozenTrial], front: set[int]) -> dict[str, Any] | None:
-    """How many stopped trials would have joined the front, by those that ran on for a sample.
+    """Estimate how many stopped trials would have joined the front, from a sample that ran on.
 
     Returns:
         None without any. `audited` trials ran on although due to be stopped, of which `joined` are
@@ -108,7 +108,7 @@ def _is_audited(trial: FrozenTrial) -> bool:
 
 
 def _spans(trials: Iterable[FrozenTrial]) -> dict[str, tuple[datetime, datetime]]:
-    """When each worker began its first trial and ended its last."""
+    """The start of each worker's first trial and the end of its last."""
     spans: dict[str, tuple[datetime, datetime]] = {}
     for trial in trials:
         worker, start, end = _when(trial)

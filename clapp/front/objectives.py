@@ -1,7 +1,7 @@
 """The table of objectives: everything a study may minimise or limit, one entry each.
 
-What reads it: the study file, the trials, the samplers and pruners, the front, the report, the
-dashboard, the terminal. An entry from outside the package is worth the same:
+The study file, trials, samplers, pruners, front, report, dashboard and terminal all read this
+table. Entries from outside the package work the same way:
 
     import clapp
 
@@ -58,19 +58,20 @@ class Objective:
 
     Attributes:
         name: in study files, storages and JSON documents.
-        label: in tables, plots and sentences: "parameters".
-        unit: behind a value where it has one: "ms".
+        label: name in tables, plots and sentences: "parameters".
+        unit: unit behind a value: "ms"; "": none.
         format: writes a value without its unit.
-        before: finds it from a configuration, before a training.
-        exact: `before` takes microseconds and gives the same on every machine, so samplers and
-            pruners may rely on it.
-        after: finds it from what a training returned; asked instead of `before` where both are.
-        worst: the value of a model that is of no use, from the user attributes of a study; None:
+        before: computes the value from a configuration, before a training.
+        exact: whether `before` takes microseconds and gives the same value on every machine, so
+            that samplers and pruners can use it.
+        after: computes the value from the result of a training; used instead of `before` if both
+            are given.
+        worst: computes the value of a useless model from the user attributes of a study; None: use
             the study's limit or, without one, the largest value of its candidates.
-        axis: title of a plot's axis; "": label and unit.
-        meaning: one clause for readers who do not know it; "": the title of the axis.
-        counted: the label is what is counted, so that it stands behind the value.
-        beside: writes the same value in another unit, in brackets behind it.
+        axis: title of a plot's axis; "": made of label and unit.
+        meaning: a short explanation; "": the title of the axis.
+        counted: whether the label follows the value, as in "300 parameters".
+        beside: formats the value in another unit, for brackets behind it.
     """
 
     name: str
@@ -250,12 +251,12 @@ for _entry in (
 
 
 NEVER = {"steps": 1e7, "seconds": 1e6}
-"""What counts as the steps or seconds of a training that never came to the loss: 116 days."""
+"""The steps or seconds of a training that never reached the loss (as seconds: 116 days)."""
 _CONVERGENCE = re.compile(r"(steps|seconds)_to_(\d+(?:\.\d+)?(?:e-\d+)?)", re.ASCII)
 
 
 def convergence(name: str) -> Objective | None:
-    """The objective that a name such as `steps_to_0.005` or `seconds_to_0.001` stands for.
+    """The objective with a name such as `steps_to_0.005` or `seconds_to_0.001`.
 
     Its value is the step, or second, of the first validation whose L2 is no higher.
     """
@@ -319,7 +320,7 @@ def amount(name: str, value: float) -> str:
 
 
 def exact_names(names: Iterable[str]) -> list[str]:
-    """Those of the objectives that are exact before a training."""
+    """The objectives in `names` that are exact before a training."""
     return [name for name in names if objective(name).exact]
 
 
@@ -327,7 +328,7 @@ def exact_costs(config: "Config", names: Iterable[str] | None = None) -> dict[st
     """The objectives that are exact before a training: name -> value.
 
     Args:
-        names: of these; None: of all there are.
+        names: the objectives to compute; None: all.
     """
     if names is None:
         return _all_exact(config)
@@ -336,7 +337,7 @@ def exact_costs(config: "Config", names: Iterable[str] | None = None) -> dict[st
 
 
 def _all_exact(config: "Config") -> dict[str, float]:
-    """Every one that can be found: a family may not say what some follow from."""
+    """All exact objectives that can be computed; some need a graph, which a family may not have."""
     found = {}
     for entry in OBJECTIVES.values():
         if entry.exact and entry.before is not None:
@@ -346,7 +347,7 @@ def _all_exact(config: "Config") -> dict[str, float]:
 
 
 def measured_costs(config: "Config", names: Iterable[str]) -> dict[str, float]:
-    """Those of the objectives `names` that are measured before a training: name -> value."""
+    """The objectives in `names` that are measured before a training: name -> value."""
     entries = (objective(name) for name in names)
     return {
         o.name: float(o.before(config)) for o in entries if o.before is not None and not o.exact
@@ -354,7 +355,7 @@ def measured_costs(config: "Config", names: Iterable[str]) -> dict[str, float]:
 
 
 def results(result: "TrainResult", names: Iterable[str]) -> dict[str, float]:
-    """Those of the objectives `names` that only a training tells: name -> value.
+    """The objectives in `names` that only a training can give: name -> value.
 
     Raises:
         UserError: a value is not a finite number.
@@ -375,9 +376,8 @@ def worst_values(
 ) -> dict[str, float]:
     """The reference point of a hypervolume, by objective, all above zero.
 
-    An objective with a `worst` of its own has that; any other has the study's limit. Where there
-    is neither it is the largest value found, and then the hypervolume of a study that still runs
-    may change in hindsight.
+    It is the objective's own `worst` if there is one, else the study's limit, else the largest
+    value found. In the last case the hypervolume of a running study may change in hindsight.
 
     Args:
         attributes: the user attributes of the study.

@@ -19,7 +19,7 @@ _NUMBER = r"(\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)\s*([kMG]?)"
 
 
 class Finished(NamedTuple):
-    """What a rule chooses from: the front, and every candidate of the study."""
+    """The candidates that a rule chooses from: the front, and all candidates of the study."""
 
     front: Sequence["Candidate"]
     candidates: Sequence["Candidate"]
@@ -49,8 +49,8 @@ def pick(text: str, found: Finished) -> "Candidate":
     """The candidate that the rule `text` chooses.
 
     Raises:
-        UserError: no such rule, no finished trial, or nothing satisfies the rule; the message lists
-            the rules, or the nearest value there is.
+        UserError: no such rule, no finished trial, or no model satisfies the rule; the message
+            lists the rules, or the nearest value.
     """
     rule, match = _find(text)
     if not found.front:
@@ -114,13 +114,13 @@ def _least(found: Finished, rule: str, name: str) -> "Candidate":
 def _knee(_: re.Match[str], found: Finished) -> "Candidate":
     """The model that divides the loss of any other by more than it multiplies its cost.
 
-    On log scales the front's slope there is one: any larger model costs more than its loss saves.
-    It is the sum of logarithms that decides (the weighted-sum utility of Branke et al. 2004,
-    "Finding Knees in Multi-objective Optimization"); params, FLOPs and the like measure one thing,
-    so together they weigh as much as the loss. Unlike a distance from the ideal point scaled to the
-    front, the choice does not depend on how far the front reaches towards networks too small to be
-    of use. A loss of zero counts as `ZERO`, like everywhere: below it all are as good, and the
-    smallest is chosen. Of equal products, the lower loss.
+    On log scales the slope of the front is -1 there: any larger model costs more than its loss
+    saves. The rule minimises a sum of logarithms (the weighted-sum utility of Branke et al. 2004,
+    "Finding Knees in Multi-objective Optimization"). All costs (params, FLOPs, ...) together weigh
+    as much as the loss. Unlike the distance from an ideal point scaled to the front, the choice
+    does not depend on how far the front reaches towards uselessly small networks. A loss below
+    `ZERO` counts as `ZERO`, so that of such models the smallest is chosen. Of equal products the
+    lower loss wins.
     """
     names = found.front[0].values
     logs = {name: [math.log(positive(c.values[name])) for c in found.front] for name in names}

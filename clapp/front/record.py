@@ -1,7 +1,7 @@
-"""What is stored of a trial beside its parameters and values: one attribute, read and written here.
+"""The record of a trial: everything that is stored beside its parameters and values.
 
-One JSON document a trial instead of an attribute a fact: a database then has few writes to do, and
-a refused one leaves the document as it was instead of half a trial.
+It is one JSON document in one attribute, so a database needs few writes for a trial, and a refused
+write leaves the old document instead of half a trial.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,42 +14,46 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 RECORD = "record"
-"""The user attribute of a trial."""
+"""Name of the user attribute that holds the record."""
 FORMAT = 2
-"""Of the document. In format 1 each field was an attribute by itself; it can still be read."""
+"""Format number of the document. Format 1, with an attribute for each field, can still be read."""
 NOTED = "noted"
 """User attribute of a study: numbers of the trials that have a note in the dashboard."""
 INTERRUPTED = "interrupted"
-"""How `failed` begins where a trial was not to blame: it is tried again."""
+"""`failed` begins with this if the cause was outside of the trial, which is then tried again."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialRecord:
-    """Everything CLAPP knows of a trial. What is unknown, or does not apply, is None or empty.
+    """Everything that CLAPP stores about a trial. Unknown or inapplicable fields are None or empty.
 
     Attributes:
-        format: of the document it was read from.
-        worker: who works on it; `HOST-PID-INDEX-TOKEN`.
-        baseline: the baseline of the study that it is.
+        format: format number of the document that it was read from.
+        worker: the worker that runs the trial, as `HOST-PID-INDEX-TOKEN`.
+        baseline: name of the baseline of the study, if the trial is one.
         retry_of: number of the lost trial whose parameters it tries again.
         attempt: 1, and one more for each worker that was killed with these parameters.
         started, ended: seconds since the epoch, so that machines of all time zones agree.
         config: dotted keys in which its configuration differs from the packaged defaults.
-        parent: number of the trial whose weights it started from; `move` says what was changed.
-        weights: of its network, see `clapp.study.storage.heritage`; None: it is too large.
-        optimizer: what trained it; `starts` how many first weights left the plateau at once.
+        parent: number of the trial whose weights it started from; `move` describes what was
+            changed.
+        weights: weights of its network, see `clapp.study.storage.heritage`; None: the network is
+            too large.
+        optimizer: the optimiser; `starts`: how many of the initial weights had left the plateau at
+            the first comparison.
         key: hash of the configuration, equal for trials that train the same.
         params, flops: sizes of its network.
         others: further objectives and limited values by name, in the units of `objectives`.
-        skipped: why it was not trained; `duplicate_of` names the trial it repeats.
+        skipped: why it was not trained; `duplicate_of`: number of the trial that it repeats.
         failed: why it failed.
         loss: mean L2 over the validation pictures at the end; None when it was stopped early.
         iterations, seconds, stop_reason: of its training.
         timings: part of the work -> seconds.
         provenance: versions, machine and sources, see `clapp.training.provenance`.
         curve: its validations as [iteration, seconds, L2].
-        stopped: why it was stopped early, a `Verdict` as a mapping; `saved_seconds` that saved.
-        audit: the verdict of a trial that was due to be stopped and ran on as a sample.
+        stopped: why it was stopped early, a `Verdict` as a mapping; `saved_seconds`: the time this
+            saved.
+        audit: the verdict on a trial that was due to be stopped and ran on as a sample.
         repeats: losses of repeated trainings.
     """
 
@@ -86,13 +90,13 @@ class TrialRecord:
     repeats: Sequence[float] = ()
 
     def document(self) -> dict[str, Any]:
-        """What is stored: the fields that say something, and the present format."""
+        """The document to store: all fields with values, and the present format."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         said = {name: value for name, value in values.items() if value != _DEFAULTS[name]}
         return said | {"format": FORMAT}
 
     def value(self, name: str) -> float | None:
-        """The value of an objective; None: nobody stored it."""
+        """The value of an objective; None: it was not stored."""
         if name in ("loss", "params", "flops"):
             value = getattr(self, name)
         else:
@@ -106,14 +110,14 @@ _read: dict[int, tuple[Any, TrialRecord]] = {}
 
 
 def attributes(**facts: Any) -> dict[str, Any]:
-    """User attributes with a record of these facts, for a trial that is to be created."""
+    """The user attributes of a new trial, with a record of these facts."""
     return {RECORD: TrialRecord(**facts).document()}
 
 
 def record_of(trial: "FrozenTrial | Trial") -> TrialRecord:
-    """The record of a trial; one without any fact where it has none, or none that can be read.
+    """The record of a trial; an empty record if it has none, or an unreadable one.
 
-    Finished trials never change, and there may be ten thousand: each is read once.
+    Records of finished trials are cached: they never change, and there may be ten thousand.
     """
     stored = trial.user_attrs
     document = stored.get(RECORD)
@@ -126,7 +130,10 @@ def record_of(trial: "FrozenTrial | Trial") -> TrialRecord:
         facts["format"] = 1
     record = TrialRecord(**facts) if facts else _NOTHING
     if source is document and getattr(trial, "state", None) in _final_states():
-        _read[id(document)] = (document, record)  # which keeps it alive, and so its id unique
+        _read[id(document)] = (
+            document,
+            record,
+        )  # the cache keeps the trial alive, so its id stays unique
     return record
 
 
@@ -137,17 +144,17 @@ def _final_states() -> Sequence[Any]:
 
 
 def started(trial: "FrozenTrial") -> datetime | None:
-    """When a trial was begun, in this machine's time zone."""
+    """The start of a trial, in this machine's time zone."""
     return _moment(record_of(trial).started, trial.datetime_start)
 
 
 def ended(trial: "FrozenTrial") -> datetime | None:
-    """When a trial was finished, in this machine's time zone."""
+    """The end of a trial, in this machine's time zone."""
     return _moment(record_of(trial).ended, trial.datetime_complete)
 
 
 def _moment(seconds: float | None, written: datetime | None) -> datetime | None:
-    """Optuna's times have no zone; ours are better where there are any."""
+    """A time of the record, which has a zone, or else Optuna's, which has none."""
     if seconds is not None:
         return datetime.fromtimestamp(seconds).astimezone()
     return None if written is None else written.astimezone()

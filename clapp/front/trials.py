@@ -1,4 +1,4 @@
-"""What the trials of a study stand for: trained, skipped, failed, or lost and to be run again."""
+"""The states of trials: trained, skipped, failed, or lost and to be run again."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,47 +14,50 @@ SURPLUS = "surplus"
 
 
 def is_trained(trial: FrozenTrial) -> bool:
-    """Trained to the end, or stopped early by a pruner: what a budget counts."""
+    """Whether a trial was trained to the end or stopped early by a pruner; a budget counts
+    these."""
     if trial.state == TrialState.COMPLETE:
         return True
     return trial.state == TrialState.PRUNED and record_of(trial).skipped is None
 
 
 def is_failed(trial: FrozenTrial) -> bool:
-    """Failed by itself, not interrupted from outside."""
+    """Whether a trial failed by itself and was not interrupted from outside."""
     reason = record_of(trial).failed or INTERRUPTED
     return trial.state == TrialState.FAIL and not reason.startswith(INTERRUPTED)
 
 
 def is_lost(trial: FrozenTrial) -> bool:
-    """Asked for but neither trained, skipped nor failed: its parameters deserve another trial."""
+    """Whether a trial was interrupted before it was trained, skipped or failed: it is to be
+    repeated."""
     if trial.state == TrialState.FAIL:
-        # A heartbeat that ran out leaves no reason.
+        # When a heartbeat times out, no reason is stored.
         return not is_failed(trial)
     return record_of(trial).skipped == SURPLUS and is_enqueued(trial)
 
 
 def enqueued_as(record: TrialRecord) -> tuple[str, Any] | None:
-    """What a trial was enqueued for: a baseline, or a lost trial."""
+    """The reason why a trial was enqueued: a baseline, or a lost trial."""
     if record.retry_of is not None:
         return ("retry_of", record.retry_of)
     return None if record.baseline is None else ("baseline", record.baseline)
 
 
 def count(trials: Iterable[FrozenTrial], state: TrialState) -> int:
-    """How many trials are in a state."""
+    """The number of trials in a state."""
     return sum(trial.state == state for trial in trials)
 
 
 def trained(trials: Iterable[FrozenTrial]) -> int:
-    """How many trials a budget counts."""
+    """The number of trials that count for a budget."""
     return sum(map(is_trained, trials))
 
 
 def skips_in_a_row(trials: Sequence[FrozenTrial], first: int) -> int:
     """Drawn trials skipped since the last trial that was not, among those numbered `first` and up.
 
-    One that was enqueued, by two drivers perhaps, tells nothing of what is left to be drawn.
+    Enqueued trials do not count: two drivers may enqueue the same one, which says nothing about the
+    search space.
     """
     skips = 0
     for trial in reversed(trials[first:]):
@@ -66,7 +69,7 @@ def skips_in_a_row(trials: Sequence[FrozenTrial], first: int) -> int:
 
 
 def last_skip(trials: Sequence[FrozenTrial]) -> str:
-    """Why the latest skipped trial was skipped."""
+    """The reason of the latest skip."""
     reasons = (record_of(trial).skipped for trial in reversed(trials))
     return next(reason for reason in reasons if reason is not None)
 
@@ -74,12 +77,12 @@ def last_skip(trials: Sequence[FrozenTrial]) -> str:
 def lost(
     trials: Sequence[FrozenTrial], max_retry: int, *, failed_baselines: bool = False
 ) -> list[FrozenTrial]:
-    """The trials whose parameters are to be tried again and that nobody enqueued yet.
+    """The trials whose parameters are to be tried again and have not been enqueued yet.
 
     Args:
         trials: all of a study.
         max_retry: how often a configuration whose worker was killed is tried again.
-        failed_baselines: also the baselines that failed by themselves.
+        failed_baselines: include baselines that failed by themselves.
     """
     candidates = [
         trial
@@ -99,7 +102,7 @@ def lost(
 
 
 def is_enqueued(trial: FrozenTrial) -> bool:
-    """Whether its parameters were given, not drawn."""
+    """Whether a trial's parameters were given and not drawn."""
     return "fixed_params" in trial.system_attrs
 
 
@@ -108,7 +111,7 @@ def _is_baseline(trial: FrozenTrial) -> bool:
 
 
 def parameters(trial: FrozenTrial) -> dict[str, Any]:
-    """What a trial was given or drew."""
+    """The parameters that a trial was given or has drawn."""
     return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 

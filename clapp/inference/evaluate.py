@@ -107,13 +107,13 @@ def _check_sizes(resize: int, crop: int, runner: Runner) -> None:
 
 
 def _pair(runner: Runner, target_filter: Filter, picture: Picture) -> tuple[Plane, Plane]:
-    """What a model and the filter make of a picture, both as floats."""
+    """The results of a model and of the filter for a picture, both as floats."""
     picture = np.ascontiguousarray(picture)  # (S, S, 3)
     return as_image(runner.run(as_batch(picture))), as_unit(target_filter(picture))
 
 
 def _pictures(images: str) -> tuple[Iterator[Picture], Skipped]:
-    """The pictures that `images` stands for, and the count of those left out on the way."""
+    """The pictures that `images` names, and the count of unreadable ones."""
     data = load_config().valid_data
     path = Path(images)
     if path.is_dir():
@@ -129,5 +129,5 @@ def _pictures(images: str) -> tuple[Iterator[Picture], Skipped]:
             f"({known}) is expected"
         )
     photos = Photos(data.model_copy(update={"split": split}))
-    # The pictures come first; what follows them are regions to train on.
+    # An epoch begins with the pictures; the regions after them are for training.
     return islice(photos.epoch(0), len(PHOTOS[split])), photos.skipped

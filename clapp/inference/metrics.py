@@ -1,4 +1,4 @@
-"""How far a network's picture is from the filter's: L2, L1, PSNR, SSIM, and F1 of edges."""
+"""Measures of the difference between output and target: L2, L1, PSNR, SSIM, and F1 of edges."""
 
 import math
 from typing import NamedTuple
@@ -15,8 +15,8 @@ class Metrics(NamedTuple):
     """Differences between two pictures, or their means over several.
 
     Attributes:
-        l2: mean squared difference, of outputs that are not clamped, as in training.
-        l1: mean absolute difference, likewise.
+        l2: mean squared difference of the unclamped output, as in training.
+        l1: mean absolute difference of the unclamped output.
         psnr: peak signal-to-noise ratio in dB of the clamped output; an exact copy counts as 100,
             so that one flat picture does not make a mean infinite.
         ssim: structural similarity of the clamped output (Wang et al., 2004; 7x7 windows).
@@ -70,7 +70,7 @@ class Edges(NamedTuple):
 def edges(output: Plane, target: Plane) -> Edges | None:
     """Compare the edges of an output with a target, float32 (H, W); None: the target is not binary.
 
-    A share of no pixels is 1.
+    A share is 1 where there are no pixels.
     """
     if target.ndim != 2 or not np.isin(target, (0, 1)).all():
         return None

@@ -1,4 +1,4 @@
-"""What a part of a picture needs around it, so that a model computes it as in the whole one."""
+"""The pixels that a model needs around a part of a picture for the same result as in the whole."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -13,14 +13,15 @@ from clapp.models.families import family_of
 Where = tuple[slice, slice]
 """Rows and columns."""
 Part = tuple[NDArray[np.float32], Where]
-"""Float32 (1, 3, h, w) in [0, 1] around a part of a picture, and where in it that part lies."""
+"""Pixels around a part of a picture, float32 (1, 3, h, w) in [0, 1], and the part's place in
+them."""
 Gather = Callable[[], Iterator[Part]]
 Apply = Callable[[NDArray[np.float32], Where], NDArray[np.float32]]
-"""From (1, 3, h, w), with the place of the part in it, to (1, channels, h, w)."""
+"""Applies a model: takes (1, 3, h, w) and the part's place in it, returns (1, channels, h, w)."""
 
 
 _BASE, _LOCAL, _GATHERING = 32, 8, 22
-"""Values of float32 at once for a pixel, and more for each channel; statistics take float64.
+"""Float32 values in memory per pixel: a constant, and more per channel; statistics use float64.
 
 Measured with 1 to 64 channels: peak memory of `clapp.inference.tiles` beside picture and result.
 """
@@ -31,8 +32,8 @@ class Parts(NamedTuple):
 
     Attributes:
         rows, columns: how many pixels up and down, and left and right, an output pixel depends on.
-        alignment: where in a picture what is computed at once may begin: at multiples of this.
-        values: how many float32 are there at once for every pixel, by measurement.
+        alignment: the pixels computed at once must begin at multiples of this.
+        values: measured number of float32 values in memory per pixel.
     """
 
     rows: int
@@ -41,12 +42,12 @@ class Parts(NamedTuple):
     values: int
 
     def write(self) -> str:
-        """As a property of a file."""
+        """The text of a file's property."""
         return json.dumps(self)
 
     @classmethod
     def read(cls, text: str | None) -> "Parts | None":
-        """What `write` wrote; None: nothing that is known."""
+        """Read the text of `write`; None if it is not valid."""
         try:
             values = json.loads(text or "null")
             known = len(values) == len(cls._fields) and all(type(v) is int for v in values)
@@ -56,10 +57,10 @@ class Parts(NamedTuple):
 
 
 def parts_of(config: ModelConfig, *, gathers: bool) -> Parts | None:
-    """Of a network; None: its statistics of the whole picture cannot be had from parts.
+    """How parts can be computed with a network; None: it needs statistics of the whole picture.
 
     Args:
-        gathers: whether statistics can be gathered, as with torch, and not in an ONNX file.
+        gathers: whether statistics can be gathered: true with torch, false for an ONNX file.
     """
     family = family_of(config)
     if not family.is_local(config) and not (gathers and family.gathered):

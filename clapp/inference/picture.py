@@ -45,10 +45,10 @@ def infer(model: str | Path, picture: str | Path, out: str | Path, memory: str =
 
 
 def _save(result: NDArray[np.uint8], path: Path) -> None:
-    """Write a grey or colour picture, and see that a reader gets it back.
+    """Write a grey or colour picture, and check that reading it back gives the same picture.
 
     Raises:
-        ValueError: the format changes its size or loses more than JPEG and AVIF do.
+        ValueError: the format changes the size or loses more than JPEG and AVIF do.
     """
     image = Image.fromarray(result)
     kind = Image.registered_extensions()[path.suffix.lower()]
@@ -78,11 +78,12 @@ def filter_picture(
 ) -> NDArray[np.uint8]:
     """uint8 (H, W, 3) to (H, W) or (H, W, 3): the model's output clamped to [0, 1] and rounded.
 
-    A picture smaller than the model accepts is continued by its last row and column, which are cut
-    off again.
+    A picture smaller than the model accepts is padded by repeating its last row and column, and the
+    result is cropped.
 
     Args:
-        memory: bytes to stay within, by tiles; None: the picture is computed as a whole.
+        memory: the most bytes to use, by filtering in tiles; None: the picture is filtered as a
+            whole.
     """
     height, width = image.shape[:2]
     more = [max(0, runner.min_size - side) for side in (height, width)]
@@ -119,10 +120,10 @@ def _check_suffix(path: Path) -> None:
 
 
 def _kind_there(path: Path) -> str | None:
-    """What lies at `path`; None: nothing.
+    """The kind of file at `path`; None: there is nothing.
 
     Raises:
-        UserError: a link that leads nowhere, or a path that cannot be.
+        UserError: a broken link, or an invalid path.
     """
     try:
         os.lstat(path)

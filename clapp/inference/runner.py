@@ -1,4 +1,4 @@
-"""A trained model behind one call, whether it lies in a folder or in an ONNX file."""
+"""One interface to trained models in folders and in ONNX files."""
 
 import json
 from collections.abc import Iterator
@@ -23,10 +23,11 @@ class Runner(Protocol):
     """A model that can be applied to pictures.
 
     Attributes:
-        filter: the classical filter it learned; None: unknown.
+        filter: the classical filter that the model learned; None: unknown.
         min_size: the smallest height and width in pixels that it accepts.
-        channels: of its output, 1 or 3.
-        parts: what a part of a picture needs around it; None: only whole pictures are possible.
+        channels: channels of the output, 1 or 3.
+        parts: the pixels needed around a part of a picture; None: only whole pictures can be
+            filtered.
     """
 
     filter: FilterSpec | None
@@ -39,11 +40,11 @@ class Runner(Protocol):
         ...
 
     def by_parts(self, parts: Gather) -> AbstractContextManager[Apply]:
-        """The model for the parts of one picture, which give what the whole gives.
+        """A model for the parts of one picture; the results equal those for the whole picture.
 
         Args:
-            parts: the picture's parts from the first on, each pixel once; asked for as often as the
-                model has statistics of the whole picture.
+            parts: returns the parts of the picture, which contain each pixel once. It is called
+                once for each statistic of the whole picture that the model needs.
         """
         ...
 
@@ -84,10 +85,10 @@ def open_session(path: Path) -> "InferenceSession":
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; its warnings are about its own optimiser
+    options.log_severity_level = 3  # errors only; warnings are about its own optimiser
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions share no base
+    except Exception as error:  # its exceptions have no common base class
         raise UserError(f"{path}: cannot be read as ONNX: {_first_line(error)}") from error
 
 
@@ -149,7 +150,7 @@ class _OnnxRunner:
         given = np.rint(images * 255).astype(np.uint8) if self._uint8 else images
         try:
             output: Batch = self._session.run(None, {self._input: given})[0]
-        except Exception as error:  # its exceptions share no base
+        except Exception as error:  # its exceptions have no common base class
             raise UserError(
                 f"{self._path}: cannot be applied to {images.shape}: {_first_line(error)}"
             ) from error

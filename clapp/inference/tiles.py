@@ -1,7 +1,7 @@
 """Pictures of any size within a memory budget: tile by tile, with the same result as the whole.
 
-Each tile is computed with as many pixels around it as its own depend on. What a network needs to
-know of the whole picture is gathered first, one pass over all tiles for each statistic.
+Each tile is computed with as many pixels around it as its own depend on. Statistics of the whole
+picture that a network needs are gathered first, with one pass over all tiles for each statistic.
 """
 
 import math
@@ -19,14 +19,15 @@ from clapp.inference.runner import Runner, as_batch, as_image
 from clapp.system.progress import tell
 
 MEMORY = "256MB"
-"""What `clapp infer` stays within unless told otherwise."""
+"""The default of `clapp infer --memory`."""
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-_ENOUGH = 48 * 2**20  # larger tiles are not faster unless halos are wide
+_ENOUGH = 48 * 2**20  # larger tiles are not faster, unless many pixels are needed around them
 _UNKNOWN = Parts(0, 0, 1, 96)
 
 
 class Span(NamedTuple):
-    """One tile along one axis, in pixels of the picture: what it gives, and what it needs."""
+    """One tile along one axis, in pixels of the picture: its result, and the input that it
+    needs."""
 
     start: int
     stop: int
@@ -35,7 +36,7 @@ class Span(NamedTuple):
 
     @property
     def inner(self) -> slice:
-        """What the tile gives, within what it needs."""
+        """The place of the result within the input."""
         return slice(self.start - self.first, self.stop - self.first)
 
 
@@ -43,7 +44,7 @@ def parse_memory(text: str) -> int:
     """Bytes of a size such as "256MB" or "1.5GiB".
 
     Raises:
-        UserError: it is none.
+        UserError: the text is no size.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]i?B)", text.strip(), re.IGNORECASE)
     size = int(float(found[1]) * _UNITS[found[2].upper()]) if found else 0
@@ -122,9 +123,9 @@ def spans(size: int, side: int, reach: int, alignment: int, least: int) -> list[
 
     Args:
         side: a multiple of `alignment`.
-        reach: how many pixels are needed before and after.
-        alignment: what is needed begins at multiples of it.
-        least: how many pixels are needed in all; at most `size`.
+        reach: how many pixels are needed before and after a tile.
+        alignment: the input of a tile begins at multiples of it.
+        least: the least length of a tile's input; at most `size`.
     """
     found = []
     for start in range(0, size, side):
@@ -138,7 +139,7 @@ def spans(size: int, side: int, reach: int, alignment: int, least: int) -> list[
 def side_of(parts: Parts, left: float) -> int:
     """The side of the tiles that `left` bytes allow: a multiple of the alignment.
 
-    Tiles are no larger than is fast, unless they would be small beside what is needed around them.
+    Tiles are limited to a fast size, unless the pixels needed around them would dominate.
     """
     halo = parts.rows + parts.columns + parts.alignment  # of both sides of an axis, on average
     enough = max(_ENOUGH, (3 * halo) ** 2 * _bytes(parts))
@@ -163,5 +164,5 @@ def _tile(side: int, parts: Parts) -> int:
 
 
 def _bytes(parts: Parts) -> int:
-    """For each pixel that is computed at once."""
+    """Bytes for each pixel that is computed at once."""
     return 4 * parts.values

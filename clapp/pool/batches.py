@@ -15,7 +15,7 @@ from clapp.pool.pool import Pool
 
 Batch = tuple[Picture, Target | None]
 """Pictures, uint8 (B, S, S, 3), and, if wanted, targets (B, S, S) or (B, S, S, 3)."""
-_FLIPS = (None, 0, 1, -1)  # as cv2.flip counts them: none, upside down, mirrored, both
+_FLIPS = (None, 0, 1, -1)  # codes of cv2.flip: none, upside down, mirrored, both
 
 
 class Batches:
@@ -32,7 +32,7 @@ class Batches:
     ) -> None:
         self.pool, self.target = pool, target
         self.batch_size, self.crop, self.base, self.seed = batch_size, crop, base, seed
-        self.region = round(crop * pool.side / base)  # what becomes a crop, in stored pixels
+        self.region = round(crop * pool.side / base)  # side of a crop in stored pixels
 
     def get(self, index: int) -> Batch:
         """Batch `index`: pictures uint8 (B, crop, crop, 3), and targets, see `Batch`.

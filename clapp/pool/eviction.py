@@ -1,6 +1,6 @@
-"""The folder where pictures are kept between runs, and the locks on what lies in it.
+"""The folder where pictures are cached between runs, locks on its subfolders, and their removal.
 
-Locks are flock(2) on open files. The kernel releases them when the process ends, however it ends.
+Locks are flock(2) on open files, which the kernel releases when a process ends for any reason.
 """
 
 import fcntl
@@ -15,8 +15,8 @@ from typing import Any
 
 from clapp.errors import UserError
 
-USERS = "users.lock"  # held shared by everyone who uses the folder it lies in
-FEEDER = "feeder.lock"  # held by the one process that fills that folder
+USERS = "users.lock"  # shared lock of every process that uses the folder
+FEEDER = "feeder.lock"  # exclusive lock of the one process that fills the folder
 _REMOVED = ".removed-"
 
 
@@ -30,7 +30,7 @@ def cache_dir() -> Path:
     if chosen:
         return Path(chosen).absolute()
     shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if shared.is_absolute():  # a relative one is to be ignored, says the XDG specification
+    if shared.is_absolute():  # the XDG specification says to ignore relative paths
         return shared / "clapp"
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() fails where there is none
     if not home.is_absolute():
@@ -42,7 +42,7 @@ def cache_dir() -> Path:
 
 
 def digest(values: Mapping[str, Any]) -> str:
-    """A short hash of `values`, which JSON can hold."""
+    """A short hash of values that JSON can hold."""
     text = json.dumps(values, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
 
@@ -80,7 +80,7 @@ def use(folder: Path) -> int:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:
-            continue  # removed between these lines
+            continue  # another process has removed it meanwhile
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         if _is_at(path, descriptor):
             os.utime(descriptor)
@@ -89,10 +89,10 @@ def use(folder: Path) -> int:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder that cannot be used.
+    """Remove a folder of another format.
 
     Raises:
-        OSError: a process uses it.
+        OSError: a process uses the folder.
     """
     if folder.is_dir() and not _remove_unused(folder):
         raise OSError(f"{folder.name} is in use by another version of CLAPP")
@@ -101,18 +101,18 @@ def discard(folder: Path) -> None:
 def evict(root: Path, keep: Path, allowed: int, outdated: Callable[[Path], bool]) -> None:
     """Remove unused folders of `root`: outdated ones first, then the least recently used.
 
-    Several processes may do so at once, while others use folders.
+    Several processes may do this at once, while others use folders.
 
     Args:
-        root: holds the folders.
-        keep: one of them that stays.
-        allowed: bytes on the disk that the others may take together.
-        outdated: whether a folder is removed even where there is room.
+        root: the folder that holds them.
+        keep: a folder that is never removed.
+        allowed: bytes on disk that the others may take together.
+        outdated: whether a folder is removed even if there is room.
     """
     lock = os.open(root.with_name(f"{root.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two that remove at once would remove too much
-        for remains in root.glob(f"{_REMOVED}*"):  # of one that was killed
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two processes that remove at once would remove too much
+        for remains in root.glob(f"{_REMOVED}*"):  # left by a process that was killed
             shutil.rmtree(remains, ignore_errors=True)
         others = [folder for folder in root.iterdir() if folder.is_dir() and folder != keep]
         others = [folder for folder in others if not (outdated(folder) and _remove_unused(folder))]
@@ -145,7 +145,7 @@ def _last_use(folder: Path) -> float:
 def _bytes_on_disk(folder: Path) -> int:
     total = 0
     for file in folder.iterdir():
-        with suppress(FileNotFoundError):  # files are replaced meanwhile
+        with suppress(FileNotFoundError):  # other processes replace files meanwhile
             total += file.lstat().st_blocks * 512
     return total
 
@@ -159,7 +159,7 @@ def _remove_unused(folder: Path) -> bool:
             if lock is None:
                 return False
             locks.append(lock)
-        # Under another name first: who opens the folder from now on gets a new one.
+        # Rename it first, so that a process that opens the folder now makes a new one.
         removed = folder.with_name(f"{_REMOVED}{folder.name}")
         folder.rename(removed)
         shutil.rmtree(removed, ignore_errors=True)

@@ -31,12 +31,12 @@ from clapp.pool.eviction import USERS
 from clapp.pool.store import STATE, Slots, fit
 from clapp.system.files import write_text
 
-GRACE = 3.0  # seconds without a user after which the feeder ends
+GRACE = 3.0  # seconds after which the feeder of an unused pool ends
 _LOOK = 0.5  # seconds between looks for users, and between two writes of the state
 
 
 class State:
-    """What the feeder reports beside the index: state.json, replaced atomically."""
+    """The feeder's report in state.json, which is replaced atomically."""
 
     def __init__(self, folder: Path, slots: Slots) -> None:
         self.path, self.slots = folder / STATE, slots
@@ -58,7 +58,7 @@ class State:
         self._written, self._named = time.monotonic(), len(self.skipped)
 
     def refresh(self) -> None:
-        """Write the state if it is old, or if a picture was skipped since."""
+        """Write the state if the last one is old, or if a picture was skipped since."""
         if len(self.skipped) > self._named or time.monotonic() - self._written > _LOOK:
             self.write()
 
@@ -80,15 +80,15 @@ def feed(data: DataConfig, slots: Slots, state: State) -> None:
 
 
 def _repair(source: Source, data: DataConfig, slots: Slots) -> None:
-    """Fill the slots that a killed feeder left half written. Do not delay: a worker may wait."""
+    """Fill the slots that a killed feeder left half written; at once, since a worker may wait."""
     torn = slots.torn()
-    # The first pictures are the ones that can be had at once.
+    # The first pictures are available fastest.
     for number, picture in zip(torn, source.epoch(0) if torn else (), strict=False):
         _put(slots, number, picture, data.seed, number)
 
 
 def _fill(pictures: Iterator[Picture], data: DataConfig, slots: Slots, state: State) -> bool:
-    """Fill the free slots; returns whether the pool became full before the pictures ended."""
+    """Fill the free slots; returns whether the pool is full before the source ends."""
     for number in range(slots.filled, slots.capacity):
         picture = next(pictures, None)
         if picture is None:
@@ -133,7 +133,7 @@ def _put(slots: Slots, number: int, picture: Picture, seed: int, serial: int) ->
 
 
 def _leave_when_unused(folder: Path) -> None:
-    """End this process when nobody has held the folder for `GRACE` seconds."""
+    """End this process when no process has used the pool for `GRACE` seconds."""
     users = os.open(folder / USERS, os.O_RDWR)
     idle = 0.0
     while True:
@@ -145,20 +145,20 @@ def _leave_when_unused(folder: Path) -> None:
             continue
         idle += _LOOK
         if idle >= GRACE:
-            os._exit(0)  # still locked: who comes now waits until the feeder's lock is free too
+            os._exit(0)  # exit with both locks: a process that opens the pool now waits for them
         fcntl.flock(users, fcntl.LOCK_UN)
 
 
 def main() -> None:
     """Entry point of the process."""
     folder = Path(sys.argv[1])
-    os.set_inheritable(int(sys.argv[2]), False)  # the lock is this process's alone
+    os.set_inheritable(int(sys.argv[2]), False)  # child processes must not inherit the lock
     os.nice(10)
     cv2.setNumThreads(1)
-    os.environ["USE_TORCH"] = "0"  # `datasets` would import torch, and needs none to stream
+    os.environ["USE_TORCH"] = "0"  # keep `datasets` from importing torch, which it does not need
     job = json.loads(sys.stdin.read())
     sys.path += [folder for folder in job["path"] if folder not in sys.path]
-    for module in job["modules"]:  # they register sources from outside the package
+    for module in job["modules"]:  # these modules register sources from outside the package
         import_module(module)
     threading.Thread(target=_leave_when_unused, args=(folder,), daemon=True).start()
     data = DataConfig.model_validate(job["data"])

@@ -1,7 +1,7 @@
 """The pool: pictures decoded once, kept in a memory-mapped store that all workers share.
 
-A pool lies in the cache folder and outlives the run. Its name is a hash of its source. A process
-that opens an incomplete pool starts a feeder (`clapp.pool.feeder`) if none is filling it.
+A pool lies in the cache folder and remains after the run. Its name is a hash of its source. A
+process that opens an incomplete pool starts a feeder (`clapp.pool.feeder`) unless one is running.
 """
 
 import json
@@ -26,7 +26,7 @@ from clapp.system.process import command
 from clapp.system.progress import tell
 
 LIMIT = 8 * 2**30
-"""Bytes on the disk that all pools may take; unused ones are removed to stay below."""
+"""Bytes on disk that all pools together may take; unused pools are removed to stay below."""
 _POLL = 0.02  # seconds between two looks while waiting
 _LOOK = 1.0  # seconds between two looks for a feeder that replaces pictures
 _TELL_EVERY = 0.5  # seconds of waiting
@@ -46,16 +46,16 @@ class Pool:
         self._slots = Slots(folder, data.max_buffer, side)
         self._guard = threading.Lock()
         self.waited = 0.0
-        self._watching = False  # whether a feeder was at work since this pool was opened
+        self._watching = False  # whether a feeder has run since this pool was opened
         self._writes_at_start = self._slots.writes
         self._looked = 0.0
-        self._deaths = 0  # of feeders, since the last progress
+        self._deaths = 0  # deaths of feeders since the last progress
         self._reporting = False
         self._reported: set[str] = set()
 
     @classmethod
     def open(cls, data: DataConfig, stages: int) -> Self:
-        """Open the pool of a source; pictures of earlier runs are still in it.
+        """Open the pool of a source; it still holds the pictures of earlier runs.
 
         Args:
             data: the source, the pool's bounds, and the size of the first stage.
@@ -84,7 +84,7 @@ class Pool:
                 pool = cls(folder, data, side, source.describe(), users)
                 pool._prepare(root)
             except BaseException:
-                os.close(users)  # a feeder would go on for a user who never came
+                os.close(users)  # otherwise a feeder would keep running for a pool that nobody uses
                 raise
         return pool
 
@@ -114,7 +114,7 @@ class Pool:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What the feeder wrote last: filled, complete, source_size, skipped, error."""
+        """The last state that the feeder wrote: filled, complete, source_size, skipped, error."""
         try:
             state: dict[str, Any] = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -140,7 +140,7 @@ class Pool:
         return min(wanted, self._slots.filled)
 
     def _look(self) -> None:
-        """Keep a feeder running that replaces pictures."""
+        """Restart the feeder if it should replace pictures and has ended."""
         self._looked = time.monotonic()
         if self._users is not None and not self._slots.complete:
             self._tend()
@@ -194,7 +194,7 @@ class Pool:
         self._report_skipped()
 
     def _tend(self) -> None:
-        """Start a feeder if none runs; raise the error of one that ended."""
+        """Start a feeder if none runs; raise the error of a feeder that has ended with one."""
         lock = try_lock(self.folder / FEEDER)
         if lock is None:
             self._watching = True
@@ -209,7 +209,7 @@ class Pool:
             os.close(lock)
 
     def _judge(self) -> None:
-        """Raise the error that an ended feeder left, unless another start may help."""
+        """Raise the error of a feeder that has ended, unless starting it again may help."""
         self._report_skipped()
         error = self.state.get("error")
         if error:
@@ -225,7 +225,7 @@ class Pool:
 
     def _start(self, lock: int) -> None:
         """Start a feeder that inherits the descriptor `lock`, and with it the lock."""
-        (self.folder / STATE).unlink(missing_ok=True)  # an earlier feeder's error is not this one's
+        (self.folder / STATE).unlink(missing_ok=True)  # forget the error of an earlier feeder
         data = self.data.model_copy(update={"target_filter": None})
         job = {
             "data": data.model_dump(include=set(DataConfig.model_fields)),
@@ -240,9 +240,9 @@ class Pool:
                 stdout=log,
                 stderr=log,
                 pass_fds=[lock],
-                start_new_session=True,  # Ctrl-C in the terminal is not meant for it
+                start_new_session=True,  # Ctrl-C in the terminal must not reach it
             )
-        # Reaped wherever this process is by then.
+        # A thread waits for its end, so that it does not remain as a zombie.
         threading.Thread(
             target=process.communicate, args=(json.dumps(job).encode(),), daemon=True
         ).start()

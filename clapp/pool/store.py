@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from clapp.images.decode import Picture, shorter_side_to
 
 FORMAT = 2  # raise it when the layout or the decoding changes: older pools are then removed
-STATE = "state.json"  # what the feeder tells beyond the index
-MAX_ASPECT = 2  # of a stored picture; longer ones are cut
+STATE = "state.json"  # the feeder's state, beside the index
+MAX_ASPECT = 2  # largest ratio of sides of a stored picture; longer ones are cropped
 _INDEX = "index.i64"
 # Places in the index; row i + 1 is (stamp, height, width).
 _FILLED, _COMPLETE, _FORMAT = (0, 0), (0, 1), (0, 2)
@@ -36,8 +36,8 @@ class Slots:
         if os.fstat(self._descriptor).st_size != capacity * self.slot:
             os.ftruncate(self._descriptor, capacity * self.slot)
         with index.open("ab") as file:
-            # Real zeros: a write to a mapped hole of a full disk would be a SIGBUS, not an error.
-            # Appended: what another process wrote in the meantime stays.
+            # Write zeros: writing to a mapped hole on a full disk would raise SIGBUS instead of an
+            # error. Appended: what another process wrote in the meantime stays.
             file.write(bytes(max(0, index_bytes - file.tell())))
             file.flush()
             file.truncate(index_bytes)
@@ -50,24 +50,24 @@ class Slots:
         self._index[_FORMAT] = FORMAT
 
     def close(self) -> None:
-        """Close the file; arrays handed out stay valid."""
+        """Close the file; arrays that were returned stay valid."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
     @property
     def filled(self) -> int:
-        """The number of slots that hold a picture; they are the first ones."""
+        """The number of slots that hold a picture; these are the first slots."""
         return int(self._index[_FILLED])
 
     @property
     def complete(self) -> bool:
-        """Whether no more pictures will come."""
+        """Whether the feeder will add no more pictures."""
         return bool(self._index[_COMPLETE])
 
     @property
     def writes(self) -> int:
-        """The number of pictures written so far; a feeder that makes progress raises it."""
+        """The number of pictures written so far, which shows whether a feeder makes progress."""
         return int(self._index[1:, 0].sum() // 2)
 
     def finish(self) -> None:
@@ -85,7 +85,8 @@ class Slots:
     def steady(self, number: int) -> tuple[Picture, int] | None:
         """Picture `number` and its stamp. A copy is intact if `stamp` is the same afterwards.
 
-        None while the picture is being replaced, or if a killed writer left it half written.
+        Returns None while the picture is being replaced, or if a killed writer left it half
+        written.
         """
         stamp, height, width = self._index[number + 1].tolist()
         if stamp % 2 or self.stamp(number) != stamp:
@@ -104,7 +105,7 @@ class Slots:
             OSError: the disk is full.
         """
         row = self._index[number + 1]
-        row[0] += row[0] % 2 + 1  # odd while the pixels change, also after a killed writer
+        row[0] += row[0] % 2 + 1  # odd while the pixels change, and after a writer was killed
         data = np.ascontiguousarray(picture).data
         os.pwrite(self._descriptor, data, number * self.slot)
         row[1:] = picture.shape[:2]
@@ -121,15 +122,15 @@ def is_outdated(folder: Path) -> bool:
     try:
         with (folder / _INDEX).open("rb") as file:
             header = np.frombuffer(file.read(24), np.int64)
-    except OSError:  # none yet, or just removed
+    except OSError:  # there is no index yet, or it was just removed
         return False
     return len(header) == 3 and bool(header[0]) and int(header[2]) != FORMAT
 
 
 def fit(picture: Picture, side: int, rng: np.random.Generator) -> Picture:
-    """A picture as it is stored: shorter side `side`, longer side at most twice that.
+    """Resize a picture for the store: shorter side `side`, longer side at most twice that.
 
-    A longer side is cropped at a random position.
+    If the longer side exceeds this, it is cropped at a random position.
     """
     height, width = picture.shape[:2]
     reach = MAX_ASPECT * min(height, width)

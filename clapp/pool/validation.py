@@ -24,8 +24,8 @@ FORMAT = 1  # raise it when the pictures are cut differently
 def validation_set(data: ValidConfig, target_filter: FilterSpec) -> tuple[Picture, Target]:
     """The first `num_images` pictures of a source and their filtered targets.
 
-    The shorter side becomes `resize_base` (Pillow's antialiased bilinear); the central square of
-    `crop_size` S is taken, and filtered after that.
+    The shorter side is resized to `resize_base` (Pillow's antialiased bilinear); the filter is
+    applied to the central square of side S, the `crop_size`.
 
     Returns:
         Pictures, uint8 (N, S, S, 3), memory-mapped, and targets, (N, S, S) or (N, S, S, 3), uint8
@@ -74,7 +74,7 @@ def _make(source: Source, data: ValidConfig) -> Picture:
 
 @cache
 def _pictures(path: Path) -> Picture:
-    # Copy-on-write: shared between processes, yet writeable, which torch.from_numpy asks for.
+    # Copy-on-write: shared between processes, but writeable, as torch.from_numpy requires.
     pictures: NDArray[np.uint8] = np.load(path, mmap_mode="c")
     return np.asarray(pictures)
 

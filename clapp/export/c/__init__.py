@@ -1,1 +1,1 @@
-"""A network as C99: one header and one source that allocate nothing and need no runtime."""
+"""Networks as C99: one header and one source file, without memory allocation or a runtime."""

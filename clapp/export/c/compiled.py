@@ -1,4 +1,4 @@
-"""C files compiled and run on this machine: whether they compute the same, and what they take."""
+"""Compile and run C files on this machine: for comparison with PyTorch, and for their size."""
 
 import ctypes
 import shutil
@@ -20,15 +20,15 @@ _TEXT = (".text", ".rodata", ".init", ".data")
 
 
 class CompilerError(ClappError):
-    """A C compiler refused what this package wrote."""
+    """A C compiler rejected the generated code."""
 
 
 class Footprint(NamedTuple):
-    """Bytes that a source takes when it is compiled for size.
+    """Bytes that a source file takes when it is compiled for size.
 
     Attributes:
-        flash: machine code and constants, the C library's functions apart.
-        stack: of all its functions together, which is more than any call needs.
+        flash: machine code and constants, without functions of the C library.
+        stack: stack of all functions together, an upper bound for any call.
     """
 
     flash: int
@@ -45,7 +45,7 @@ def compile_c(folder: Path, out: Path, *flags: str, file: str = "model") -> Path
     """Compile a source in `folder`, `file`.c, to the shared library `out`.
 
     Raises:
-        CompilerError: it does not compile, even with a warning only.
+        CompilerError: compiling fails or gives a warning.
     """
     found = compiler()
     if found is None:
@@ -59,7 +59,8 @@ def compile_c(folder: Path, out: Path, *flags: str, file: str = "model") -> Path
 
 
 def load_c(library: Path, code: Code, *, uint8: bool) -> Callable[[Batch], Batch]:
-    """A compiled network as a function of (1, C, H, W) in [0, 1]; its workspace is guarded."""
+    """A compiled network as a function of (1, C, H, W) in [0, 1]; detects writes beyond its
+    workspace."""
     loaded = ctypes.CDLL(str(library))
     run = getattr(loaded, f"{code.name}_run")
     pointer = ctypes.c_void_p
@@ -86,7 +87,8 @@ def load_c(library: Path, code: Code, *, uint8: bool) -> Callable[[Batch], Batch
 
 
 def footprint(folder: Path, file: str = "model") -> Footprint | None:
-    """What a source takes, compiled on this machine; None without a compiler or `size`."""
+    """The footprint of a source compiled on this machine; None without a compiler or the tool
+    `size`."""
     found, size = compiler(), shutil.which("size")
     if found is None or size is None:
         return None

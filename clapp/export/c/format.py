@@ -67,6 +67,6 @@ def _facts(bundle: Bundle, code: Code, label: str) -> dict[str, str]:
 def _run(folder: Path, code: Code, *, uint8: bool) -> Callable[[Batch], Batch] | str:
     if compiler() is None:
         return "not compiled: this machine has no C compiler"
-    with tempfile.TemporaryDirectory() as name:  # a loaded library needs its file no more
+    with tempfile.TemporaryDirectory() as name:  # a loaded library does not need its file any more
         library = compile_c(folder, Path(name, "model.so"), *FLAGS, file=code.file)
         return load_c(library, code, uint8=uint8)

@@ -1,4 +1,4 @@
-"""The C header of a network, and what its two files take."""
+"""The C header of a network, and the memory that header and source need."""
 
 import re
 from string import Template
@@ -50,14 +50,14 @@ int ${name}_run(const $kind *image, int height, int width, $result *output, $typ
 
 
 class Code(NamedTuple):
-    """A header, its source, and what they take.
+    """A header, its source, and their memory.
 
     Attributes:
-        name: the prefix of what they define.
-        plan: how the rows are made.
-        weight_bytes: of the constants in the source.
-        line_bytes: of the workspace: bytes a pixel of width, bytes a pixel of half the width
-            (rounded up), bytes beside.
+        name: the prefix of all names they define.
+        plan: the plan of the rows.
+        weight_bytes: bytes of the constants in the source.
+        line_bytes: bytes of the workspace: per pixel of width, per pixel of half the width (rounded
+            up), and constant.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Code(NamedTuple):
     file: str = "model"
     """Name of the two files without their suffix."""
     quantised: tuple[float, int] | None = None
-    """Scale and zero point of an int8 result; None: it is float."""
+    """Scale and zero point of an int8 result; None: the result is float."""
 
     @property
     def dtype(self) -> Any:
@@ -144,7 +144,7 @@ def _terms(full: int, half: int, rest: int) -> list[str]:
 
 
 def workspace(plan: Plan) -> tuple[int, int, int]:
-    """Floats a pixel of width, a pixel of half the width, and beside."""
+    """Floats of the workspace: per pixel of width, per pixel of half the width, and constant."""
     each, rest = {1: 0, 2: 0}, 0
     for stage in plan.stages:
         each[stage.level] += stage.depth * stage.channels
@@ -157,7 +157,8 @@ def workspace(plan: Plan) -> tuple[int, int, int]:
 
 
 def zeros_row(plan: Plan) -> tuple[int, int]:
-    """Level and padding of the row of zeros above and below a picture; level 0: none is needed."""
+    """Scale level and padding of the row of zeros above and below a picture; level 0: no row is
+    needed."""
     found = [
         (plan.stages[source].level, plan.stages[source].pad)
         for stage in plan.stages

@@ -1,4 +1,4 @@
-"""The C source of a network in int8: integers only, functions of a value as tables."""
+"""The C source of a network in int8: integers only, activations as lookup tables."""
 
 import math
 from collections.abc import Mapping
@@ -68,7 +68,7 @@ def write_c_int8(
 
 
 def factor_of(value: float) -> tuple[int, int]:
-    """A positive number as factor / 2^shift, the factor below 2^31 and the shift from 1 to 62."""
+    """A positive number as factor / 2^shift, with a factor below 2^31 and a shift from 1 to 62."""
     shift = min(max(31 - math.frexp(value)[1], 1), 62)
     return min(round(value * 2.0**shift), 2**31 - 1), shift
 
@@ -87,7 +87,7 @@ class _Int8Statements(Statements):
         return self._scales[value]
 
     def array(self, name: str, kind: str, values: NDArray[np.int64], size: int) -> str:
-        """The C name of constant numbers of `size` bytes each."""
+        """Define an array of constants of `size` bytes each; returns its C name."""
         if name not in self.constants:
             self.weight_bytes += len(values) * size
             lines, line = [], "   "
@@ -101,7 +101,7 @@ class _Int8Statements(Statements):
         return name
 
     def make(self, stage: Stage) -> list[str]:
-        """Statements that make row `row` of a stage, before its changes."""
+        """Statements that compute row `row` of a stage, before its changes."""
         node = stage.node
         if node is None:
             return [
@@ -155,7 +155,8 @@ class _Int8Statements(Statements):
         ]
 
     def _levels(self, node: Node) -> tuple[str, str, str, str]:
-        """C names of a kernel's levels, its biases with the input's zero in, and its factors."""
+        """C names of a kernel's levels, its biases (with the input's zero point included), its
+        factors."""
         kernel, bias = node.weights
         assert kernel is not None
         into, out = self.scale(node.inputs[0]), self.scale(node.output)
@@ -189,7 +190,8 @@ class _Int8Statements(Statements):
         ]
 
     def _sums(self, node: Node) -> list[str]:
-        """Sums of channels, of 2x2 pixels, and of neighbours for twice the size."""
+        """Statements for sums of channels, means of 2x2 pixels, and interpolation to twice the
+        size."""
         self.use("start", rows_int8.START)
         self.use("store", rows_int8.ROUND)
         source = self.lines(node.inputs[0])
@@ -245,12 +247,12 @@ class _Int8Statements(Statements):
         if node.kind == "mix":
             return self._mix(node)
         if node.inputs[0] in self._exact:
-            return []  # the convolution has stored nothing below zero
+            return []  # the convolution has already clipped at zero
         self.use("look_up", rows_int8.LOOK_UP)
         return [each, f"    look_up(line(own, row, c), {self._table(node)}, n);"]
 
     def _table(self, node: Node) -> str:
-        """The C name of a function as a table of what every level becomes."""
+        """The C name of the lookup table of an activation."""
         into, out = self.scale(node.inputs[0]), self.scale(node.output)
         levels = torch.arange(-128, 128, dtype=torch.float32)
         values = ((levels - into.zero) * into.step)[None, None, None]

@@ -1,4 +1,4 @@
-"""C functions on rows of floats, each written out only where a network needs it.
+"""C functions on rows of floats; a source file contains those that its network needs.
 
 Their inner loops run over contiguous floats without branches, so that compilers vectorise them.
 """
@@ -7,7 +7,7 @@ from clapp.models.graph.nodes import LEAK, NORM_EPS, ROOT_EPS, Node
 
 
 def number(value: float) -> str:
-    """A float as C writes it, exactly."""
+    """A float as an exact C literal."""
     text = f"{value:.9g}"
     return f"{text}f" if any(letter in text for letter in ".en") else f"{text}.0f"
 
@@ -213,7 +213,7 @@ static void normalise(float *row, const struct statistics *s, float weight, floa
 
 
 def function(name: str) -> str:
-    """A function of every value of a row."""
+    """A C function that applies an activation to every value of a row."""
     return f"""\
 static void each_{name}(float *row, int n)
 {{
@@ -226,7 +226,7 @@ static void each_{name}(float *row, int n)
 
 
 def window(name: str) -> str:
-    """max3 or min3 of three rows."""
+    """A C function for max3 or min3 of three rows."""
     sign = ">" if name == "max3" else "<"
     return f"""\
 static void {name}(float *restrict out, const float *a, const float *b, const float *c, int n)
@@ -245,13 +245,13 @@ static void {name}(float *restrict out, const float *a, const float *b, const fl
 
 
 def taps_name(node: Node) -> str:
-    """The name of `taps` for a convolution."""
+    """The name of the C function of `taps` for a convolution."""
     dilated = f"_by_{node.dilation}" if node.dilation > 1 and max(node.kernel) > 1 else ""
     return "taps_{}x{}{}".format(*node.kernel, dilated)
 
 
 def taps(node: Node) -> str:
-    """A kernel of one channel added to a row, every tap written out."""
+    """A C function that adds the convolution of one channel to a row, with all taps written out."""
     height, width = node.kernel
     sums = []
     for y in range(height):

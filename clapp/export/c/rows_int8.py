@@ -1,4 +1,4 @@
-"""C functions on rows of int8 and their sums of int32, written out only where a network needs them.
+"""C functions on rows of int8 and sums in int32; a source file contains those that it needs.
 
 A level q stands for scale * (q - zero). Factors between scales are whole numbers and a shift.
 """
@@ -129,11 +129,11 @@ static void divide(int8_t *table, int peak, float scale, int zero, float to, int
 
 
 def taps(node: Node) -> str:
-    """A kernel of one channel added to a row of sums, every tap written out."""
+    """A C function that adds the convolution of one channel to a row of sums."""
     text = rows.taps(node).replace("float *restrict out", "int32_t *restrict out")
     return text.replace("float", "int8_t")
 
 
 def window(name: str) -> str:
-    """max3 or min3 of three rows."""
+    """A C function for max3 or min3 of three rows."""
     return rows.window(name).replace("float", "int8_t")

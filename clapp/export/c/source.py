@@ -13,10 +13,10 @@ def write_c(
     """The network in floats.
 
     Args:
-        name: the prefix of its names; see `identifier`.
+        name: the prefix of all C names; see `identifier`.
         title: the first line of the header.
-        least: the smallest side it takes.
-        uint8: pictures have levels from 0 to 255, else floats in [0, 1].
+        least: the smallest side of a picture that the network accepts.
+        uint8: pictures are levels from 0 to 255, otherwise floats in [0, 1].
     """
     plan = plan_stages(graph, copied=uint8)
     space = workspace(plan)
@@ -31,7 +31,7 @@ def write_c(
 
 
 class Emitter:
-    """Writes a source from a plan; what differs in int8 is a method of its own."""
+    """Writes the source file of a plan; subclasses override the methods that differ in int8."""
 
     kind, file, lines_text = "float", "model", rows.LINES + "\n" + rows.FILL
 
@@ -41,11 +41,11 @@ class Emitter:
 
     @property
     def weight_bytes(self) -> int:
-        """Of the constants."""
+        """Bytes of the constants."""
         return self._say.weight_bytes
 
     def text(self) -> str:
-        """The source."""
+        """The text of the source file."""
         stages = [self._stage(n, stage) for n, stage in enumerate(self._plan.stages)]
         run = self._run()
         parts = [
@@ -113,7 +113,7 @@ class Emitter:
         return "net->peak = largest(line(own, row, c), n, net->peak);"
 
     def _ask(self, stage: Stage) -> list[str]:
-        """Calls that make the rows which this one needs."""
+        """Calls that compute the rows that this row needs."""
         calls = []
         for position, value in enumerate(dict.fromkeys(self._plan.inputs(stage))):
             source = self._plan.sources[value]
@@ -197,7 +197,7 @@ class Emitter:
 
 
 def describe_stage(stage: Stage) -> str:
-    """A comment: what a stage makes."""
+    """A C comment that describes a stage."""
     node = stage.node
     assert node is not None
     words = []
@@ -221,7 +221,7 @@ def _uses_height(stage: Stage) -> bool:
 
 
 def _last_row(node: Node, height: str) -> str:
-    """The last row of the first input that a row needs, in C."""
+    """A C expression: the last row of the first input that a row needs."""
     reach = node.reach[0]
     if node.kind in ("conv", "window") and reach:
         return f"row + {reach} < {height} ? row + {reach} : {height} - 1"

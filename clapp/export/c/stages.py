@@ -1,8 +1,8 @@
-"""The steps of a network row by row: which rows are kept, and how many passes it takes.
+"""Plan how to compute a network row by row: the rows kept in memory, and the number of passes.
 
-Every stage makes one row of a value at a time, when a later stage asks for it, and keeps as many
-rows as are still needed: a ring of lines. Steps that only change the values of a row belong to the
-stage that makes it.
+Each stage computes one row of a value at a time, when a later stage needs it, and keeps the rows
+that are still needed in a ring buffer. Steps that only change a row in place belong to the stage
+that computes the row.
 """
 
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ _IN_PLACE = ("function", "mix", "norm", "pad")
 
 @dataclass
 class Stage:
-    """What makes the rows of one value.
+    """Computes the rows of one value.
 
     Attributes:
-        node: the step that makes a row; None: the picture is copied. A step of `_IN_PLACE` here
+        node: the step that computes a row; None: the picture is copied. A step of `_IN_PLACE` here
             copies its input first.
-        changes: steps that change the row afterwards.
+        changes: steps that then change the row in place.
         value: the name of the result.
-        depth: rows kept; 0: it is the picture or the result itself, in the caller's memory.
+        depth: number of rows kept; 0: the value is in the caller's memory (picture or result).
         pad: pixels left and right of a row, filled as `border` says.
     """
 
@@ -38,15 +38,15 @@ class Stage:
 
     @property
     def norms(self) -> list[Node]:
-        """Steps among its changes that need statistics of the whole picture."""
+        """The steps in `changes` that need statistics of the whole picture."""
         return [node for node in self.changes if node.kind == "norm"]
 
 
 class Plan(NamedTuple):
-    """All stages in order, and what divides the result at the end.
+    """All stages in order, and the final division, if any.
 
     Attributes:
-        sources: value -> the number of the stage that makes it; -1 is the picture.
+        sources: value -> the number of the stage that computes it; -1 is the picture.
         maximum: the step that divides by the largest magnitude, or None.
     """
 
@@ -56,11 +56,12 @@ class Plan(NamedTuple):
 
     @property
     def passes(self) -> int:
-        """How often the picture is gone through: once a normalisation, and once for the result."""
+        """The number of passes over the picture: one for each normalisation, and one for the
+        result."""
         return 1 + sum(len(stage.norms) for stage in self.stages)
 
     def inputs(self, stage: Stage) -> list[str]:
-        """The values it takes, those of its changes too."""
+        """The inputs of the stage, including those of its changes."""
         taken = [] if stage.node is None else list(stage.node.inputs)
         made = {stage.node.output if stage.node else IMAGE, *(n.output for n in stage.changes)}
         for node in stage.changes:
@@ -72,7 +73,7 @@ def plan_stages(graph: Graph, *, copied: bool) -> Plan:
     """The stages of a graph.
 
     Args:
-        copied: the picture has another type than rows, so that every row of it is converted.
+        copied: the picture has another type than the rows, so each of its rows is converted.
     """
     nodes = list(graph.nodes)
     maximum = nodes.pop() if nodes[-1].kind == "maximum" else None
@@ -106,7 +107,7 @@ def plan_stages(graph: Graph, *, copied: bool) -> Plan:
 
 
 def _move_late_inputs(stages: list[Stage], sources: dict[str, int]) -> None:
-    """See that no stage takes a value of a later one; the order of a graph grants it."""
+    """Move steps whose second input is computed after their stage to a later stage of their own."""
     for number, stage in enumerate(stages):
         for node in stage.changes:
             assert all(sources[name] <= number for name in node.inputs)
@@ -125,7 +126,7 @@ def _set_borders(plan: Plan, graph: Graph) -> None:
 
 
 def rows_taken(node: Node | None, row: int, height: int) -> list[int]:
-    """The rows of its first input, `height` high, that a step needs for a row of its output."""
+    """The rows of a step's first input, `height` high, that it needs for one row of its output."""
     if node is None:
         return [row]
     if node.kind == "conv":
@@ -143,7 +144,7 @@ def rows_taken(node: Node | None, row: int, height: int) -> list[int]:
 
 
 def inside(row: int, height: int, border: str) -> int:
-    """The row that stands for one outside of a picture."""
+    """The row inside of the picture that replaces a row outside."""
     if border == "reflect":
         row = abs(row)
         return row if row < height else 2 * (height - 1) - row
@@ -155,7 +156,7 @@ def _is_row(row: int, height: int, border: str) -> bool:
 
 
 def _set_depths(plan: Plan) -> None:
-    """Find by trying how many rows of each value must be kept."""
+    """Simulate the computation to find how many rows of each value must be kept."""
     reach = sum(stage.node.reach[0] for stage in plan.stages if stage.node is not None)
     least = 2 * max((n.reach[0] for s in plan.stages if (n := s.node) is not None), default=0) + 1
     for height in (*range(least, least + 6), *range(4 * reach + 20, 4 * reach + 24)):

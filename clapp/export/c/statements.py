@@ -1,4 +1,4 @@
-"""What every stage does with a row, as C statements, and the functions and weights these use."""
+"""C statements that compute the rows of each stage, and the functions and weights they use."""
 
 from collections.abc import Mapping
 
@@ -24,7 +24,7 @@ class Statements:
         self.weight_bytes = 0
 
     def use(self, name: str, text: str) -> None:
-        """See that a C function is written out, once."""
+        """Add a C function to the file, once."""
         self.helpers.setdefault(name, text)
 
     def _constant(self, name: str | None) -> str:
@@ -48,11 +48,11 @@ class Statements:
         return c_name
 
     def lines(self, value: str) -> str:
-        """C that points to the rows of a value."""
+        """A C expression that points to the rows of a value."""
         return f"&net->l[{self._plan.sources[value] + 1}]"
 
     def make(self, stage: Stage) -> list[str]:
-        """Statements that make row `row` of a stage, before its changes."""
+        """Statements that compute row `row` of a stage, before its changes."""
         node = stage.node
         if node is None:
             return self._copy_picture(stage)
@@ -90,7 +90,7 @@ class Statements:
             ]
         if node.kind == "double":
             return self._double(node, source)
-        self.use("add", rows.ADD)  # a change of a value that others need as it is
+        self.use("add", rows.ADD)  # copy the value first, since other steps need it unchanged
         return [
             f"for (int c = 0; c < {node.channels}; c++) {{",
             "    fill(line(own, row, c), 0.0f, n);",
