@@ -1,4 +1,4 @@
-"""`clapp studies`: every study of a results folder and of a storage, and how it stands."""
+"""`clapp studies`: all studies of a results folder and of a storage, with their state."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -27,14 +27,14 @@ RULE = "knee"
 
 
 class Overview(NamedTuple):
-    """How a study stands.
+    """The state of a study.
 
     Attributes:
-        study: its name; of one set aside by --fresh, that of its folder.
+        study: its name; for a study set aside by --fresh, the name of its folder.
         state: running (a worker lives), finished (its budget is spent), interrupted, set aside.
         total: trials of its budget.
-        best: what the rule `knee` picks.
-        active: when a trial last began or ended, with its time zone: the reader's.
+        best: the model that the rule `knee` picks.
+        active: time at which a trial last began or ended, in the reader's time zone.
     """
 
     study: str
@@ -55,7 +55,7 @@ class Overview(NamedTuple):
 
 
 class Overviews(NamedTuple):
-    """Studies, and what else was found: a database's place and why it is left out."""
+    """Studies, and databases that were left out: place -> reason."""
 
     studies: Sequence[Overview]
     left_out: Sequence[tuple[str, str]]
@@ -97,7 +97,7 @@ def overviews(results: Path, storage: str | None = None) -> Overviews:
     return Overviews(found, left_out)
 
 
-# Attributes that CLAPP did not write may be anything, or missing.
+# In a study of another program, attributes may be missing or of any type.
 _UNREADABLE = (UserError, sqlite3.Error, LookupError, TypeError, ValueError)
 
 
@@ -107,7 +107,7 @@ def _why(error: Exception) -> str:
 
 
 def _in_folder(database: Path) -> Iterator[Overview]:
-    """The study in the database of its folder."""
+    """The overview of the study in the database of its folder."""
     import optuna
 
     folder = database.parent
@@ -120,7 +120,7 @@ def _in_folder(database: Path) -> Iterator[Overview]:
 
 
 def _in_storage(url: str, results: Path) -> Iterator[tuple[str, Overview | str]]:
-    """Each study by name, or why it is left out."""
+    """Each study by name, with its overview or the reason why it is left out."""
     import optuna
 
     with storage_errors(url):
@@ -134,11 +134,11 @@ def _in_storage(url: str, results: Path) -> Iterator[tuple[str, Overview | str]]
 
 
 def overview(study: "Study", folder: Path, *, local: bool) -> Overview:
-    """How `study` stands.
+    """The state of `study`.
 
     Args:
-        folder: its results.
-        local: all its workers run on this machine.
+        folder: its results folder.
+        local: whether all its workers run on this machine.
 
     Raises:
         UserError, KeyError: CLAPP did not make it.
@@ -173,7 +173,7 @@ def _state(study: "Study", folder: Path, local: bool, spent: bool) -> str:
 
 
 def _all_stale(study: "Study") -> bool:
-    """Whether no worker elsewhere has shown lately that it lives."""
+    """Whether no worker on other machines has given a sign of life lately."""
     from optuna.trial import TrialState
 
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -181,7 +181,7 @@ def _all_stale(study: "Study") -> bool:
 
 
 def ago(moment: datetime, now: datetime) -> str:
-    """How long ago `moment` was, in the largest unit that fits."""
+    """The time since `moment` in the largest suitable unit: "3 h ago"."""
     seconds = max(0.0, (now - moment).total_seconds())
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:

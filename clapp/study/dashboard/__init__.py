@@ -1,1 +1,1 @@
-"""What optuna-dashboard shows of a study."""
+"""Notes, graphs and files of a study for optuna-dashboard."""

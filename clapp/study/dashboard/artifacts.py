@@ -1,4 +1,4 @@
-"""Where the pictures of trials are kept for the dashboard: a folder, or a bucket of S3's kind."""
+"""The artifact store with the trials' pictures for the dashboard: a folder, or an S3 bucket."""
 
 import secrets
 import signal
@@ -14,7 +14,7 @@ SCHEME = "s3://"
 
 
 class ArtifactStore(Protocol):
-    """What Optuna asks of a place for files."""
+    """Optuna's interface of artifact stores."""
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
         """The content of a file."""
@@ -30,11 +30,11 @@ class ArtifactStore(Protocol):
 
 
 def open_artifacts(url: str | None, folder: Path) -> ArtifactStore:
-    """The artifact store of a study; several studies may share one, for artifacts have unique ids.
+    """Open the artifact store of a study; several studies may share one, as ids are unique.
 
     Args:
         url: a folder, `s3://bucket` or `s3://bucket/prefix`; None: `artifacts` in `folder`.
-            Credentials, region and endpoint of a bucket are found by boto3, as in
+            boto3 finds credentials, region and endpoint of a bucket, for example in
             AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL.
         folder: the study's results folder.
 
@@ -59,13 +59,13 @@ def open_artifacts(url: str | None, folder: Path) -> ArtifactStore:
 
 
 def check_artifacts(url: str | None, folder: Path) -> None:
-    """Fail now rather than after the first training when nothing can be stored.
+    """Check now that artifacts can be stored, so that no error appears after the first training.
 
     Raises:
-        UserError: nothing can.
+        UserError: they cannot.
     """
     store = open_artifacts(url, folder)
-    probe = f".writable-{secrets.token_hex(4)}"  # others may do the same
+    probe = f".writable-{secrets.token_hex(4)}"  # unique: others may test too
     try:
         store.write(probe, BytesIO())
         store.remove(probe)
@@ -75,13 +75,13 @@ def check_artifacts(url: str | None, folder: Path) -> None:
 
 
 def share_front(study: str, folder: str, storage: str, artifacts: str) -> None:
-    """Put the files of the models on a study's front into its artifact store."""
+    """Upload the files of the models on a study's front to its artifact store."""
     from clapp.study.dashboard.trial_files import TrialFiles
     from clapp.study.plan.existing import load_existing
     from clapp.system.console import log_to_stderr
     from clapp.system.process import prepare_process
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C has ended the search already
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C has already ended the search
     log_to_stderr()
     prepare_process(threads=1)
     place = Path(folder)
@@ -90,7 +90,7 @@ def share_front(study: str, folder: str, storage: str, artifacts: str) -> None:
 
 
 class _Bucket:
-    """Optuna's store in a bucket, under a prefix; its failures are OSErrors, as a folder's are."""
+    """Optuna's store in a bucket, with a prefix; failures are OSErrors, as with a folder."""
 
     def __init__(self, url: str, bucket: str, prefix: str) -> None:
         try:

@@ -1,7 +1,7 @@
-"""The graphs of a study in the dashboard: its front, its hypervolume, the curves of its best.
+"""The graphs of a study in the dashboard: its front, its hypervolume, its best learning curves.
 
-Figures are Plotly's, as plain documents: the dashboard draws them, and the driver, which makes
-them, need not import Plotly.
+Figures are plain documents in Plotly's format. The dashboard draws them, so Plotly need not be
+imported here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,12 @@ Figure = dict[str, Any]
 T = TypeVar("T")
 
 CURVES, CURVE_POINTS = 12, 60
-"""Curves in one graph and points of a curve; of more, as many as this, evenly spread."""
+"""The most curves in one graph, and the most points of a curve; both are thinned evenly."""
 _BLUE, _GREY, _ORANGE = "#1f6fb4", "#b4b9c0", "#d9730d"
-_PALE, _DARK = (158, 202, 225), (8, 48, 107)  # curves of the smallest and the largest model
+_PALE, _DARK = (
+    (158, 202, 225),
+    (8, 48, 107),
+)  # colours of the curves of the smallest and the largest model
 
 
 def front_graph(
@@ -146,7 +149,7 @@ def _log_axis(scale: Scale) -> Figure:
 
 
 def _figure(title: str, traces: list[Figure], layout: Figure) -> Figure:
-    # White in the dashboard's dark theme too, which leaves the colours of these figures alone.
+    # White also in the dashboard's dark theme, which does not change the colours of these figures.
     layout = {
         "title": {"text": f"<b>{title}</b>", "font": {"size": 17}, "x": 0.02, "xanchor": "left"},
         "paper_bgcolor": "#fff",

@@ -1,4 +1,4 @@
-"""A study's own pages in the dashboard: a note that says how it stands, and its graphs."""
+"""A study's pages in the dashboard: a note about its state, and its graphs."""
 
 import threading
 import time
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from clapp.study.dashboard.trial_files import TrialFiles
 
 INTERVAL, SHARE = 10.0, 0.05
-"""Pages are brought up to date at most this often (s), and in at most this share of the time."""
+"""Least seconds between two updates of the pages, and the most share of time spent on updates."""
 
 
 class Overview:
-    """The pages of one study in the dashboard, kept up to date by the process that serves them."""
+    """Updates the pages of one study, in the process that serves the dashboard."""
 
     def __init__(self, study: "Study", files: "TrialFiles | None" = None, where: str = "") -> None:
         """`where`: the options by which commands find the study."""
@@ -41,10 +41,10 @@ class Overview:
         self._over = threading.Event()
 
     def refresh(self, *, at_once: bool = False) -> None:
-        """Bring notes and graphs up to date; what fails is logged, since no trial depends on it.
+        """Update notes and graphs; errors are only logged, since no trial depends on the pages.
 
         Args:
-            at_once: only what is looked at first: the study's page, and notes of the front.
+            at_once: update only the pages viewed first: the study's page, and notes of the front.
         """
         try:
             trials = self._study.get_trials(deepcopy=False)
@@ -59,7 +59,7 @@ class Overview:
 
     @contextmanager
     def kept_up_to_date(self) -> Iterator[None]:
-        """While the block runs, a thread refreshes."""
+        """Refresh in a thread while the block runs."""
 
         def keep() -> None:
             pause = 0.0
@@ -108,7 +108,7 @@ class Overview:
         plain = optuna.load_study(
             study_name=self._study.study_name,
             storage=storage_of(self._study),
-            sampler=optuna.samplers.RandomSampler(),  # a trial that is looked at draws nothing
+            sampler=optuna.samplers.RandomSampler(),  # pictures are drawn when viewed
         )
         for trial in sorted(fresh, key=lambda t: (t.number not in front, t.number)):
             if self._over.is_set():

@@ -1,4 +1,5 @@
-"""optuna-dashboard for one study, on this machine only, with the pictures of its trials."""
+"""optuna-dashboard for one study, with the pictures of its trials; by default on this machine
+only."""
 
 import errno
 import socket
@@ -24,13 +25,13 @@ _UNAVAILABLE = (errno.EADDRINUSE, errno.EACCES)
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True  # a browser that keeps a connection open must not delay the end
+    daemon_threads = True  # open connections of browsers must not delay the exit
     allow_reuse_port = False
 
 
 class _Handler(WSGIRequestHandler):
     def log_message(self, *_: Any) -> None:
-        """Say nothing: the page asks for news every few seconds."""
+        """Log nothing, because the page polls every few seconds."""
 
 
 def serve(
@@ -44,15 +45,15 @@ def serve(
 ) -> None:
     """Serve the dashboard of `study` until Ctrl-C; its address is printed on stdout.
 
-    The dashboard knows no passwords and can delete studies, so `host` is the loopback interface
-    unless somebody asks for another, such as inside a container.
+    The dashboard has no authentication and can delete studies, so `host` is the loopback interface
+    by default. Choose another one only where the network is trusted, such as inside a container.
 
     Args:
         study: its name, or the path of its file.
         results: the folder that holds a folder for each study.
         storage: the URL of the study's storage; None: SQLite in the study's folder.
-        artifacts: where the pictures are, a folder or a bucket; None: in the results.
-        port: where it is taken, any free one is used; 0: any free one.
+        artifacts: the folder or bucket with the pictures; None: in the results.
+        port: the port to bind; if it is taken, or 0, any free port.
         show: open the address in a browser.
 
     Raises:
@@ -68,7 +69,7 @@ def serve(
     pages = Overview(loaded, files, where(results, storage))
     pages.refresh(at_once=True)
     with _listen(app, host, port) as server, pages.kept_up_to_date(), warnings.catch_warnings():
-        # Optuna's, about importances after few trials, at every look at the page.
+        # Optuna warns about importances of few trials at every request.
         warnings.filterwarnings("ignore", "Some regimes for parameter")
         port = server.server_port
         address = f"http://{host}:{port}/dashboard/studies/{opened.get_study_id_from_name(loaded.study_name)}"
@@ -87,7 +88,7 @@ def _announce(study: str, address: str, host: str, port: int) -> None:
         f"from another machine: ssh -L {port}:{host}:{port} {socket.gethostname()}, "
         "then open the same address there\n"
     )
-    sys.stdout.flush()  # whoever waits for the address reads a pipe
+    sys.stdout.flush()  # a program that waits for the address reads a pipe
 
 
 def _listen(app: Any, host: str, port: int) -> WSGIServer:

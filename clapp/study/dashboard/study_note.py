@@ -1,4 +1,4 @@
-"""The note of a study in the dashboard: what it searches, how it stands, what to look at."""
+"""The note of a study in the dashboard: its aim, its state, and models to look at."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class Standing:
     """A study at one moment.
 
     Attributes:
-        id: what the dashboard's addresses call it.
-        definition: its study file as resolved; empty when CLAPP did not make it.
+        id: the study's number in the dashboard's addresses.
+        definition: the resolved study file; empty if CLAPP did not make the study.
         hypervolume: None before the first trained trial.
         where: the options by which commands find the study, see `clapp.study.plan.existing`.
     """
@@ -40,9 +40,9 @@ class Standing:
 
 
 def merged(standing: Standing, old: str) -> str | None:
-    """The new note of a study whose note is `old`, or None when that is to stay as it is.
+    """The new note of a study whose note is `old`, or None if that must not change.
 
-    What a person has written below the mark is kept, and a note without the mark is theirs.
+    Text below the mark was written by a person and is kept; so is a note without the mark.
     """
     _, mark, theirs = old.partition(MARK)
     if old.strip() and not mark:
@@ -106,7 +106,7 @@ def _picks(standing: Standing) -> str:
 def _rules(standing: Standing) -> Iterable[str]:
     yield from ("knee", "min-loss")
     if standing.reference is not None:
-        # As good as the reference; rounded up, for then some model of the front always is.
+        # Rounded up, so that some model of the front is always as good as the reference.
         yield f"loss<={standing.reference.loss * 1.001:.4g}"
 
 

@@ -1,8 +1,8 @@
-"""Files of trials for the dashboard: made when somebody looks at them, served beside its pages.
+"""Files of trials for the dashboard, made when they are viewed and served beside its pages.
 
-A search that trains a trial in half a second has no time to draw pictures that nobody may ever see.
-So a trial leaves its weights, and this makes its preview, its curve or its ONNX file from them.
-Trials of other machines have what their drivers put into the artifact store.
+A search that trains a trial in half a second has no time to draw pictures that nobody may view.
+A trial saves only its weights; its preview, curve and ONNX file are made from them here. For trials
+of other machines there are the files that their drivers put into the artifact store.
 """
 
 import mimetypes
@@ -39,15 +39,16 @@ class TrialFiles:
 
     Args:
         folder: the study's results folder on this machine.
-        store: what drivers on other machines have put away.
+        store: the artifact store, with files from other machines.
     """
 
     def __init__(self, study: "Study", folder: Path, store: "ArtifactStore") -> None:
         self._study, self._folder, self._store = study, folder, store
-        self._making = threading.Lock()  # every picture of a page is asked for at once
+        self._making = threading.Lock()  # the browser requests all pictures of a page at once
 
     def addresses(self, number: int) -> dict[str, str]:
-        """File name -> its address on this server, of all that a trial has or can be made of."""
+        """File name -> its address on this server, for all files that a trial has or that can be
+        made."""
         from clapp.training.folder import is_model_folder
 
         here = is_model_folder(trial_folder(self._folder, number))
@@ -55,7 +56,7 @@ class TrialFiles:
         return {name: f"/clapp/trials/{number}/{name}" for name in names}
 
     def read(self, number: int, name: str) -> bytes:
-        """The content of a file, which is made when it is not there.
+        """The content of a file, which is made if it does not exist.
 
         Raises:
             UserError: the trial has no such file, and it cannot be made.
@@ -86,7 +87,7 @@ class TrialFiles:
         return found
 
     def beside(self, app: "App") -> "App":
-        """`app`, with these files under /clapp/trials/NUMBER/NAME."""
+        """Wrap the WSGI application `app` so that it also serves /clapp/trials/NUMBER/NAME."""
 
         def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
             match = _ADDRESS.fullmatch(environ.get("PATH_INFO", ""))
@@ -105,7 +106,7 @@ class TrialFiles:
         return serve
 
     def share_front(self) -> None:
-        """Put the files of the front's models into the store, for dashboards on other machines."""
+        """Upload the files of the front's models to the store, for dashboards on other machines."""
         stored = self._stored()
         for one in front_of(self._study):
             folder = trial_folder(self._folder, one.trial)
@@ -120,7 +121,7 @@ class TrialFiles:
 
     def _share(self, folder: Path, number: int, name: str) -> None:
         _make(folder, name)
-        named = folder / f"trial-{number}-{name}"  # a store keeps the name of a file
+        named = folder / f"trial-{number}-{name}"  # a store takes the name of the uploaded file
         named.hardlink_to(folder / name)
         try:
             upload_artifact(

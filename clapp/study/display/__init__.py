@@ -1,1 +1,1 @@
-"""What the terminal shows of a running study."""
+"""The terminal display of a running study."""

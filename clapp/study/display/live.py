@@ -28,7 +28,7 @@ class View(Protocol):
         """The study as it is now."""
 
     def doing(self, text: str) -> AbstractContextManager[None]:
-        """Name what the block waits for; shown if it takes long."""
+        """Name the activity of the block, which is shown if it takes long."""
 
 
 def make_view(title: str) -> View:
@@ -86,7 +86,7 @@ class PlainView:
 
     @contextmanager
     def doing(self, text: str) -> Iterator[None]:
-        """Named in the line of progress."""
+        """Name the activity in the line of progress."""
         self._doing, self._since = text, time.monotonic()
         try:
             yield
@@ -136,7 +136,7 @@ class LiveView:
             self._live.console.print(text, soft_wrap=True)
 
     def update(self, snapshot: Snapshot) -> None:
-        """Draw this from now on."""
+        """Draw this snapshot from now on."""
         from optuna.trial import TrialState
 
         for trial in snapshot.finished:
@@ -146,7 +146,7 @@ class LiveView:
 
     @contextmanager
     def doing(self, text: str) -> Iterator[None]:
-        """Shown in the last line after a moment."""
+        """Show the activity in the last line, after a moment."""
         self._screen.do(text)
         try:
             yield
@@ -155,7 +155,7 @@ class LiveView:
 
 
 class _Lines(io.TextIOBase):
-    """A stream that hands over whole lines."""
+    """A text stream that passes on whole lines."""
 
     def __init__(self, to: Callable[[str], None]) -> None:
         self._to, self._begun = to, ""

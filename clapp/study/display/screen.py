@@ -1,7 +1,7 @@
 """The live display, laid out for the terminal's size: progress, front, plots, workers.
 
-From 72 columns up the plots stand beside the table of the front, else below it. What does not fit
-is cut, never wrapped: plots first, then rows of the front and workers.
+From 72 columns on, the plots are beside the table of the front, otherwise below it. Content that
+does not fit is cut, never wrapped: first plots, then rows of the front and workers.
 """
 
 import textwrap
@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 BESIDE = 72
-"""Columns from which plots stand beside the table."""
+"""Columns from which plots are beside the table."""
 WIDE = 120
-"""Columns from which remarks on a model are written out."""
+"""Columns from which remarks on a model are written in full."""
 SLOW_SECONDS = 1.5
-"""After which it is said what is being waited for."""
-_FRONT_LINES, _VOLUME_LINES = (6, 32), (6, 10)  # of the plots with their titles: least, most
-_TABLE_LINES = 4  # at least, before a plot is drawn below
+"""Seconds of waiting after which the reason is shown."""
+_FRONT_LINES, _VOLUME_LINES = (
+    (6, 32),
+    (6, 10),
+)  # minimum and maximum height of the plots with their titles
+_TABLE_LINES = 4  # minimum rows of the table, before a plot is drawn below it
 _WORKERS, _NOTES = 4, 3  # lines of each
 _HINT = "Ctrl-C stops; everything trained is saved"
 
@@ -41,7 +44,7 @@ class Screen:
     title: str
     snapshot: Snapshot | None = None
     doing: str | None = None
-    """What everything else waits for."""
+    """The current activity of the driver, if it is waiting."""
     notes: deque[str] = field(default_factory=lambda: deque(maxlen=_NOTES))
     _since: float = field(default_factory=time.monotonic)
     _taken: float = 0.0
@@ -52,7 +55,7 @@ class Screen:
         self.snapshot, self._taken = snapshot, time.monotonic()
 
     def do(self, text: str | None) -> None:
-        """Set what is being waited for; None: nothing."""
+        """Set the activity that the driver waits for; None: none."""
         self.doing, self._since = text, time.monotonic()
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
@@ -108,7 +111,8 @@ class Screen:
     def _front(
         self, shown: Snapshot, console: "Console", options: "ConsoleOptions", room: int
     ) -> "list[list[Segment]]":
-        """The lines of table and plots, drawn again only when front or terminal changed."""
+        """The lines of table and plots; drawn again only if the front or the terminal's size
+        changed."""
         key = (len(shown.volumes), [c.trial for c in shown.front], options.max_width, room)
         if self._body[0] != key:
             content = body(shown, console, options, room)
@@ -143,7 +147,8 @@ def body(
 
 
 def _cut_table(shown: Snapshot, rows: int, *, short: bool) -> "ConsoleRenderable":
-    """The front's table in `rows` lines and a heading: both ends, and what fits of the middle."""
+    """The front's table in a heading and `rows` lines: both ends of the front, and part of its
+    middle."""
     from rich.console import Group
 
     models = list(shown.front)
@@ -157,7 +162,7 @@ def _cut_table(shown: Snapshot, rows: int, *, short: bool) -> "ConsoleRenderable
 
 
 def _plots(shown: Snapshot, width: int, room: int, plain: bool) -> "list[Text]":
-    """Loss against parameters and, where there is room, the hypervolume's growth."""
+    """Loss against parameters and, if there is room, the growth of the hypervolume."""
     volume = min(_VOLUME_LINES[1], room // 3)
     with_volume = volume >= _VOLUME_LINES[0] and len(shown.volumes) > 1
     height = min(_FRONT_LINES[1], room - (volume + 1 if with_volume else 0))

@@ -1,4 +1,4 @@
-"""The state of a study at one moment; only what changed is computed again."""
+"""The state of a study at one moment; only changed parts are computed again."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,19 +31,19 @@ class Snapshot:
     total: int
     trained: int
     trained_before: int
-    """Trained when this run started."""
+    """Number of trials trained before this run."""
     counts: dict[str, int]
     front: Sequence[Candidate]
     reference: Candidate | None
     elapsed: float
     """Seconds of this run."""
     seconds_left: float | None
-    """Until the time budget is spent; None: it has none."""
+    """Seconds until the time budget is spent; None: there is no time budget."""
     workers: Sequence[str] = ()
     finished: "Sequence[FrozenTrial]" = field(default=())
     """Trials that finished since the last snapshot."""
     candidates: Sequence[Candidate] = ()
-    """The front, and those that are not on it."""
+    """The models of the front, and the other models."""
     volumes: Sequence[float] = ()
     """The hypervolume after each trained trial, in the order in which they finished."""
 
@@ -61,14 +61,14 @@ class Snapshot:
         return by_rate if self.seconds_left is None else min(by_rate, max(self.seconds_left, 0.0))
 
     def beating(self) -> int | None:
-        """How many models of the front beat the reference; None before that is trained."""
+        """How many models of the front beat the reference; None before the reference is trained."""
         if self.reference is None:
             return None
         return sum(beats(one, self.reference) for one in self.front)
 
 
 class Watcher:
-    """Takes snapshots of a study, from where it stands now."""
+    """Takes snapshots of a study, from its present state on."""
 
     def __init__(self, study: "Study", total: int) -> None:
         self._study, self._total = study, total
@@ -85,7 +85,7 @@ class Watcher:
         self._measure()
 
     def _work_out(self, trials: "Sequence[FrozenTrial]") -> None:
-        """Compute what depends on the finished trials alone."""
+        """Compute the values that depend only on the finished trials."""
         from optuna.trial import TrialState
 
         complete = (trial for trial in trials if trial.state == TrialState.COMPLETE)
@@ -105,10 +105,11 @@ class Watcher:
         return worst_values(self._names, self._attributes, self._limits, values)
 
     def _measure_more(self, number: int) -> None:
-        """Compute the hypervolumes after `number` more trials; equal if they came at once."""
+        """Add the hypervolumes after `number` more trials; trials that came at once get the same
+        one."""
         worst = self._worst
         if self._worst_point() != worst:
-            self._measure()  # there is no limit and the scale has grown, or a first worker started
+            self._measure()  # the reference point has changed
         else:
             values = [[c.values[name] for name in worst] for c in self._front]
             volume = log_hypervolume(values, list(worst.values()))
@@ -122,10 +123,10 @@ class Watcher:
         *,
         again: bool = True,
     ) -> Snapshot:
-        """The study as it is now.
+        """A snapshot of the study now.
 
         Args:
-            again: read the storage; False: use what the last look read.
+            again: read the storage again; False: use the trials of the last snapshot.
         """
         return Snapshot(
             study=self._study.study_name,

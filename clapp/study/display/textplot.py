@@ -1,7 +1,7 @@
-"""Plots made of characters: points and steps over labelled axes, and a line of bars.
+"""Plots made of characters: points and steps over labelled axes, and sparklines.
 
-Braille characters hold 2 x 4 dots each; `plain` plots are of ASCII alone. PyPI's plotting libraries
-for terminals were tried: plotext takes most of a second to import and keeps its figure in globals.
+Braille characters hold 2 x 4 dots each; `plain` plots use ASCII only. plotext was tried: it takes
+most of a second to import and keeps its figure in global variables.
 """
 
 import math
@@ -17,14 +17,19 @@ if TYPE_CHECKING:
 Point = tuple[float, float]
 
 _BRAILLE = 0x2800
-_DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a character, row by row
+_DOTS = (
+    (0x01, 0x08),
+    (0x02, 0x10),
+    (0x04, 0x20),
+    (0x40, 0x80),
+)  # bits of the dots of a Braille character, row by row
 _BARS, _PLAIN_BARS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
-_MARGIN = 0.04  # of an axis, beyond the outermost points
+_MARGIN = 0.04  # margin of an axis beyond the outermost points
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A range of values, drawn from 0 to 1."""
+    """An axis: a range of values, mapped to 0 to 1."""
 
     low: float
     high: float
@@ -46,7 +51,7 @@ class Axis:
         return cls(10**scale.low, 10**scale.high, log=True)
 
     def place(self, value: float) -> float:
-        """Where `value` lies between 0 and 1; what is out of range lies on the border."""
+        """The place of `value` between 0 and 1; values out of range are on the border."""
         low, high = self._scaled(self.low), self._scaled(self.high)
         if self.log and value <= 0:
             return 0.0
@@ -82,12 +87,12 @@ class Axis:
 
 @dataclass(frozen=True)
 class Series:
-    """Points drawn alike.
+    """Points drawn in one style.
 
     Attributes:
         points: (x, y) pairs.
         mark: the character of a point; empty: a dot.
-        style: of rich.
+        style: a style of rich.
         steps: a line that keeps its height until the next point, instead of points.
     """
 
@@ -117,13 +122,13 @@ class _Canvas:
         return round((1 - y) * (self.height * 4 - 1)), round(x * (self.columns - 1))
 
     def dot(self, row: int, column: int, style: str) -> None:
-        """Set a dot; it shows unless a mark lies there."""
+        """Set a dot; it is hidden by a mark at the same place."""
         dots, mark, _ = self.cells.get((row // 4, column // 2), (0, "", ""))
         bits = dots | _DOTS[row % 4][column % 2]
         self.cells[row // 4, column // 2] = (bits, mark, style)
 
     def mark(self, row: int, column: int, mark: str, style: str) -> None:
-        """Put a character where a dot lies; the latest stays."""
+        """Put a character at the place of a dot; later marks replace earlier ones."""
         self.cells[row // 4, column // 2] = (0, mark, style)
 
     def row(self, number: int) -> "Text":
@@ -218,7 +223,7 @@ def _below(canvas: _Canvas, x: Axis, gutter: int) -> "list[Text]":
 
 
 def sparkline(values: Sequence[float], width: int, *, plain: bool) -> str:
-    """`values` as bars of their height, one character each; of many, the last of each part."""
+    """`values` as a line of bars, one character each; of too many values, the last of each part."""
     if len(values) > width:
         values = [values[(i + 1) * len(values) // width - 1] for i in range(width)]
     if not values:

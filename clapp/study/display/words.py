@@ -1,4 +1,4 @@
-"""Sentences about a running study and its trials."""
+"""Texts about a running study and its trials."""
 
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ def describe(trial: "FrozenTrial") -> str:
         of = "" if record.duplicate_of is None else f" of trial {record.duplicate_of}"
         return f"{start}: skipped: {record.skipped}{of}"
     if trial.state == TrialState.FAIL:
-        # Such as "interrupted: stopped by the user": the trial itself did not fail.
+        # For example "interrupted: stopped by the user"; the trial itself did not fail.
         if (record.failed or "").startswith(INTERRUPTED):
             return f"{start}: {record.failed}"
         return f"{start}: failed: {record.failed or 'its worker was lost'}"
@@ -33,7 +33,7 @@ def describe(trial: "FrozenTrial") -> str:
 
 
 def front_in_words(snapshot: Snapshot) -> str:
-    """Its size and its best model."""
+    """The front in words: its size and its best model."""
     best = min(snapshot.front, key=lambda one: one.loss)
     text = (
         f"{len(snapshot.front)} model{'s' * (len(snapshot.front) > 1)}, "
@@ -55,7 +55,7 @@ def counts_in_words(snapshot: Snapshot) -> str:
 
 
 def progress_in_words(snapshot: Snapshot) -> str:
-    """How far the study is, and how long it will take."""
+    """The progress of the study and its remaining time."""
     left = snapshot.remaining
     text = f"{snapshot.trained} of {snapshot.total} trials"
     return text if left is None else f"{text}, {clock(left)} left"

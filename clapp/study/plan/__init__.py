@@ -1,4 +1,4 @@
-"""A study as written: files, search spaces, and their validation."""
+"""Study files and search spaces, and their validation."""
 
 from clapp.system.moved import moved_names
 

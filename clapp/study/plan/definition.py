@@ -1,4 +1,4 @@
-"""What a study is: the part of its file that may not change between runs, compared."""
+"""The definition of a study: the part that may not change between runs, and its comparison."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,20 +9,20 @@ from clapp.system.files import shown
 DEFINITION, RESOLVED, ELAPSED = "definition", "resolved", "elapsed"
 """User attributes of a study."""
 LOCKS = "locks"
-"""Folder of locks in a study's results."""
+"""Name of the folder for locks in a study's results."""
 CHANGEABLE = ("plugins", "description", "budget", "sampler", "pruner", "limits", "max_retry")
 """Keys of a study file that may change between runs of the same study."""
 BEFORE: dict[str, Any] = {"train.optimizer": "adam"}
-"""What versions that did not have a key did, where that is not its default of today."""
+"""Keys whose default is not what older versions, without the key, did -> what those did."""
 
 
 class Change(NamedTuple):
     """How a definition differs from the one a study was started with.
 
     Attributes:
-        where: a dotted key of the study file, or the `module:function` of a filter.
-        how: what it was and is, in words.
-        is_code: whether it is the code of a filter.
+        where: a dotted key of the study file, or a filter's `module:function`.
+        how: the old and the new value, in words.
+        is_code: whether the code of a filter changed.
     """
 
     where: str
@@ -36,12 +36,12 @@ def first_change(
     new: Mapping[str, Any],
     new_resolved: Mapping[str, Any],
 ) -> Change | None:
-    """The first difference that makes another study of it, or None; see `growth` for its space.
+    """The first difference that makes it another study, or None; `growth` compares search spaces.
 
     Args:
         old, new: study files as resolved (`Plan.definition`).
-        old_resolved, new_resolved: the rest of it (`Plan.resolved`); None: an older version, which
-            did not write it down.
+        old_resolved, new_resolved: resolved values (`Plan.resolved`); None: an older version did
+            not store them.
     """
     path = first_difference(_rest(old, old), _rest(new, old))
     if path is not None:
@@ -50,7 +50,7 @@ def first_change(
     packaged = flatten(defaults_of(new_resolved["config"].get("model.family")))
     for key, value in new_resolved["config"].items():
         if key in new["search_space"] and key not in old["search_space"]:
-            continue  # it is searched from now on
+            continue  # the key is searched from now on
         before = config.get(key, BEFORE.get(key, packaged.get(key)))
         if before != value:
             return Change(
@@ -64,7 +64,8 @@ def first_change(
 
 
 def _rest(definition: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
-    """What has to stay as it was; baselines that `old` does not have may be added."""
+    """The keys that must not change; baselines that `old` lacks are left out, as they may be
+    added."""
     kept = {k: v for k, v in definition.items() if k not in (*CHANGEABLE, "config", "search_space")}
     return (
         {"target": None}
@@ -74,7 +75,7 @@ def _rest(definition: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, An
 
 
 def started_with(old: Mapping[str, Any], resolved: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The dotted configuration that a study was started with, as far as it is known."""
+    """The dotted configuration with which a study was started, as far as it is known."""
     if resolved is not None:
         return dict(resolved["config"])
     return flatten(old.get("config", {}))

@@ -1,4 +1,4 @@
-"""A study that is there already, found by its name."""
+"""Find an existing study by its name."""
 
 import shlex
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from optuna import Study
 
 RESULTS = Path("results")
-"""Where commands look for studies unless told otherwise."""
+"""The default results folder of all commands."""
 
 
 def where(results: Path, storage: str | None) -> str:
-    """The options by which other commands find a study, to be put behind them; no password.
+    """The options by which other commands find a study, as text to append; without a password.
 
     Args:
         results: the folder that holds a folder for each study.
@@ -62,7 +62,8 @@ def load_existing(study: str, results: Path, storage: str | None = None) -> "Stu
 
 
 def _load_plugins(study: str, plugins: Sequence[str]) -> None:
-    """What a study's trials are made of may be registered by them; who only reads may lack them."""
+    """Import a study's plugins, whose entries its trials may use; missing ones do not matter
+    here."""
     if not plugins:
         return
     with suppress(UserError):

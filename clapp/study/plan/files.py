@@ -1,4 +1,4 @@
-"""Study files: what a user writes to describe a search, and where such files are found."""
+"""Study files, which describe a search, and how they are found."""
 
 import re
 import shlex
@@ -26,13 +26,13 @@ from clapp.system.files import data_dir, read_mapping, shown
 from clapp.system.suggest import hint
 
 SPACES = "search_spaces"
-"""Folder of search spaces, of a user and of the package."""
+"""Name of the folder of search spaces, beside studies and in the package."""
 FILTER, TARGET = "filter", "train_data.target_filter"
-"""What a study may say at its top, and the key of a configuration that it stands for."""
+"""Top-level key of a study file, and the key of a configuration that it sets."""
 ObjectiveName = Annotated[str, BeforeValidator(known_objective)]
 
 LONGEST = 36500 * 86400.0
-"""Seconds in a duration: a century."""
+"""The longest duration in seconds: a century."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+|\d+(?:\.\d+)?", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)", re.ASCII)
@@ -65,16 +65,17 @@ class Budget(Section):
     """When a study is finished: totals over all runs of it."""
 
     trials: Count = 60
-    """Trained trials, to the end or stopped early; skipped and failed ones do not count."""
+    """Number of trained trials, to the end or stopped early; skipped and failed ones do not
+    count."""
     timeout: Annotated[float, BeforeValidator(seconds)] | None = None
-    """Time in which the study was being worked on; null: no limit."""
+    """Total time of all runs; null: no limit."""
 
 
 class StudyFile(Section):
     """A study as written; every key has a default."""
 
     plugins: list[Annotated[str, AfterValidator(load_plugin)]] = Field(default_factory=list)
-    """Modules that register samplers, objectives and the like; imported before the rest is read."""
+    """Modules that register samplers, objectives and so on; imported before the rest is read."""
     description: str = ""
     search_space: str | dict[str, Any] = "filternet"
     """Name of a packaged search space, path of a file, or the space itself."""
@@ -94,7 +95,8 @@ class StudyFile(Section):
     baselines: dict[str, dict[str, Any]] = Field(default_factory=_reference)
     """Named configurations tried first, each laid over `config`."""
     target: Annotated[str, one_of(known_targets)] | None = None
-    """What the network is to run on; values that do not run there leave the search space."""
+    """The target on which networks must run; values that do not run there are removed from the
+    space."""
     seed: Seed = 0
 
     @field_validator("objectives")
@@ -155,7 +157,8 @@ def _is_file(path: Path) -> bool:
 def find_space(name_or_path: str, study: Path | None = None) -> Path:
     """The file of a search space: beside the study's file first, then as `find_file` says.
 
-    Beside it is in its folder, in a folder `search_spaces` there, or in one beside that folder.
+    Beside means in the same folder, in its subfolder `search_spaces`, or in a folder
+    `search_spaces` next to it.
 
     Raises:
         UserError: see `find_file`.
@@ -173,7 +176,7 @@ def find_space(name_or_path: str, study: Path | None = None) -> Path:
 
 
 def _is_study(path: Path) -> bool:
-    """Whether a file has a study's keys: `tiny` may be a study and a space."""
+    """Whether a file has the keys of a study: `tiny` may be the name of a study and of a space."""
     try:
         return any(key in StudyFile.model_fields for key in read_mapping(path))
     except UserError:
@@ -186,10 +189,10 @@ def find_study(name_or_path: str) -> Path:
 
 
 def how_to_start(study: str) -> str:
-    """What somebody may do who asks for results of a study that has none.
+    """Advice for a user who asks for results of a study that has none.
 
     Args:
-        study: its name or the path of its file, which may not exist either.
+        study: its name or the path of its file, which may not exist.
     """
     try:
         find_study(study)
@@ -216,10 +219,10 @@ def load_study(name_or_path: str, *overrides: Layer) -> StudyFile:
 
 
 def _with_filter(layer: Layer) -> Layer:
-    """`filter: SPEC` at the top of a study as what it stands for: a key of its `config`.
+    """Move `filter: SPEC` at the top of a study to the key of its `config` that it stands for.
 
     Raises:
-        ConfigError: the filter is written there too.
+        ConfigError: `config` sets that key too.
     """
     if FILTER not in layer.values:
         return layer

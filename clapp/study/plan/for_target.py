@@ -1,4 +1,4 @@
-"""A search space without what does not run on the study's target."""
+"""Remove from a search space the values that do not run on the study's target."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -24,20 +24,20 @@ _PLAIN = {
     "model.separable": False,
     "model.kernel_size": 3,
 }
-"""A network that runs everywhere; one key at a time is changed to see what that key brings in."""
+"""A network that runs on all targets; one key at a time is changed to test that key."""
 
 
 def for_target(space: Space, target: str, base: Iterable[Layer], origin: str) -> Space:
-    """The space without the choices that bring in what the target does not run.
+    """The space without the choices that the target does not support.
 
-    Every one that leaves is told with the reason, before anything is drawn.
+    Each removed choice is logged with the reason.
 
     Args:
         base: the study's configuration, under all trials.
-        origin: what to call the study in an error.
+        origin: the study's name in error messages.
 
     Raises:
-        ConfigError: a key is left without a choice, or what the study fixes does not run there.
+        ConfigError: no choice of a key is left, or a value that the study fixes does not run there.
     """
     profile, layers = find_target(target), list(base)
     reduced: dict[str, Parameter] = {}
@@ -56,7 +56,7 @@ def for_target(space: Space, target: str, base: Iterable[Layer], origin: str) ->
 def _kept(
     key: str, parameter: Parameter, profile: Profile, target: str, layers: list[Layer]
 ) -> Parameter | None:
-    """The parameter with the choices that run; None: there are none."""
+    """The parameter with only the choices that run; None: there are none."""
     if key not in _PLAIN or not isinstance(parameter, CategoricalParameter):
         return parameter
     problems = [_problem(key, value, profile, layers) for value in parameter.choices]
@@ -73,13 +73,13 @@ def _kept(
 
 
 def _problem(key: str, value: Scalar, profile: Profile, layers: list[Layer]) -> str | None:
-    """The first thing in the way of a plain network with one key set; None: it runs."""
+    """The first problem of a plain network with one key changed; None: it runs."""
     values = nest({**_PLAIN, "model.family": "filternet", key: value})
     try:
         config = compose([*layers, Layer("target", values)])
         return next(profile.problems(steps_of(config.model)), None)
     except ConfigError:
-        return None  # not by itself; in its combinations it is checked as any network is
+        return None  # invalid by itself; its combinations are checked before they are trained
 
 
 def _check_fixed(
@@ -89,7 +89,7 @@ def _check_fixed(
     layers: list[Layer],
     origin: str,
 ) -> None:
-    """See that the keys which the space leaves alone run, each by itself."""
+    """Check each key that the space does not change by itself."""
     model = compose(layers).model
     for key in _PLAIN:
         name = key.removeprefix("model.")
@@ -105,7 +105,7 @@ def _check_fixed(
 
 
 def _conditions_held(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """Conditions without values that are gone; a key that can never apply goes too."""
+    """Remove values that are gone from conditions, and keys whose conditions can never hold."""
     found: dict[str, Parameter] = {}
     for key, parameter in parameters.items():
         when: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The three kinds of search-space parameters: what values they hold and how Optuna draws them."""
+"""The three kinds of search-space parameters: their values, and how Optuna draws them."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
@@ -13,7 +13,7 @@ from clapp.study.pruning.problem import Suggests
 N = TypeVar("N", int, float, int | None, float | None)
 Scalar: TypeAlias = bool | int | float | str | None
 EXACT = 2**53
-"""Optuna holds whole numbers as floats, which are exact up to here."""
+"""Optuna stores whole numbers as floats, which are exact up to this number."""
 Whole = Annotated[int, Field(ge=-EXACT, le=EXACT)]
 MOST_STEPS = 1_000_000
 GRID_CHECKED = 64
@@ -24,7 +24,8 @@ class Parameter(Section):
     """What all kinds share."""
 
     when: dict[str, Any] = Field(default_factory=dict)
-    """Other keys of the space with the value, or list of values, that make this one apply."""
+    """Condition: other keys of the space -> the value, or list of values, for which this one
+    applies."""
     per_layer: bool = False
     """Whether every block of the network has a value of its own."""
 
@@ -37,11 +38,11 @@ class Parameter(Section):
         raise NotImplementedError
 
     def samples(self) -> Mapping[str, Scalar]:
-        """Values to check against the configuration, by what to call them in an error."""
+        """Values to check against the configuration: name in error messages -> value."""
         raise NotImplementedError
 
     def grid(self, points: int) -> Sequence[Scalar]:
-        """The values on a grid; `points` of them where there is no end of them."""
+        """The values on a grid; `points` of them if the parameter is continuous."""
         raise NotImplementedError
 
 
@@ -81,7 +82,7 @@ class IntParameter(Parameter):
         )
 
     def grid(self, points: int) -> Sequence[Scalar]:  # noqa: ARG002
-        """Every value; as a range, which may be longer than the memory."""
+        """All values, as a range, since they may not fit into memory."""
         return range(self.low, self.high + 1, self.step or 1)
 
     def samples(self) -> Mapping[str, Scalar]:
@@ -128,7 +129,7 @@ class FloatParameter(Parameter):
         return inside and (self.step is None or _is_multiple(value - self.low, self.step))
 
     def grid(self, points: int) -> Sequence[Scalar]:
-        """Every step, or `points` values from end to end."""
+        """All steps, or without steps `points` values from end to end."""
         if self.step is not None:
             return [
                 self.low + i * self.step
@@ -148,9 +149,9 @@ class CategoricalParameter(Parameter):
     type: Literal["categorical"]
     choices: list[Scalar]
     weights: list[PositiveFloat] | None = None
-    """How often each choice is drawn where nothing is known yet; null: evenly.
+    """How often each choice is drawn at random; null: all equally often.
 
-    Only the sampler of this project heeds them.
+    Only the samplers of this project use them.
     """
 
     @field_validator("choices")
@@ -228,5 +229,5 @@ def _log_allowed(log: bool, info: ValidationInfo) -> bool:
 def _is_multiple(distance: float, step: float) -> bool:
     try:
         return Decimal(str(round(distance, 12))) % Decimal(str(step)) == 0
-    except InvalidOperation:  # infinitely many steps, or more than 28 digits can count
+    except InvalidOperation:  # the number of steps is infinite or has more than 28 digits
         return False

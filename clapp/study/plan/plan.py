@@ -1,4 +1,4 @@
-"""A plan: a study file with everything it refers to resolved and checked, ready to be run."""
+"""A plan: a study file with all its references resolved and checked, ready to run."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -24,13 +24,13 @@ from clapp.study.plan.files import StudyFile, find_study, load_study
 from clapp.study.plan.for_target import for_target
 from clapp.study.plan.space import RESERVED, Space, load_space, refusal
 
-# Successes must not stop a trial: every good network would then tie at the threshold.
+# A trial must not end at a threshold of loss: all good networks would then have equal losses.
 ENGINE = Layer("the study engine", {"train": {"stop_l2_loss": None}})
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a study is."""
+    """A resolved and checked study."""
 
     name: str
     file: StudyFile
@@ -39,7 +39,7 @@ class Plan:
     base: dict[str, Any]
     """The configuration under all trials, as dotted keys."""
     constant_loss: float | None = None
-    """The loss of the best constant prediction, once a worker has worked it out."""
+    """The loss of the best constant prediction, once a worker has computed it."""
 
     @property
     def objectives(self) -> list[str]:
@@ -53,7 +53,7 @@ class Plan:
 
     @property
     def seed(self) -> int:
-        """What all draws and trainings follow from."""
+        """The seed from which the seeds of all draws and trainings are derived."""
         return self.file.seed
 
     def config(self, changes: Mapping[str, Any], seed: int, device: str | None) -> Config:
@@ -68,11 +68,11 @@ class Plan:
         return compose(layers)
 
     def baseline(self, name: str) -> dict[str, Any]:
-        """The dotted keys by which a baseline differs from the study's configuration."""
+        """The dotted keys in which a baseline differs from the study's configuration."""
         return _dotted(self.file.baselines[name], f"baselines.{name}")
 
     def baseline_parameters(self, name: str) -> dict[str, Any]:
-        """The baseline as far as the search space can express it."""
+        """The trial parameters of a baseline, as far as the search space can express it."""
         return self.space.represent({**self.base, **self.baseline(name)})
 
     def document(self) -> dict[str, Any]:
@@ -85,15 +85,17 @@ class Plan:
         return document | {"config": nest(without_secrets(flatten(document["config"])))}
 
     def resolved(self) -> dict[str, Any]:
-        """What the definition leaves to the packaged defaults and to code, for the storage.
+        """The packaged defaults and hashes of filter code behind the definition, for the storage.
 
-        Another version of CLAPP, or of a filter's code, must not join a study without a word.
+        They show when another version of CLAPP or of a filter's code joins the study.
         """
         ignored = (*NO_EFFECT, *ELSEWHERE, *RESERVED)
         config = {key: value for key, value in self.base.items() if key not in ignored}
         functions = functions_in(self.base["train_data.target_filter"])
         resolved = {"config": config, "filter_code": {spec: code_hash(spec) for spec in functions}}
-        return cast(dict[str, Any], json.loads(json.dumps(resolved)))  # as a storage returns it
+        return cast(
+            dict[str, Any], json.loads(json.dumps(resolved))
+        )  # in the types that a storage returns
 
 
 def _train(**values: Any) -> dict[str, Any]:
@@ -158,7 +160,7 @@ def _check_baseline(plan: Plan, origin: str, name: str) -> None:
 
 
 def _refuse_idle(layer: Layer) -> None:
-    """Refuse keys that a study sets itself, or in which no trial would differ."""
+    """Refuse keys that the study sets itself, or that have no effect in a study."""
     reasons = RESERVED | NO_EFFECT
     for key, value in flatten(layer.values).items():
         harmless = key == "train.stop_l2_loss" and value is None

@@ -31,13 +31,13 @@ RESERVED = {
     "train.stop_l2_loss": "a search never stops at success: every good network would tie there",
     "train.seed": "it is derived from the study's `seed` and the trial's number",
 }
-"""Keys that neither a study nor its space may set, with the reason."""
+"""Keys that neither a study nor its search space may set, with the reason."""
 FAMILY, LAYERS = "model.family", "model.num_layers"
 
 
 @dataclass(frozen=True)
 class Space:
-    """A valid search space, in an order in which every key follows those it depends on."""
+    """A valid search space; each key comes after the keys it depends on."""
 
     origin: str
     parameters: Mapping[str, Parameter]
@@ -46,21 +46,21 @@ class Space:
 
     @property
     def families(self) -> list[Scalar]:
-        """The families of networks it chooses among; empty: the study's configuration says it."""
+        """The families of networks it chooses among; empty: the study's configuration names one."""
         found = self.parameters.get(FAMILY)
         return list(found.samples().values()) if found is not None else []
 
     def over(self, layers: Iterable[Layer]) -> list[Layer]:
-        """Layers of a study's configuration, above the family that the space begins with."""
+        """Layers of a study's configuration, over the defaults of the space's first family."""
         if not self.families:
             return list(layers)
         return [Layer(self.origin, nest({FAMILY: self.families[0]})), *layers]
 
     def suggest(self, trial: Suggests, base: Mapping[str, Any]) -> dict[str, Any]:
-        """Draw the keys that apply; `base` holds the dotted values of the others.
+        """Draw all keys whose conditions hold; `base` maps all other dotted keys to values.
 
         A key with a value for each block is drawn as `key[0]`, `key[1]`, ... and becomes a list.
-        Where a condition holds for some blocks only, the others keep the value of `base`.
+        If a condition holds for some blocks only, the others keep the value of `base`.
         """
         values = dict(base)
         drawn: dict[str, Any] = {}
@@ -81,9 +81,9 @@ class Space:
         return drawn
 
     def represent(self, values: Mapping[str, Any]) -> dict[str, Scalar]:
-        """The parameters that a configuration, as dotted values, would have had as a trial.
+        """The trial parameters that correspond to a configuration of dotted keys.
 
-        A value outside of the space is left out: Optuna would use it with no more than a warning.
+        Values outside of the space are left out, because Optuna would only warn and use them.
         """
         found: dict[str, Scalar] = {}
         for key, parameter in self.parameters.items():
@@ -96,12 +96,12 @@ class Space:
         return found
 
     def resuggest(self, trial: Suggests, names: Iterable[str]) -> None:
-        """Ask for parameters by the names that trials have for them, such as `key[0]`."""
+        """Suggest parameters by their names in trials, such as `key[0]`."""
         for name in names:
             self.parameters[name.partition("[")[0]].suggest(trial, name)
 
     def columns(self) -> dict[str, Parameter]:
-        """Every name that a parameter of a trial may have."""
+        """Every name of a trial parameter, with its definition."""
         found: dict[str, Parameter] = {}
         for key, parameter in self.parameters.items():
             if not parameter.per_layer:
@@ -111,7 +111,7 @@ class Space:
         return found
 
     def weights(self) -> dict[str, list[float]]:
-        """How often choices are drawn where nothing is known, by the name that trials have."""
+        """Name of a trial parameter -> how often each of its choices is drawn at random."""
         return {
             name: parameter.weights
             for name, parameter in self.columns().items()
@@ -119,11 +119,11 @@ class Space:
         }
 
     def document(self) -> dict[str, Any]:
-        """The space as it could be written in a file."""
+        """The space as a mapping that a file could hold."""
         return _documents(self.parameters)
 
     def column_documents(self) -> dict[str, Any]:
-        """The same for every name that a parameter of a trial may have."""
+        """The columns as mappings that a file could hold."""
         return _documents(self.columns())
 
 
@@ -139,13 +139,13 @@ def load_space(
     base: Iterable[Layer],
     study: Path | None = None,
 ) -> Space:
-    """The space a study names or holds.
+    """The search space that a study names or contains.
 
     Args:
         spec: name, path, or the mapping itself.
-        inline_origin: what to call the mapping in an error.
+        inline_origin: name of the mapping in error messages.
         base: the study's configuration; every value of the space must be possible on top of it.
-        study: the file of the study; a space is looked for beside it first.
+        study: the file of the study; a space is searched for beside it first.
 
     Raises:
         UserError: no such file.
@@ -174,7 +174,7 @@ def _most_layers(parameters: Mapping[str, Parameter], base: list[Layer]) -> int:
 
 
 def _searchable(origin: str, raw: Mapping[str, Any], base: list[Layer]) -> list[str]:
-    """Every key that trials may differ in, of the families that a space chooses among."""
+    """All keys that may be searched, for the families that a space chooses among."""
     entry = raw.get(FAMILY)
     chosen = entry.get("choices") if isinstance(entry, Mapping) else None
     names = chosen if isinstance(chosen, list) else [compose(base).model.family]
@@ -206,7 +206,7 @@ def _parse(origin: str, raw: dict[str, Any], base: list[Layer]) -> dict[str, Par
             advice = f"did you mean {found}?" if found else f"known: {', '.join(searchable)}"
             raise ConfigError(f"{origin}: {key}: no such configuration key; {advice}")
         _check_kind(origin, key, entry)
-    # One model with a field a key: its errors then carry the whole dotted path.
+    # One pydantic model with a field for each key, so that errors contain the whole dotted path.
     fields: dict[str, Any] = {key: (KINDS[entry["type"]], ...) for key, entry in raw.items()}
     model = create_model("SearchSpace", __base__=Section, **fields)
     parsed = validate(model, raw, [Layer(origin, raw)])
@@ -214,7 +214,7 @@ def _parse(origin: str, raw: dict[str, Any], base: list[Layer]) -> dict[str, Par
 
 
 def refusal(key: str) -> str | None:
-    """Why a study's trials may not differ in `key`, or None."""
+    """The reason why `key` cannot be searched, or None."""
     if key.startswith("valid_data.") or key == "train_data.target_filter":
         return "losses of different trials would not be comparable"
     if key == "train.batch_seed":
@@ -285,7 +285,7 @@ def _check_values(space: Space, base: list[Layer]) -> None:
 
 
 def _conditions(key: str, parameters: Mapping[str, Parameter]) -> dict[str, Scalar]:
-    """Values under which `key` applies: the first allowed one of each key it depends on."""
+    """Values for which `key` applies: the first allowed value of each key it depends on."""
     found: dict[str, Scalar] = {}
     for other, allowed in parameters[key].when.items():
         found |= _conditions(other, parameters)
@@ -294,9 +294,9 @@ def _conditions(key: str, parameters: Mapping[str, Parameter]) -> dict[str, Scal
 
 
 def _applies(parameter: Parameter, values: Mapping[str, Any]) -> list[bool]:
-    """Whether its conditions hold: for every block where it has a value for each, else once.
+    """Whether the conditions of a key hold: for each block if it has a value for each, else once.
 
-    A key without a value for each block applies as soon as one block meets its conditions.
+    A key with one value applies if at least one block meets its conditions.
     """
     layers = int(values.get(LAYERS, 1))
     everywhere = [
@@ -309,7 +309,7 @@ def _applies(parameter: Parameter, values: Mapping[str, Any]) -> list[bool]:
 
 
 def of_block(value: Any, number: int) -> Any:
-    """What a key says of a block: its value, or an entry of its list."""
+    """The value of a key for one block: its value, or the block's entry of its list."""
     if isinstance(value, list):
         return value[number] if number < len(value) else value[-1]
     return value

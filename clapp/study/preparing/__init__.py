@@ -1,1 +1,1 @@
-"""A study before its workers start: created, found again, extended, set aside."""
+"""Steps before the workers of a study start: create, open, extend or set aside the study."""

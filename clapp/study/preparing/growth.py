@@ -1,8 +1,8 @@
-"""Growth: a study goes on with a larger search space, and its old trials with it.
+"""Growth: a study continues with a larger search space and keeps its old trials.
 
-Ranges may become wider, choices more, and keys may be added: old trials then have the value that
-the study had fixed. What is not an extension is refused. Optuna takes wider ranges as they are, but
-never other choices, so trials are written anew where choices or keys change.
+Ranges may become wider, and choices and keys may be added; old trials get the value that the study
+had fixed. Any other change is refused. Optuna accepts wider ranges but no other choices, so trials
+are rewritten if choices or keys change.
 """
 
 import copy
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from optuna import Study
 
 GROWN = "grown"
-"""Attribute of a copy that is whole, and only has to take the place of the study."""
+"""Attribute of a complete copy, which only has to replace the study."""
 _SUFFIX = ".growing"
 
 
 class Growth(NamedTuple):
-    """How a search space became larger.
+    """The extension of a search space.
 
     Attributes:
-        words: each change, such as `model.capacity: high 8 -> 16`.
-        rewrites: whether old trials have to be written anew.
+        words: each change in words, such as `model.capacity: high 8 -> 16`.
+        rewrites: whether old trials have to be rewritten.
     """
 
     words: list[str]
@@ -48,10 +48,10 @@ class Growth(NamedTuple):
 
 
 def growth(old: Mapping[str, Any], new: Mapping[str, Any]) -> Growth:
-    """The way from one search space to another, both as `Space.document()`.
+    """The extension from one search space to another, both as `Space.document()`.
 
     Raises:
-        ValueError: the new one does not hold all of the old one; the message says what it lacks.
+        ValueError: the new space does not contain the old one; the message names the difference.
     """
     words, rewrites = [], False
     for key in old:
@@ -117,16 +117,16 @@ def _condition(where: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> li
 def rewrite(
     plan: Plan, study: "Study", storage: BaseStorage, locks: Path, before: Mapping[str, Any]
 ) -> "Study":
-    """The study with the same trials, numbers and attributes, as drawn from the plan's space.
+    """Rewrite the study with the same trials, numbers and attributes for the plan's space.
 
-    A copy is made beside it, marked as whole, and only then takes its place; `finish` does the rest
-    for a process that was killed meanwhile.
+    A copy is made beside it, marked as complete, and then replaces it; `finish` completes this if
+    the process was killed meanwhile.
 
     Args:
-        before: the dotted configuration that the study was started with.
+        before: the dotted configuration with which the study was started.
 
     Raises:
-        UserError: it is being run, or a trial has not ended.
+        UserError: the study is being run, or a trial has not ended.
     """
     trials = study.get_trials(deepcopy=False)
     running = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
@@ -136,7 +136,7 @@ def rewrite(
             "left behind; end it, and run it once more as it was, before its search space grows"
         )
     name = plan.name + _SUFFIX
-    if name in optuna.get_all_study_names(storage):  # of somebody who was killed
+    if name in optuna.get_all_study_names(storage):  # left by a process that was killed
         optuna.delete_study(study_name=name, storage=storage)
     copied = optuna.create_study(study_name=name, storage=storage, directions=study.directions)
     for trial in trials:
@@ -145,7 +145,10 @@ def rewrite(
     for key, value in storage.get_study_system_attrs(origin).items():
         storage.set_study_system_attr(place, key, value)
     for key, value in study.user_attrs.items():
-        if key not in (GROWN, NOTED):  # of a growth before, and of trials with other ids
+        if key not in (
+            GROWN,
+            NOTED,
+        ):  # attributes of an earlier growth, and of trials with other ids
             copied.set_user_attr(key, value)
     copied.set_user_attr(GROWN, True)
     finish(plan.name, storage)
@@ -153,7 +156,7 @@ def rewrite(
 
 
 def finish(name: str, storage: BaseStorage) -> None:
-    """Let a whole copy of study `name`, if there is one, take its place."""
+    """Replace study `name` by its complete copy, if there is one."""
     names = optuna.get_all_study_names(storage)
     if name + _SUFFIX not in names:
         return
@@ -172,9 +175,9 @@ def finish(name: str, storage: BaseStorage) -> None:
 
 
 def _redrawn(plan: Plan, trial: FrozenTrial, before: Mapping[str, Any]) -> FrozenTrial:
-    """A trial with the parameters that it would have had in the plan's space."""
+    """A trial with its parameters in the plan's space."""
     redrawn = copy.copy(trial)
-    if not trial.params:  # waiting, or never drawn
+    if not trial.params:  # it waits, or its parameters were never drawn
         return redrawn
     baseline = record_of(trial).baseline
     changes = plan.baseline(baseline) if baseline in plan.file.baselines else {}
@@ -187,7 +190,7 @@ def _redrawn(plan: Plan, trial: FrozenTrial, before: Mapping[str, Any]) -> Froze
 
 
 class _Drawn:
-    """What a space asks for values, answering with known ones and noting the distributions."""
+    """Gives a space known values instead of drawing them, and records the distributions."""
 
     def __init__(self, values: Mapping[str, Scalar]) -> None:
         self._values = values

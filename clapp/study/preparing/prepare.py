@@ -1,4 +1,4 @@
-"""A study before its workers start: created or found again, checked, set aside on request."""
+"""Prepare a study before its workers start: create or open it, check it, set it aside."""
 
 import os
 import time
@@ -27,17 +27,20 @@ from clapp.study.storage.signs import machines_at_work
 if TYPE_CHECKING:
     from optuna import Study
 
-_NAME_MOST, _STAMPED = 255, ".20261231-235959"  # bytes that file systems allow; what --fresh adds
+_NAME_MOST, _STAMPED = (
+    255,
+    ".20261231-235959",
+)  # bytes that file systems allow; bytes that --fresh adds
 CREATION_SECONDS = 10
-"""In which a driver that creates a study is done."""
+"""Seconds in which a driver creates a study."""
 
 
 def check_sources(plan: Plan) -> None:
-    """Fail now rather than in a worker when the study's pictures or its filter cannot be had.
+    """Check the study's pictures and its filter now, so that errors do not appear in a worker.
 
     Raises:
-        UserError: a folder that does not exist, a split the source does not have, a filter that
-            fails or returns something else than a picture.
+        UserError: a folder does not exist, the source does not have the split, or the filter fails
+            or does not return a picture.
     """
     from clapp.filters.library import check_filter
     from clapp.images import open_source
@@ -49,10 +52,10 @@ def check_sources(plan: Plan) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a study's results folder and see that it can be written to.
+    """Create a study's results folder and check that it can be written to.
 
     Raises:
-        UserError: it cannot.
+        UserError: it cannot be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,10 +68,10 @@ def make_folder(folder: Path) -> None:
 def create_study(
     plan: Plan, storage: BaseStorage, locks: Path, accept_filter_change: bool = False
 ) -> "Study":
-    """The study of `plan`, new with its baselines enqueued, or as it was left.
+    """Create the study of `plan` with its baselines enqueued, or open the existing one.
 
     Args:
-        accept_filter_change: go on although the code of a filter function is not what it was.
+        accept_filter_change: go on although the code of a filter function has changed.
 
     Raises:
         UserError: it was started with another definition.
@@ -96,14 +99,16 @@ def _create_study(
         study.set_metric_names(list(plan.file.objectives))
     _enqueue_baselines(plan, study)
     study.set_user_attr(RESOLVED, plan.resolved())
-    study.set_user_attr(DEFINITION, plan.definition())  # last: it says that the study is complete
+    study.set_user_attr(
+        DEFINITION, plan.definition()
+    )  # written last, as the mark of a complete study
     return study
 
 
 def _wait_for_creator(study: "Study") -> None:
-    """Of drivers that start together one creates the study; the others would repeat its baselines.
+    """Wait while another driver that started at the same time creates the study.
 
-    One that takes too long is dead, and whoever waited completes what it began.
+    If it takes too long it is dead, and the waiting driver completes the study.
     """
     deadline = time.monotonic() + CREATION_SECONDS
     while DEFINITION not in study.user_attrs and time.monotonic() < deadline:
@@ -113,7 +118,7 @@ def _wait_for_creator(study: "Study") -> None:
 
 
 def _foreign(study: "Study") -> bool:
-    """Whether somebody else made this study: it has trials that are not baselines."""
+    """Whether another program made this study: it has trials that are no baselines."""
     trials = study.get_trials(deepcopy=False)
     return any(record_of(trial).baseline is None for trial in trials)
 
@@ -144,7 +149,7 @@ def _check_definition(plan: Plan, study: "Study", accept_filter_change: bool) ->
 
 
 def _grown(plan: Plan, study: "Study", storage: BaseStorage, locks: Path) -> "Study":
-    """The study with the plan's search space, which may be larger than its own."""
+    """The study with the plan's search space, which may be larger than the stored one."""
     old = study.user_attrs.get(DEFINITION)
     if old is None:
         return study
@@ -172,10 +177,10 @@ def _enqueue_baselines(plan: Plan, study: "Study") -> None:
 
 
 def check_name(name: str, results: Path) -> None:
-    """Fail now rather than with the first --fresh when the name leaves no room for a longer one.
+    """Check now that the study's name leaves room for the longer one that --fresh makes.
 
     Raises:
-        UserError: it is too long.
+        UserError: the name is too long.
     """
     most = _NAME_MOST - len(_STAMPED)
     size = len(os.fsencode(name))
@@ -190,11 +195,11 @@ def set_aside(plan: Plan, folder: Path, storage: BaseStorage | None, *, force: b
     """Keep the study under a name with the time, so that a new one can take its place.
 
     Args:
-        storage: the storage that holds it; None where that is a file in `folder`.
-        force: do so although other machines are at work on it; their trials are failed.
+        storage: the storage that holds it; None: a file in `folder`.
+        force: set it aside even while other machines run it; their trials are failed.
 
     Raises:
-        UserError: it is being run.
+        UserError: the study is being run.
     """
     if liveness.any_alive(folder / LOCKS):
         raise UserError(f"study {plan.name}: it is being run now; stop it before --fresh")
@@ -207,7 +212,7 @@ def set_aside(plan: Plan, folder: Path, storage: BaseStorage | None, *, force: b
             to_storage=storage,
             to_study_name=kept,
         )
-        # The copies of its trials have other ids, under which the dashboard finds no notes yet.
+        # The copied trials have other ids, for which the dashboard has no notes yet.
         optuna.load_study(study_name=kept, storage=storage).set_user_attr(NOTED, [])
         optuna.delete_study(study_name=plan.name, storage=storage)
         logger.info(f"the old study is kept as {kept} in the same storage")
@@ -217,7 +222,7 @@ def set_aside(plan: Plan, folder: Path, storage: BaseStorage | None, *, force: b
 
 
 def _free_name(name: str, folder: Path, storage: BaseStorage | None) -> str:
-    """`name` and the time, which nobody has taken in this second."""
+    """`name` with the time appended, as a name that is not taken yet."""
     there = set(optuna.get_all_study_names(storage)) if storage is not None else set()
     while True:
         kept = f"{name}.{datetime.now():%Y%m%d-%H%M%S}"
@@ -227,10 +232,10 @@ def _free_name(name: str, folder: Path, storage: BaseStorage | None) -> str:
 
 
 def _stop_others(study: "Study", force: bool) -> None:
-    """Fail what is running; with `force` although somebody is at it.
+    """Fail running trials; with `force` even those of live workers.
 
     Raises:
-        UserError: somebody is.
+        UserError: workers are running, and `force` is not set.
     """
     machines = [] if force else machines_at_work(study)
     if machines:

@@ -1,1 +1,1 @@
-"""What need not be trained to its end, and every other decision about a trial."""
+"""Early stopping, and all other decisions about trials."""

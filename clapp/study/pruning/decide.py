@@ -1,7 +1,7 @@
-"""The decisions of a search: what is skipped, what is stopped early, what counts as within limits.
+"""The decisions of a search: which trials are skipped, stopped early, or within the limits.
 
-Pure functions of a study's rules and of trials as they stand. Running studies and replays of
-recorded curves both ask here, so a replay of a recorded study decides as the study did.
+They are pure functions of a study's rules and of its trials. Running studies and replays of
+recorded curves share them, so a replay of a recorded study decides as the study did.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,15 +20,15 @@ from clapp.study.pruning.pruners import Pruner, Record, Verdict, constant, is_au
 
 @dataclass(frozen=True)
 class Rules:
-    """What the decisions of a study follow from.
+    """The settings of a study on which its decisions depend.
 
     Attributes:
-        objectives: their names, in the order of the trials' values.
+        objectives: names of the objectives, in the order of the trials' values.
         limits: objective -> the largest value allowed at present.
-        seed: the study's.
+        seed: the study's seed.
         budget: trials to train; None: no end.
         max_retry: how often a configuration whose worker was killed is tried again.
-        constant_loss: of the best constant prediction; None: unknown.
+        constant_loss: loss of the best constant prediction; None: unknown.
     """
 
     objectives: Sequence[str]
@@ -57,7 +57,7 @@ class Rules:
     def is_judged(self, record: TrialRecord) -> bool:
         """Whether a trial may be stopped early or called hopeless.
 
-        Baselines are not: the user asked for them, and the reference is the yardstick.
+        Baselines are never stopped: the user asked for them, and the reference is the yardstick.
         """
         return record.baseline is None and self.pruner.judges
 
@@ -70,7 +70,7 @@ class Skip(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """A pruner's verdict; an audited trial runs on, as a sample of what stopping costs."""
+    """A pruner's verdict. An audited trial runs on, as a sample that shows what stopping costs."""
 
     verdict: Verdict
     audited: bool
@@ -80,7 +80,7 @@ class Judgement(NamedTuple):
 
 
 def over_limit(values: Mapping[str, float], limits: Mapping[str, float]) -> Skip | None:
-    """Skip a trial that is over a limit; the reason names the one that it exceeds most."""
+    """Skip a trial that exceeds limits; the reason names the limit exceeded most."""
     over = violations(values, limits)
     worst = max(over, key=lambda name: over[name], default=None)
     if worst is None or over[worst] <= 0:
@@ -98,11 +98,11 @@ def before_training(
     trials: Sequence[FrozenTrial],
     records: "Records",
 ) -> Skip | None:
-    """Why trial `number`, which is within the limits, is not trained; None: it is.
+    """The reason to skip trial `number`, which is within the limits; None: train it.
 
     Args:
-        record: what is known of it: its key and its sizes.
-        trials: all of the study, in the order of their numbers, as they stand now.
+        record: the record of the trial, with its key and its sizes.
+        trials: all present trials of the study, in the order of their numbers.
     """
     if rules.budget is not None and is_surplus(number, trials, rules.budget, rules.max_retry):
         return Skip(SURPLUS)
@@ -118,11 +118,11 @@ def before_training(
 
 
 def is_surplus(number: int, trials: Sequence[FrozenTrial], budget: int, max_retry: int) -> bool:
-    """Whether the budget is spent without trial `number`; makes the total exact without a lock.
+    """Whether the trials before trial `number` already fill the budget.
 
-    Numbers are given one after another, so every trial sees all with smaller ones. Of those that go
-    on, the last had fewer than the budget before it that were trained or may yet be. One that was
-    drawn also leaves room for those to be tried again.
+    This makes the number of trained trials exact without a lock: numbers are given in order, so
+    every trial sees all trials with smaller numbers, and goes on only if fewer of them than the
+    budget are trained or may still be. A drawn trial also leaves room for trials to be repeated.
     """
     drawn = not is_enqueued(trials[number])
     ahead = sum(
@@ -136,9 +136,9 @@ def is_surplus(number: int, trials: Sequence[FrozenTrial], budget: int, max_retr
 
 
 def find_duplicate(number: int, record: TrialRecord, trials: Iterable[FrozenTrial]) -> int | None:
-    """The number of another trial of the same configuration, trained or being trained.
+    """The number of another trial of the same configuration that is trained or in training.
 
-    Drivers on several machines may enqueue the same one at once: then the first of these.
+    If drivers on several machines have enqueued the same trial, it is the first of these.
     """
     wanted = enqueued_as(record)
     for other in trials:
@@ -163,10 +163,10 @@ def is_rung(rules: Rules, curve: Mapping[int, float]) -> bool:
 
 
 def judge(rules: Rules, number: int, own: Record, others: Sequence[Record]) -> Judgement | None:
-    """Judge a trial at the last point of its curve, which is a rung; None: it goes on.
+    """Judge a trial at the last point of its curve, which is a rung; None: the trial goes on.
 
     Args:
-        own: its record, with the curve so far.
+        own: the record of the trial, with its curve so far.
         others: see `Records.beside`.
     """
     verdict = rules.pruner.verdict(own, others)
@@ -179,16 +179,16 @@ def judge(rules: Rules, number: int, own: Record, others: Sequence[Record]) -> J
 
 
 def exact_sizes(objectives: Sequence[str], record: TrialRecord) -> tuple[float, ...] | None:
-    """The objectives of a trial that are exact before its training; None: nobody stored them."""
+    """The objectives of a trial that are exact before its training; None: they are not stored."""
     sizes = [record.value(name) for name in exact_names(objectives)]
     known = tuple(size for size in sizes if size is not None)
     return known if len(known) == len(sizes) else None
 
 
 class Records:
-    """What decisions may know of a study's trials: trained, being trained, or stopped early.
+    """Records for pruners of the trials that are trained, in training, or stopped early.
 
-    A finished trial, which cannot change, is looked at once: there may be ten thousand.
+    Finished trials never change, and there may be ten thousand, so each is read once.
     """
 
     def __init__(self, objectives: Sequence[str], limits: Mapping[str, float]) -> None:
@@ -198,18 +198,18 @@ class Records:
     def beside(
         self, number: int, trials: Iterable[FrozenTrial], constant_loss: float | None
     ) -> list[Record]:
-        """The records of all others than trial `number`, and of the constant prediction."""
+        """The records of all trials but `number`, and a record of the constant prediction."""
         found = self.of(trial for trial in trials if trial.number != number)
         if constant_loss is None:
             return found
         return [constant(constant_loss, len(exact_names(self._objectives))), *found]
 
     def of(self, trials: Iterable[FrozenTrial]) -> list[Record]:
-        """The records of trials, without those over a limit: they are no alternative."""
+        """The records of trials within the limits; the others are no alternatives."""
         return [record for record in map(self.one, trials) if record is not None]
 
     def one(self, trial: FrozenTrial) -> Record | None:
-        """The record of a trial; None: it is over a limit, or nothing is known of it yet."""
+        """The record of a trial; None: it exceeds a limit, or nothing is known about it yet."""
         if trial.number in self._finished:
             return self._finished[trial.number]
         record = self._record(trial)

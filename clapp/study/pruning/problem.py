@@ -1,4 +1,4 @@
-"""What a sampler is told of a study: names, limits, a space, and how to make a configuration."""
+"""The part of a study that samplers see: names, limits, search space, and configurations."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Suggests(Protocol):
-    """What values are asked of: an Optuna trial, or anything with its three methods."""
+    """A source of values: an Optuna trial, or any object with these three methods."""
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """One of `choices`."""
@@ -29,31 +29,31 @@ class Suggests(Protocol):
 
 
 class SearchSpace(Protocol):
-    """The keys to draw; `clapp.study.plan.space.Space` is one."""
+    """A search space; `clapp.study.plan.space.Space` implements it."""
 
     def suggest(self, trial: Suggests, base: Mapping[str, Any]) -> dict[str, Any]:
-        """Draw the keys that apply; `base` holds the dotted values of all others."""
+        """Draw all keys whose conditions hold; `base` maps all other dotted keys to values."""
         ...
 
     def represent(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The parameters that a configuration, as dotted values, would have had as a trial."""
+        """The trial parameters that correspond to a configuration of dotted keys."""
         ...
 
     def columns(self) -> "Mapping[str, Parameter]":
-        """Every name under which a trial may be asked for a value, and its parameter."""
+        """Every name of a trial parameter, with its definition."""
         ...
 
     def weights(self) -> "Mapping[str, Sequence[float]]":
-        """Name -> how often each choice of it is drawn, for those with uneven chances."""
+        """Name -> how often each choice is drawn, for parameters with unequal chances."""
         ...
 
     def column_documents(self) -> dict[str, Any]:
-        """The same as they could be written in a file."""
+        """The columns as mappings that a file could hold."""
         ...
 
 
 class Problem(Protocol):
-    """What a sampler works on; `clapp.study.plan.plan.Plan` is one."""
+    """A sampler's view of a study; `clapp.study.plan.plan.Plan` implements it."""
 
     @property
     def name(self) -> str:
@@ -77,12 +77,12 @@ class Problem(Protocol):
 
     @property
     def constant_loss(self) -> float | None:
-        """The loss of the best constant prediction; None: nobody has worked it out."""
+        """The loss of the best constant prediction; None: it is not computed yet."""
         ...
 
     @property
     def space(self) -> SearchSpace:
-        """What to draw from."""
+        """The search space."""
         ...
 
     @property

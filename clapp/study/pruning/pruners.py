@@ -1,7 +1,7 @@
-"""When a trial is stopped early, from its curve and those of the others.
+"""Pruners: rules that stop a trial early, by its learning curve and those of other trials.
 
-A pruner knows nothing of Optuna or of networks: it judges records. Losses are minimised, sizes are
-exact before a training starts.
+A pruner is independent of Optuna and of networks: it judges records. Losses are minimised; sizes
+are exact before a training starts.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,21 +18,20 @@ from clapp.system.registry import Registry
 from clapp.system.seeding import derived_seed
 
 QUANTISATION = 1 / (12 * 255**2)
-"""Mean squared error of rounding to 8 bits: targets are known no better than that.
+"""Mean squared error of rounding to 8 bits: 8-bit targets are no more exact than that.
 
-A network that is as good need not be bettered; its loss is still a number, see `ZERO` for what has
-no logarithm.
+A network with this loss need not be improved.
 """
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a pruner knows of a trial.
+    """A trial as pruners see it.
 
     Attributes:
-        sizes: its exact objectives, such as parameters and FLOPs.
+        sizes: the exact objectives, such as parameters and FLOPs.
         curve: optimiser steps -> validation L2.
-        loss: at the end of its training; None while it runs, or when it was stopped.
+        loss: loss at the end of the training; None while it runs, or if it was stopped.
     """
 
     sizes: tuple[float, ...]
@@ -49,8 +48,8 @@ class Verdict(NamedTuple):
 
     Attributes:
         step: where it was judged, with validation loss `l2`.
-        bar: the loss it would have to reach, `predicted` the one that it may hope for; NaN where a
-            pruner has no such notion.
+        bar: the loss that the trial must beat; `predicted`: the optimistic final loss. Both are NaN
+            for pruners that do not compute them.
     """
 
     step: int
@@ -60,16 +59,16 @@ class Verdict(NamedTuple):
 
 
 class Pruner(Section):
-    """What a study asks; its settings are its fields. One of your own: see `register_pruner`."""
+    """The interface of pruners; fields are settings. `register_pruner` adds another one."""
 
     judges: ClassVar[bool] = True
-    """Whether it ever stops or skips anything."""
+    """Whether the pruner ever stops or skips trials."""
     compares_running: ClassVar[bool] = False
-    """Whether it looks at the curves of trials that still run, which must then be stored."""
+    """Whether the pruner uses curves of running trials, which then have to be stored."""
     name: str
-    """In study files."""
+    """Name in study files."""
     audit: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the trials due to be stopped that run on, to see what stopping costs."""
+    """Share of the trials due to be stopped that run on, to measure what stopping costs."""
 
     def hopeless(self, sizes: tuple[float, ...], others: Sequence[Record]) -> bool:  # noqa: ARG002
         """Whether a network of these sizes need not be trained at all."""
@@ -80,7 +79,8 @@ class Pruner(Section):
         raise NotImplementedError
 
     def verdict(self, trial: Record, others: Sequence[Record]) -> Verdict | None:
-        """Judge a trial at the last point of its curve, a rung; None: it goes on."""
+        """Judge a trial at the last point of its curve, which is a rung; None: the trial goes
+        on."""
         raise NotImplementedError
 
 
@@ -91,7 +91,7 @@ class Nothing(Pruner):
     name: Literal["none"] = "none"
 
     def is_rung(self, before: int, step: int) -> bool:  # noqa: ARG002
-        """Nothing is judged."""
+        """Never: no trial is judged."""
         return False
 
 
@@ -117,22 +117,22 @@ class Front(Rungs):
     """Stops a trial whose loss cannot become the lowest of its size.
 
     Sizes are exact before training, so the loss to beat is known: the lowest among the finished
-    trials that are no larger in any size. A trial is compared with nothing else: not with larger
-    ones, which it may well lose to, and the smallest network is no exception, for predicting the
-    mean costs nothing and sets a bar to everybody. How far a loss may still fall is taken from the
-    finished trials whose loss at the same step was most alike: a low quantile of their final loss
-    over their loss there. A child that begins near the floor has little left to fall, while a
-    network on the plateau of predicting the mean may fall a thousandfold.
+    trials that are no larger in any size. Larger trials do not count. Predicting the mean counts as
+    a network of size zero, so there is a loss to beat for the smallest network too. How far a loss
+    may still fall is estimated from the finished trials with the most similar losses at the same
+    step: a low quantile of the ratio of their final loss to their loss at that step. A child that
+    inherits weights and begins near its final loss falls little, while a network that still
+    predicts the mean may fall a thousandfold.
     """
 
     name: Literal["front"] = "front"
     warmup: Annotated[int, Field(gt=0)] = 200
     min_finished: Annotated[int, Field(ge=1)] = 10
-    """Trials with a loss at the same step and at the end, before anything is stopped."""
+    """Number of trials with a loss at the same step and at the end before any trial is stopped."""
     alike: Annotated[int, Field(ge=1)] = 40
-    """Finished trials whose loss at the same step is nearest, on a log scale."""
+    """Number of finished trials, those with the nearest loss at the same step on a log scale."""
     quantile: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """0: the largest fall of a loss that was seen among them."""
+    """Quantile of their falls in loss; 0: the largest fall among them."""
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Stop only if the optimistic final loss exceeds the lowest known one by this share.
 
@@ -140,13 +140,13 @@ class Front(Rungs):
     """
 
     def hopeless(self, sizes: tuple[float, ...], others: Sequence[Record]) -> bool:
-        """Whether something no larger is as good as the targets are exact."""
+        """Whether a model no larger has a loss as low as the rounding error of the targets."""
         return any(
             r.loss is not None and r.loss <= QUANTISATION and r.fits_in(sizes) for r in others
         )
 
     def verdict(self, trial: Record, others: Sequence[Record]) -> Verdict | None:
-        """Judge a trial by the lowest loss it may hope for."""
+        """Judge a trial by its optimistic final loss."""
         step, l2 = max(trial.curve.items())
         finished = finished_from(step, others)
         if len(finished) < self.min_finished:
@@ -170,16 +170,16 @@ def finished_from(step: int, records: Iterable[Record]) -> NDArray[np.float64]:
 class MOASHA(Rungs):
     """Asynchronous successive halving for several objectives (Schmucker et al., 2021).
 
-    At each rung a trial goes on when it is in the best 1/eta of all trials that came that far,
-    itself included: in order of non-dominated rank in loss and sizes (Deb et al., 2002), within a
-    rank the more solitary ones first.
+    At each rung a trial goes on if it is among the best 1/eta of all trials that reached the rung,
+    itself included. They are ordered by non-dominated rank in loss and sizes (Deb et al., 2002),
+    and within a rank by crowding distance, largest first.
     """
 
     compares_running: ClassVar[bool] = True
     name: Literal["mo-asha"] = "mo-asha"
 
     def verdict(self, trial: Record, others: Sequence[Record]) -> Verdict | None:
-        """Judge a trial by its place among those that reached the same rung."""
+        """Judge a trial by its rank among those that reached the same rung."""
         from moocore import pareto_rank  # type: ignore[import-untyped]
 
         step, l2 = max(trial.curve.items())
@@ -195,7 +195,7 @@ class MOASHA(Rungs):
 
 
 def crowding_distance(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far the neighbours of each of (n, m) points are, as NSGA-II measures it; ends: inf."""
+    """The crowding distance of NSGA-II for each of (n, m) points; infinite for end points."""
     total = np.zeros(len(points))
     for column in points.T:
         order = np.argsort(column, kind="stable")
@@ -207,19 +207,19 @@ def crowding_distance(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def bar(sizes: tuple[float, ...], others: Sequence[Record]) -> float:
-    """The lowest final loss among records no larger than `sizes`; infinite where there is none."""
+    """The lowest final loss among records no larger than `sizes`; infinite if there are none."""
     return min(
         (r.loss for r in others if r.loss is not None and r.fits_in(sizes)), default=float("inf")
     )
 
 
 def constant(mean: float, sizes: int) -> Record:
-    """Predicting the mean of the targets, of L2 `mean`: no size at all, and a bar to everybody."""
+    """A record of predicting the mean of the targets, with loss `mean` and size zero."""
     return Record((0.0,) * sizes, {}, mean)
 
 
 def is_audited(pruner: Pruner, seed: int, number: int) -> bool:
-    """Whether trial `number`, due to be stopped, runs on as a sample of what is lost."""
+    """Whether trial `number`, due to be stopped, runs on as a sample that shows what is lost."""
     return derived_seed(seed, "audit", number) < pruner.audit * 2**31
 
 
@@ -227,7 +227,7 @@ PRUNERS: Registry[type[Pruner]] = Registry("pruner")
 
 
 def register_pruner(kind: type[Pruner]) -> type[Pruner]:
-    """Make a pruner known to study files, by the default of its field `name`; a decorator.
+    """A decorator that registers a pruner under the default of its field `name`, for study files.
 
     Args:
         kind: a subclass of `Pruner` with a field `name: Literal["mine"] = "mine"`.
@@ -244,7 +244,7 @@ register_pruner(MOASHA)
 
 
 def parse(value: Any) -> Pruner:
-    """A pruner as a study file writes it: its name, or a mapping of `name` and its settings.
+    """Read a pruner from a study file: its name, or a mapping of `name` and settings.
 
     Raises:
         ValueError: no such pruner, or a setting it does not have.

@@ -19,13 +19,13 @@ from clapp.study.running.job import Job
 from clapp.system.process import command
 
 STOP_SECONDS = 2.0
-"""Time in which a worker asked to stop may save what it has finished."""
+"""Seconds that a worker has to save its work after it was asked to stop."""
 HANG_SECONDS = 120.0
-"""Time beyond its limit in which a trial may still fetch its pictures, validate and be saved."""
+"""Seconds beyond its limit that a trial has to load pictures, validate and be saved."""
 
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
-    # Compiled convolutions that oneDNN keeps, by default 1024: of networks that do not come again.
+    # oneDNN caches 1024 compiled convolutions by default, of networks that are never used again.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
 }
 
@@ -39,17 +39,17 @@ class Worker:
     process: subprocess.Popen[str]
     status: str = "starting: loading PyTorch"
     heard: float = field(default_factory=time.monotonic)
-    """When it said something last."""
+    """Time of its last event."""
     limit: float | None = None
-    """Seconds that its trial may train."""
+    """Time limit of its trial in seconds."""
     due: float = math.inf
-    """When, on the monotonic clock, its trial has been under way for too long."""
+    """Time on the monotonic clock at which its trial counts as hung."""
     ended: bool = False
-    """It said why it ended, so its end is in order."""
+    """Whether it sent the reason of its end, and so ended normally."""
     listener: threading.Thread = field(default_factory=threading.Thread)
 
     def describe(self) -> str:
-        """What the worker does, and for how long if that is long."""
+        """The worker's activity, with its duration if that is long."""
         silent = time.monotonic() - self.heard
         return f"worker {self.index}: {self.status}" + (f", {silent:.0f} s" if silent >= 2 else "")
 
@@ -59,9 +59,9 @@ class Crew:
     """The workers of one run.
 
     Attributes:
-        template: the job, to which each worker adds its index and name.
+        template: the job; each worker gets a copy with its own index and name.
         logs: folder for the workers' standard error.
-        patience: how many workers may die in a row, with no trial finished in between, before dead
+        patience: how many workers may die without a trial being finished in between, before dead
             workers are no longer replaced.
     """
 
@@ -89,20 +89,20 @@ class Crew:
                 env={**os.environ, **_ENVIRONMENT},
             )
         worker = Worker(index, name, process)
-        # By pipe: the storage's URL may hold a password, which arguments would show to everybody.
+        # By pipe: the storage's URL may hold a password, and arguments are visible to all users.
         job = replace(self.template, index=index, worker=name)
         try:
             _pipe(process.stdin).write(json.dumps(asdict(job)) + "\n")
             _pipe(process.stdin).flush()
         except BrokenPipeError:
-            pass  # already dead; `replace_killed` sees it
+            pass  # it is dead already; `replace_killed` handles that
         worker.listener = threading.Thread(target=self._listen, args=(worker,), daemon=True)
         worker.listener.start()
         return worker
 
     def _listen(self, worker: Worker) -> None:
         for line in _pipe(worker.process.stdout):
-            if line.endswith("\n"):  # else it was killed while it wrote
+            if line.endswith("\n"):  # an incomplete line: it was killed while writing
                 event = json.loads(line)
                 worker.ended |= event["event"] in ("end", "error")
                 self._events.put((worker, event))
@@ -143,11 +143,11 @@ class Crew:
         return any(worker.process.poll() is None for worker in self.workers)
 
     def at_work(self) -> bool:
-        """Whether any worker still runs, or was killed and may be replaced."""
+        """Whether any worker runs, or was killed and may be replaced."""
         return any(w.process.poll() is None or not w.ended for w in self.workers)
 
     def overdue(self) -> list[Worker]:
-        """Workers whose trial exceeded its time limit by far; each is returned once."""
+        """Workers whose trial has exceeded its time limit by far; each is returned once."""
         now = time.monotonic()
         late = [worker for worker in self.workers if worker.due < now]
         for worker in late:
@@ -155,7 +155,7 @@ class Crew:
         return late
 
     def finished_a_trial(self) -> None:
-        """Reset the count of deaths, as the study makes progress."""
+        """Reset the count of deaths, since the study makes progress."""
         self._crashes = 0
 
     def replace_killed(self) -> list[str]:

@@ -1,6 +1,6 @@
-"""The driver: prepares a study, starts its workers, shows their progress, ends them in order.
+"""The driver: prepares a study, starts its workers, shows their progress, and stops them.
 
-It never imports torch, so that it starts at once. Workers train the trials.
+It never imports torch, so it starts quickly. The workers train the trials.
 """
 
 import multiprocessing
@@ -52,16 +52,16 @@ if TYPE_CHECKING:
 
 SHOW_SECONDS = 1.0
 POLL_SECONDS = 5.0
-"""Between two looks at the storage when our workers say nothing new: it may have others."""
+"""Seconds between two reads of the storage while our workers send nothing; others may write."""
 RECOVER_SECONDS = 3.0
 ELAPSED_SECONDS = 10.0
 DEADLINE_GRACE = 10.0
-"""A worker that ignores the end of the study's time this long is killed."""
+"""Seconds after the end of the study's time at which a worker that still runs is killed."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a study is run; none of it changes what the study is."""
+    """Options of a run; they do not change the definition of the study."""
 
     results: Path
     storage: str | None = None
@@ -70,13 +70,13 @@ class Options:
     artifacts: str | None = None
     fresh: bool = False
     force: bool = False
-    """Set aside with `fresh` what other machines are at work on."""
+    """With `fresh`: set the study aside even while other machines run it."""
     accept_filter_change: bool = False
     log: tuple[str, ...] = ()
     """Trackers, see `clapp.training.trackers`."""
 
     def where(self) -> str:
-        """The options with which other commands find the study, without a password."""
+        """The options by which other commands find the study, without a password."""
         return where(self.results, self.storage)
 
 
@@ -105,7 +105,7 @@ def run_study(plan: Plan, options: Options, view: View | None = None) -> int:
 
 
 def _prepare(plan: Plan, options: Options) -> "Run":
-    """The run of a study that is in the storage by then."""
+    """Create or open the study in the storage; returns its run."""
     tell("looking for the pictures")
     check_reach(plan)
     prepare.check_sources(plan)
@@ -173,12 +173,13 @@ class Run:
             salt="" if local and not seat else f"{socket.gethostname()}-{seat}",
             log=options.log,
         )
-        # A configuration that kills its workers is given up before the study is.
+        # Allow enough deaths that a configuration that kills its workers is given up before the
+        # study.
         patience = self._workers * (plan.file.max_retry + 2)
         self._crew = Crew(job, folder / "logs", patience)
 
     def close(self) -> None:
-        """Give up the seat among the drivers of the study."""
+        """Release this driver's number among the drivers of the study."""
         os.close(self._seat)
 
     def go(self, view: View) -> int:
@@ -241,7 +242,7 @@ class Run:
     def _listen(self, view: View, wait: float) -> None:
         for event in self._crew.events(wait):
             if event["event"] not in ("progress", "doing"):
-                self._next_poll = 0.0  # a trial has begun, so another may have ended
+                self._next_poll = 0.0  # a new trial has begun, so another one may have ended
             if event["event"] in self._announcements:
                 view.message(self._announcements.pop(event["event"]))
             elif event["event"] == "end":
@@ -249,7 +250,7 @@ class Run:
             elif event["event"] == "error" and not self._stopping:
                 self._error = (UserError if event["user"] else ClappError)(event["text"])
                 if event["user"]:
-                    self._stopping = True  # every other worker would meet the same
+                    self._stopping = True  # every other worker would get the same error
 
     def _look(self) -> Snapshot:
         now = time.monotonic()
@@ -274,11 +275,13 @@ class Run:
         return None if timeout is None else timeout - self._elapsed()
 
     def _save_elapsed(self) -> None:
-        known = self._study.user_attrs.get(definition.ELAPSED, 0.0)  # another driver may be ahead
+        known = self._study.user_attrs.get(
+            definition.ELAPSED, 0.0
+        )  # another driver may have enqueued them already
         self._study.set_user_attr(definition.ELAPSED, max(known, round(self._elapsed(), 1)))
 
     def _end(self) -> None:
-        """Stop what still runs. The next run repeats the trials that were interrupted."""
+        """Stop the running workers. The next run repeats the interrupted trials."""
         self._crew.stop()
         self._recovery.stopped({worker.name for worker in self._crew.workers})
         self._save_elapsed()
@@ -289,7 +292,8 @@ class Run:
     def _share_front(self, artifacts: str) -> None:
         """Upload the front's files for dashboards on other machines.
 
-        In a separate process: drawing pictures needs torch, which the driver never imports.
+        This runs in a separate process, because drawing pictures needs torch, which the driver
+        never imports.
         """
         place = (self._study.study_name, str(self._folder), self.url, artifacts)
         process = multiprocessing.get_context("spawn").Process(target=share_front, args=place)
@@ -302,7 +306,7 @@ class Run:
             write_ledger(self._folder, self._study)
 
     def _conclude(self, view: View) -> int:
-        """Print how the run ended."""
+        """Print the outcome of the run."""
         if isinstance(self._error, UserError):
             raise self._error
         print_front(self._study)

@@ -1,4 +1,4 @@
-"""Errors of a trial, told apart from those that end the whole study."""
+"""Errors of a single trial, and errors that end the whole study."""
 
 import errno
 import re
@@ -46,7 +46,7 @@ def recorded(trial: "RunningTrial") -> Iterator[None]:
     except (TrialPruned, TrialError, UpdateFinishedTrialError):
         raise
     except (StorageInternalError, SQLAlchemyError):
-        raise  # there is nowhere to tell it
+        raise  # the error cannot be stored anywhere
     except (UserError, FeederError) as error:
         trial.note(failed=f"{INTERRUPTED}: {_short(error)}")
         raise
@@ -67,7 +67,7 @@ def failed(trial: "RunningTrial", reason: str, kind: type[TrialError] = TrialErr
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether `error` says that an allocation failed, in the words of any library."""
+    """Whether `error` is a failed allocation, by the messages of any library."""
     if isinstance(error, MemoryError):
         return True
     return bool(_NO_MEMORY.search(str(error)))

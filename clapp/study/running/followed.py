@@ -1,4 +1,4 @@
-"""Trackers for the trials of a worker: one tracked run for each trained trial."""
+"""Logs the trials of a worker to trackers: one tracked run for each trained trial."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ class Followed:
         self, config: Config, report: "Report", weights: "State | None" = None
     ) -> "TrainResult":
         """Train and report progress; see `clapp.training.trainer.train`."""
-        assert self._trial is not None  # only an objective trains
+        assert self._trial is not None  # set while an objective runs, the only one to train
         self._started = True
         name = f"trial-{self._trial.number:05d}"
         self._trackers.start(name, self._study, differences(config))

@@ -1,4 +1,4 @@
-"""What a driver tells a worker."""
+"""The job that a driver gives to a worker."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Job:
-    """One worker's part of a run, as JSON on its standard input."""
+    """The settings of one worker, sent as JSON to its standard input."""
 
     name: str
     document: dict[str, Any]
@@ -21,9 +21,9 @@ class Job:
     first: int
     """Number of the first trial of this run."""
     salt: str
-    """Sets apart the draws of runs that share a storage with others at the same time."""
+    """Part of the seed, which differs between runs that share a storage at the same time."""
     index: int = 0
     worker: str = ""
-    """The worker's name, unique for all time."""
+    """The worker's name; no other worker ever gets it."""
     log: tuple[str, ...] = ()
-    """Trackers that follow its trials, see `clapp.training.trackers`."""
+    """Trackers that log its trials, see `clapp.training.trackers`."""

@@ -40,14 +40,14 @@ class Objective:
         file = plan.file
         self._rules = Rules.of(plan, file.pruner, file.budget.trials, file.max_retry)
         self._names = {*plan.objectives, *plan.limits}
-        self._violations: dict[str, float] = {}  # of the present trial
+        self._violations: dict[str, float] = {}  # state of the present trial
         self._records = Records(plan.objectives, plan.limits)
 
     def __call__(self, trial: RunningTrial, sampling: float = 0.0) -> list[float]:
         """Run `trial`; returns its objectives in the order of the study file.
 
-        Updates the trial's record, and stores it when other workers need to see it. The caller
-        stores the result.
+        It updates the trial's record and stores it when other workers need it. The caller stores
+        the result.
 
         Args:
             sampling: seconds that the sampler took.
@@ -61,7 +61,7 @@ class Objective:
         config = self._configure(trial)
         values = self._known_before(trial, config)
         if trial.drawn is None:
-            trial.store()  # the others must see its configuration
+            trial.store()  # other workers must see its configuration
         trials, rules = trial.trials(), self._rules
         skip = before_training(rules, trial.number, trial.record, trials, self._records)
         if skip is not None:
@@ -127,14 +127,14 @@ class Objective:
     def _constrain(
         self, trial: RunningTrial, values: dict[str, float], *, trained: bool = False
     ) -> None:
-        """Tell Optuna by how much values exceed their limits; skip a trial not yet trained.
+        """Store by how much values exceed their limits, for Optuna; skip a trial not yet trained.
 
-        Violations are relative, since Optuna adds those of different limits.
+        Violations are relative, because Optuna adds those of different limits.
         """
         limits = self._rules.limits
         over = violations(values, limits)
         self._violations |= over
-        # Our own sampler looks at sizes and losses itself.
+        # Our own sampler reads sizes and losses from the records instead.
         if over and (trial.drawn is None or max(over.values()) > 0):
             trial.constrain([*self._violations.values()])
         skip = None if trained else over_limit(values, limits)
@@ -150,7 +150,7 @@ class Objective:
                 result = self._train(config, watch, weights)
         except KeyboardInterrupt:
             raise failed(trial, f"{INTERRUPTED}: stopped by the user") from None
-        except ConfigError as error:  # such as pictures too small for this network
+        except ConfigError as error:  # for example, the pictures are too small for this network
             self._skip(trial, Skip(f"invalid: {one_line(error)[:300]}"))
         if watch.duplicate is not None:
             self._skip(trial, Skip("duplicate", watch.duplicate))

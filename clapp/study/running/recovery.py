@@ -25,7 +25,7 @@ class Recovery:
 
     Attributes:
         study: the study.
-        locks: the folder in which live workers of this results folder hold locks.
+        locks: the folder with the locks of live workers of this results folder.
         local: whether all workers use this folder; if so, a worker without a lock there is dead.
         max_retry: how often a configuration whose worker was killed is tried again.
     """
@@ -50,7 +50,7 @@ class Recovery:
             enqueue_again(self.study, self.max_retry, failed_baselines=failed_baselines)
 
     def stopped(self, workers: set[str]) -> None:
-        """Enqueue the running trials of `workers`, which the user stopped; then recover."""
+        """Enqueue the running trials of `workers`, which the user has stopped, and recover."""
         for trial in running(self.study):
             if record_of(trial).worker in workers:
                 interrupt(self.study, trial, "stopped by the user")
@@ -73,6 +73,6 @@ class Recovery:
         if worker is not None and liveness.is_known(self.locks, worker):
             return not liveness.is_alive(self.locks, worker)
         if worker is None:
-            # Either just asked for, or its worker died before it could say who it is.
+            # Either it has just begun, or its worker died before it could store its name.
             return self._silence.is_nameless(trial, local=self.local)
         return self.local or self._silence.seconds(trial) > storages.GRACE_SECONDS

@@ -1,4 +1,4 @@
-"""A trial that this process works on, from its start to its end, in few writes."""
+"""A trial that this process runs, from its start to its end, with few writes."""
 
 import threading
 import time
@@ -40,8 +40,8 @@ class RunningTrial:
 
     Attributes:
         number: its number in the study.
-        record: its facts; `note` adds to it, `store` and `finish` write it.
-        asked: Optuna's trial, if Optuna draws the parameters.
+        record: its record; `note` changes it, `store` and `finish` write it.
+        asked: Optuna's trial object, if Optuna draws the parameters.
         drawn: the parameters, if they were drawn before the trial was created.
     """
 
@@ -72,12 +72,14 @@ class RunningTrial:
         """The searched keys of its configuration."""
         asked, baseline = self.asked, self.record.baseline
         if asked is None:
-            known = Draw(np.random.default_rng(0), self.drawn)  # everything is given
+            known = Draw(np.random.default_rng(0), self.drawn)  # all parameters are given
             return plan.space.suggest(known, plan.base)
         if baseline is None:
             return patiently(lambda: plan.space.suggest(asked, plan.base))
         given = plan.baseline_parameters(baseline)
-        patiently(lambda: plan.space.resuggest(asked, given))  # enqueued, so that nothing is drawn
+        patiently(
+            lambda: plan.space.resuggest(asked, given)
+        )  # enqueue the parameters, so that none is drawn
         return plan.baseline(baseline)
 
     def constrain(self, violations: Sequence[float]) -> None:
@@ -103,7 +105,7 @@ class RunningTrial:
         try:
             self._storage.set_trial_state_values(self._id, state, values)
         except UpdateFinishedTrialError:
-            # A write that was refused may have been done all the same.
+            # A refused write may have been stored all the same.
             if self._storage.get_trial(self._id).state != state:
                 raise
 
@@ -133,8 +135,8 @@ class RunningTrial:
 def ask(study: "Study", worker: str) -> RunningTrial:
     """Take a waiting trial, or let the study's sampler begin a new one.
 
-    The first write of a new trial holds the worker's name. `Study.ask` cannot do that: if a later
-    write in it is refused, a running trial is left that no worker knows to be its own.
+    The first write of a new trial contains the worker's name. `Study.ask` cannot do that: if the
+    storage refuses a later write of it, a running trial remains that belongs to no worker.
 
     Raises:
         UpdateFinishedTrialError: another process took this worker for dead.
@@ -179,7 +181,7 @@ def _claim(study: "Study") -> int | None:
             if patiently(partial(storage.set_trial_state_values, one, TrialState.RUNNING)):
                 return trial.number
         except UpdateFinishedTrialError:
-            continue  # another worker has even finished it
+            continue  # another worker has already finished it
     return None
 
 

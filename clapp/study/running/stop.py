@@ -1,4 +1,4 @@
-"""Requests to stop: a training stops at once, everything else when its data are safe."""
+"""Requests to stop: a training stops at once, other work once its data are saved."""
 
 import os
 import signal
@@ -41,7 +41,8 @@ class Stop:
             raise KeyboardInterrupt
 
     def _watch_parent(self) -> None:
-        # The driver holds the other end of the pipe, so its death ends the file, kill -9 included.
+        # The driver holds the other end of the pipe, so the file ends when it dies, even by kill
+        # -9.
         while os.read(0, 4096):
             pass
         os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The callback of a training: reports to the driver and ends trials that must not go on."""
+"""The callback of a training: reports to the driver and ends trials."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -24,8 +24,8 @@ class Watch:
     """The callback of one training.
 
     Attributes:
-        interrupted: why it was ended from outside, such as by the user.
-        duplicate: number of a running trial with the same configuration.
+        interrupted: why it was ended from outside, for example by the user.
+        duplicate: number of another running trial with the same configuration.
         verdict: why it was stopped early.
     """
 
@@ -59,8 +59,8 @@ class Watch:
         elif deadline is not None and time.time() >= deadline:
             self.interrupted = f"{INTERRUPTED}: the study's time is over"
         elif not self._checked:
-            # Of two workers that started the same configuration in the same instant, one could
-            # not see the other at first.
+            # If two workers start the same configuration at the same moment, neither may see the
+            # other at first.
             trial = self._trial
             self.duplicate = find_duplicate(trial.number, trial.record, trial.trials())
             self._checked = True
@@ -80,7 +80,7 @@ class Watch:
             return
         self.keep_curve()
         if rules.pruner.compares_running:
-            trial.store()  # the others judge theirs by it
+            trial.store()  # other workers compare their trials with it
         trials = trial.trials()
         others = self._records.beside(trial.number, trials, rules.constant_loss)
         judgement = judge(rules, trial.number, Record(sizes, curve), others)

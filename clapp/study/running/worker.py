@@ -44,12 +44,12 @@ PROGRESS_SECONDS = 0.5
 
 
 class Events:
-    """Lines of JSON to the driver; progress is thinned out."""
+    """Sends events to the driver as lines of JSON; progress events are thinned out."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._next_progress = 0.0
-        self._lock = threading.Lock()  # a wait is told of by threads, too
+        self._lock = threading.Lock()  # other threads send progress, too
 
     def __call__(self, event: str, **data: Any) -> None:
         """Send one event."""
@@ -67,7 +67,7 @@ class Events:
 
 
 def work(study: "Study", objective: "Run", plan: "Plan", job: Job, stop: Stop) -> str:
-    """Run trials until there is a reason to end; returns the reason.
+    """Run trials until the worker has to end; returns the reason.
 
     Raises:
         UserError, FeederError: no trial can be trained.
@@ -82,7 +82,7 @@ def work(study: "Study", objective: "Run", plan: "Plan", job: Job, stop: Stop) -
     from clapp.study.storage.signs import Silence
 
     total, max_retry = plan.file.budget.trials, plan.file.max_retry
-    failures: list[TrialError] = []  # since the last trial that did not
+    failures: list[TrialError] = []  # in a row
     silence = Silence()
     while True:
         if stop.requested:
@@ -102,10 +102,10 @@ def work(study: "Study", objective: "Run", plan: "Plan", job: Job, stop: Stop) -
                 f"{last_skip(trials)}; nothing new seems to be left in the search space",
             )
         if done + count(trials, TrialState.RUNNING) >= total:
-            time.sleep(POLL_SECONDS)  # one of those running may yet fail
+            time.sleep(POLL_SECONDS)  # a running trial may still fail and be repeated
             continue
         if lost(trials, max_retry):
-            # Before anything new: what a killed worker had may be the last that the budget allows.
+            # First repeat trials of killed workers: the budget may not allow any other.
             with enqueuing(Path(job.folder) / LOCKS):
                 enqueue_again(study, max_retry)
             continue
@@ -120,10 +120,10 @@ def work(study: "Study", objective: "Run", plan: "Plan", job: Job, stop: Stop) -
 
 
 def _over(plan: "Plan", trials: "Sequence[FrozenTrial]", reason: str) -> str:
-    """Why a search ends that finds nothing new.
+    """The reason why a search without new configurations ends.
 
     Raises:
-        UserError: nothing was found at all, as no configuration keeps to a limit.
+        UserError: nothing was trained, because no configuration is within the limits.
     """
     from clapp.front.feasible import unmet_limits
 
@@ -140,10 +140,10 @@ def _let_go(
     silence: "Silence",
     max_retry: int,
 ) -> None:
-    """Enqueue trials again that no process works on, as far as a worker can tell.
+    """Enqueue running trials again that no process works on, as far as this worker can tell.
 
-    Its own, whose first or last write the storage refused, perhaps after storing it. And running
-    trials without the name of a worker, which was refused that write, or died before it.
+    These are its own trials whose first or last write the storage refused (perhaps after storing
+    it), and trials without a worker's name, because that write was refused or the worker died.
     """
     from clapp.study.running.running_trial import is_worked_on_by
     from clapp.study.storage.retries import interrupt, killed
@@ -172,7 +172,7 @@ def _take(study: "Study", trials: "list[FrozenTrial]", worker: str) -> "RunningT
 def _run_one(
     study: "Study", trials: "list[FrozenTrial]", objective: "Run", job: Job
 ) -> "TrialError | None":
-    """Run one trial; returns why it failed, or None."""
+    """Run one trial; returns the error if it failed."""
     from loguru import logger
     from optuna.exceptions import UpdateFinishedTrialError
 
@@ -184,7 +184,7 @@ def _run_one(
         trial = _take(study, trials, job.worker)
         failure = _to_its_end(trial, lambda: objective(trial, time.perf_counter() - start), job)
     except UpdateFinishedTrialError as error:
-        # Somebody failed this trial in the belief that this worker was dead.
+        # Another process failed this trial because it took this worker for dead.
         logger.warning(f"a trial was finished by another process: {error}")
         return None
     return None if str(failure).startswith(INTERRUPTED) else failure
@@ -193,7 +193,7 @@ def _run_one(
 def _to_its_end(
     trial: "RunningTrial", run: "Callable[[], list[float]]", job: Job
 ) -> "TrialError | None":
-    """Run a trial and store its result; returns why it failed, or None.
+    """Run a trial and store its result; returns the error if it failed.
 
     Raises:
         UserError, FeederError: no trial can be trained.
@@ -207,7 +207,8 @@ def _to_its_end(
 
     values, state, failure = None, TrialState.FAIL, None
     try:
-        # Where all workers use one folder, their locks tell who lives.
+        # If all workers use one folder, locks show which of them are alive; no signs of life are
+        # needed.
         with recorded(trial), nullcontext() if is_sqlite(job.storage) else trial.pulse():
             values = run()
         state = TrialState.COMPLETE
@@ -223,7 +224,7 @@ def _to_its_end(
 
 
 def run(job: Job, emit: Events, stop: Stop, train: "Train | None" = None) -> str:
-    """Do a job; returns why it ended.
+    """Do a job; returns the reason of its end.
 
     Args:
         train: used instead of `clapp.training.trainer.train`.
@@ -243,7 +244,7 @@ def run(job: Job, emit: Events, stop: Stop, train: "Train | None" = None) -> str
         from clapp.training.trainer import train as real_train
 
         train = real_train
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # failed trials are logged by us
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # CLAPP logs failed trials itself
     plan = plan_from(job.name, job.document)
     with liveness.alive(Path(job.folder) / LOCKS, job.worker):
         storage = open_storage(job.storage, create=False)
@@ -288,7 +289,7 @@ def _objective(plan: "Plan", job: Job, train: "Train", emit: Events, stop: Stop)
 
 def main() -> int:
     """Entry point: 0 ended in order, 1 a defect, 2 the user's mistake."""
-    # Keep the channel to the driver to ourselves: a library that prints must not garble it.
+    # Reserve standard output for events: a library that prints must not garble them.
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     emit, stop = Events(channel), Stop()

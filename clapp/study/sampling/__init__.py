@@ -1,1 +1,1 @@
-"""What to try next."""
+"""Samplers: which configuration to try next."""

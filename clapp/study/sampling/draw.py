@@ -1,4 +1,4 @@
-"""A configuration drawn from a study's space, and what is known of it before it is trained."""
+"""Draw a configuration from a study's space, with its exact costs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def within_limits(
     problem: "Problem", trial: Suggests, seed: int
 ) -> tuple[dict[str, Any], Config] | None:
-    """The keys a trial draws and the configuration they make; None: nothing that may be trained."""
+    """Draw keys and their configuration; None: it is impossible or exceeds a limit."""
     drawn = problem.space.suggest(trial, problem.base)
     try:
         config = problem.config(drawn, seed, None)
@@ -37,11 +37,11 @@ def within_limits(
 
 
 class Draw:
-    """Suggests values at random, all but those given that are possible: a trial without a study.
+    """Suggests given values if they are possible, else random ones, like a trial without a study.
 
     Attributes:
-        distributions: what each suggested name was drawn from.
-        values: what it became.
+        distributions: distribution of each suggested name.
+        values: value of each suggested name.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Draw:
 
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether a value can have been drawn from a distribution."""
+    """Whether a distribution contains a value."""
     if isinstance(distribution, CategoricalDistribution):
         return any(value == c and type(value) is type(c) for c in distribution.choices)
     assert isinstance(distribution, IntDistribution | FloatDistribution)
@@ -93,7 +93,7 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
 
 
 def value(distribution: BaseDistribution, random: np.random.Generator) -> Any:
-    """A value drawn evenly, on a log scale where the distribution has one."""
+    """A uniform random value, on a log scale if the distribution has one."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[random.integers(len(distribution.choices))]
     assert isinstance(distribution, IntDistribution | FloatDistribution)
@@ -101,7 +101,8 @@ def value(distribution: BaseDistribution, random: np.random.Generator) -> Any:
 
 
 def step_from(old: float, distribution: BaseDistribution, random: np.random.Generator) -> Any:
-    """A number near `old`: a normal step of a tenth of the range, at least to the next integer."""
+    """A number near `old`: a normal step of a tenth of the range; integers change by at least
+    one."""
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     low, high = _ends(distribution)
     here = ((math.log(old) if distribution.log else old) - low) / (high - low) if high > low else 0
@@ -113,14 +114,14 @@ def step_from(old: float, distribution: BaseDistribution, random: np.random.Gene
 
 
 def _ends(distribution: IntDistribution | FloatDistribution) -> tuple[float, float]:
-    """Of the scale on which values are drawn; an integer owns half a step to each side."""
+    """Ends of the scale on which values are drawn; an integer occupies half a step to each side."""
     half = distribution.step / 2 if isinstance(distribution, IntDistribution) else 0.0
     low, high = distribution.low - half, distribution.high + half
     return (math.log(low), math.log(high)) if distribution.log else (low, high)
 
 
 def _placed(distribution: IntDistribution | FloatDistribution, place: float) -> Any:
-    """The value at a place between 0 and 1 of the range."""
+    """The value at a position between 0 and 1 of the range."""
     low, high = _ends(distribution)
     number = low + place * (high - low)
     number = math.exp(number) if distribution.log else number

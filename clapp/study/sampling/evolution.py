@@ -1,10 +1,10 @@
-"""The default sampler: changes what is best so far, and lets children inherit its weights.
+"""The default sampler: mutates the best models so far, whose children inherit their weights.
 
-A trial of a small network takes half a second, so that a thousand of them are a search of
-minutes. Every trial is either drawn anywhere, the smallest of a few draws, or it is a member of the
-front with a few changes (Real et al. 2019, "Regularized Evolution"), and then starts from that
-member's weights (LEMONADE, Elsken et al. 2019). Sizes are exact before a training: what a limit
-forbids, or what was tried before, is not proposed.
+A trial of a small network takes half a second, so a search of a thousand trials takes minutes.
+Every trial is either a random draw, the smallest of a few, or a member of the front with a few
+changes (Real et al. 2019, "Regularized Evolution") that starts from that member's weights
+(LEMONADE, Elsken et al. 2019). Sizes are exact before a training, so configurations over a limit
+and those already tried are not proposed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,51 +30,52 @@ if TYPE_CHECKING:
     from clapp.study.pruning.problem import Problem
 
 STARTUP = 40
-"""Trials drawn anywhere before anything is changed."""
+"""Random trials before the first mutation."""
 ANYWHERE = 0.2
-"""Share of the trials that are drawn anywhere after that."""
+"""Share of random trials after that."""
 SMALL = 100
-"""Parameters of what is drawn anywhere: small networks train fastest, and larger ones grow."""
+"""The most parameters wanted of a random trial: small networks train fastest, and mutations
+grow."""
 DRAWS = 16
-"""Draws in search of one that is small; where none is, the smallest is tried."""
+"""Draws in search of a small network; if none is small, the smallest is tried."""
 SHRINK = 0.4
-"""Share of the children that make their parent smaller by one change of a fixed list."""
+"""Share of the children that shrink their parent by one change from the list of `clapp shrink`."""
 NEAR = 25
-"""Trials near the front, of which one may be crossed with a parent."""
+"""Number of trials near the front with which a parent may be crossed."""
 SMALLEST_EFFORT = 1e6
-"""FLOPs that take as long as all of a trial but its convolutions."""
+"""FLOPs that take as long as all else in a trial."""
 PROMISING = 0.5
-"""A parent's loss, as a share of what predicting the mean costs."""
+"""The largest loss of a parent, as a share of the loss of predicting the mean."""
 TRIES = 400
-"""Draws in search of one that is possible, within the limits and new."""
+"""Draws in search of a configuration that is possible, within the limits and new."""
 
 
 class Proposal(Protocol):
-    """A trial that may be begun: see `Candidate`."""
+    """The interface of a proposed trial; `Candidate` implements it."""
 
     @property
     def drawn(self) -> dict[str, Any]:
-        """Its parameters."""
+        """The trial's parameters."""
         ...
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
-        """What they were drawn from."""
+        """The distributions of the parameters."""
         ...
 
     @property
     def config(self) -> Config:
-        """What they make."""
+        """The configuration that the parameters make."""
         ...
 
     @property
     def parent(self) -> int | None:
-        """The trial whose weights it starts from."""
+        """The number of the trial whose weights it starts from."""
         ...
 
     @property
     def move(self) -> str | None:
-        """What was changed of the parent."""
+        """The name of the mutation of the parent."""
         ...
 
 
@@ -112,7 +113,7 @@ class Member(NamedTuple):
 
 
 class Evolution(BaseSampler):
-    """Samples the space of a problem; see the module."""
+    """An Optuna sampler; see the module."""
 
     def __init__(self, problem: "Problem", seed: int) -> None:
         self._problem = problem
@@ -120,7 +121,7 @@ class Evolution(BaseSampler):
         self._weights = problem.space.weights()
         self._records = Records(problem.objectives, problem.limits)
         self._next: dict[str, Any] = {}
-        # Of the trials that have finished.
+        # Facts about the finished trials.
         self._known: set[int] = set()
         self._tried: set[str | None] = set()
         self._trained = 0
@@ -151,8 +152,8 @@ class Evolution(BaseSampler):
         """What to try next.
 
         Raises:
-            ExhaustedError: nothing new is possible within the limits; UserError: nothing is, the
-                message names the limit.
+            ExhaustedError: no new configuration is possible within the limits; UserError: no
+                configuration is, and the message names the limit.
         """
         self._take_in(trials)
         running = (trial for trial in trials if not trial.state.is_finished())
@@ -166,7 +167,7 @@ class Evolution(BaseSampler):
                 found = self._child(parents, others, tried)
             if found is not None and identity(found.config) not in tried:
                 return found
-        # Few configurations may be tried, or none: look for one instead of drawing.
+        # Few configurations are within the limits, or none: search for one instead of drawing.
         last = self._made(within_reach(self._problem, self._random))
         if last is not None and identity(last.config) not in tried:
             return last
@@ -176,7 +177,7 @@ class Evolution(BaseSampler):
         )
 
     def _take_in(self, trials: Sequence[FrozenTrial]) -> None:
-        """Look at the trials that have finished since; there may be ten thousand before them."""
+        """Read the newly finished trials; ten thousand may have been read before."""
         for trial in trials:
             if trial.number in self._known or not trial.state.is_finished():
                 continue
@@ -188,10 +189,10 @@ class Evolution(BaseSampler):
                 self._members.append(Member(trial, record.sizes, record.loss))
 
     def _best(self) -> tuple[list[Member], list[Mapping[str, Any]]]:
-        """Whom to change, and the parameters of whom to cross them with.
+        """The parents, and the parameters of trials to cross them with.
 
-        Parents are the front, but for those that hardly do better than predicting the mean; the
-        one with the highest loss comes first.
+        Parents are the models of the front, highest loss first, except those that are hardly better
+        than predicting the mean.
         """
         if not self._members:
             return [], []
@@ -202,7 +203,7 @@ class Evolution(BaseSampler):
         front = [self._members[i] for i in near if ranks[i] == 0]
         worst = self._problem.constant_loss or max(member.loss for member in self._members)
         parents = [one for one in front if one.loss < PROMISING * worst] or front
-        # Of equal losses the larger network comes first, whoever of them finished first.
+        # Of equal losses the larger network comes first, independent of the order of finishing.
         parents.sort(key=lambda one: (-one.loss, *(-size for size in one.sizes)))
         return parents, [self._members[i].trial.params for i in near[:NEAR]]
 
@@ -228,8 +229,8 @@ class Evolution(BaseSampler):
         others: Sequence[Mapping[str, Any]],
         tried: set[str | None],
     ) -> Candidate | None:
-        # The lower the loss the more often, for what is best is worth making smaller; but a few
-        # large networks must not use up all the time.
+        # Models with low losses are chosen more often, since they are worth shrinking, but large
+        # networks less often, so that a few of them do not use up the time.
         chances = (
             np.arange(1, len(parents) + 1) / np.array([_effort(one) for one in parents]) ** 1.5
         )
@@ -273,8 +274,8 @@ class Evolution(BaseSampler):
 
 
 def _effort(member: Member) -> float:
-    """What training a network like this one takes, relative to others; never measured seconds.
+    """The estimated effort of training such a network, relative to others.
 
-    Those would give one seed other trials in every run.
+    Measured seconds are not used: they vary, so a seed would no longer reproduce its trials.
     """
     return float(record_of(member.trial).flops or 0) + SMALLEST_EFFORT

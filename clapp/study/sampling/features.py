@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_ABSENT = -1.0  # of a number whose condition does not hold; all others are from 0 to 1
+_ABSENT = -1.0  # value of a number whose condition does not hold; all others are from 0 to 1
 
 Row = NDArray[np.float32]
 
 
 class Encoder:
-    """A column for each number, one for each value of a choice, and the logarithms of the sizes.
+    """Encodes a configuration: a column for each number and for each choice, and log sizes.
 
-    Numbers are places in their range, from 0 to 1 on their scale.
+    Numbers are scaled to 0 to 1 within their range, on their (linear or log) scale.
     """
 
     def __init__(self, columns: Mapping[str, Mapping[str, Any]]) -> None:

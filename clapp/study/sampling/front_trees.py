@@ -1,11 +1,11 @@
-"""The sampler `front_trees`: many candidates near the front, one of which is trained.
+"""The sampler `front_trees`: the best of many candidates near the front, by predicted loss.
 
-Asking is cheap and training is not, and parameters and FLOPs are exact before a training. So each
-trial is the best of many candidates. Most of them are members of the front with a few keys changed,
-some are drawn anywhere. Extremely randomised trees (Geurts et al., 2006) predict the loss of each.
-With its exact sizes that gives the hypervolume it would add to the front, for a loss as low as the
-trees hold possible. Random forests as the model of a search: SMAC (Hutter et al., 2011); mutation
-of the best: regularised evolution (Real et al., 2019).
+Sampling is cheap and training is not, and parameters and FLOPs are exact before a training. So each
+trial is the best of many candidates. Most are members of the front with a few keys changed; some
+are drawn from the whole space. Extremely randomised trees (Geurts et al., 2006) predict an
+optimistic loss for each, which gives, with the exact sizes, the hypervolume that it would add to
+the front. SMAC (Hutter et al., 2011) uses random forests in this way; regularised evolution (Real
+et al., 2019) mutates the best.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,25 +33,25 @@ if TYPE_CHECKING:
     from clapp.study.pruning.problem import Problem
 
 STARTUP = 20
-"""Trials drawn anywhere before anything is predicted."""
+"""Random trials before the first prediction."""
 CANDIDATES = 64
 ANYWHERE = 0.2
-"""Share of the candidates that are drawn anywhere."""
+"""Share of the candidates that are drawn from the whole space."""
 NEARBY = 0.5
 """Share of the changed numbers that move a little instead of being drawn anew."""
 OPTIMISM = 1.0
-"""Standard deviations among the trees by which a predicted loss is taken for lower."""
+"""How many standard deviations of the trees are subtracted from a predicted loss."""
 OVERHEAD = 4e8
-"""FLOPs that take as long as the rest of a training step, fitted to the seconds of CLAPP-Bench.
+"""FLOPs that take as long as all else in a training step, fitted to the seconds of CLAPP-Bench.
 
 Measured times are not used here: they vary between runs, so a seed would no longer reproduce its
 trials.
 """
 TREES = 50
 GROWTH = 1.1
-"""The trees are grown again when the number of trials has risen by this factor."""
+"""The trees are fitted again when the number of trials has grown by this factor."""
 TRIES = 200
-"""Draws for one candidate before it is taken from near a configuration known to be possible."""
+"""Draws for one candidate before a configuration known to be possible is mutated instead."""
 ROOM = 10.0
 """Where an objective has no limit, the hypervolume reaches this much further than the front."""
 
@@ -64,13 +64,13 @@ class Candidate(NamedTuple):
     config: Config
     sizes: NDArray[np.float64]
     effort: float
-    """What a training step takes, in FLOPs of whole pictures."""
+    """The effort of a training step, in FLOPs."""
     parent: int | None = None
     move: str | None = None
 
 
 class FrontSampler(BaseSampler):
-    """Samples the space of a problem; see the module."""
+    """An Optuna sampler; see the module."""
 
     def __init__(self, problem: "Problem", seed: int) -> None:
         self._problem = problem
@@ -80,7 +80,7 @@ class FrontSampler(BaseSampler):
         self._encode = Encoder(problem.space.column_documents())
         self._possible: dict[str, Any] | None = None
         self._model: Any = None
-        self._seen = 0  # trials when the model was fitted
+        self._seen = 0  # number of trials when the model was fitted
         self._next: dict[str, Any] = {}
         self._records = Records(self._objectives, problem.limits)
 
@@ -136,7 +136,7 @@ class FrontSampler(BaseSampler):
         found = self._first_made({} for _ in range(TRIES))
         if found is not None:
             return found
-        # Few configurations may be trained: start from one of them.
+        # Few configurations are within the limits: start from one of them.
         if self._possible is None:
             self._possible = within_reach(self._problem, self._random)
         possible = self._possible
@@ -156,17 +156,18 @@ class FrontSampler(BaseSampler):
 
     def _made_surely(self, given: Mapping[str, Any]) -> Candidate:
         found = self._made(given)
-        assert found is not None  # it was valid and within the limits before
+        assert found is not None  # it was valid and within the limits when it was found
         return found
 
     def _less(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The keys given less one to a few, which are then drawn anew."""
+        """The given keys without one or a few, which are then drawn anew."""
         number = min(len(given), self._random.geometric(0.4))
         gone = set(self._random.choice(list(given), size=number, replace=False))
         return {key: value for key, value in given.items() if key not in gone}
 
     def _changed(self, parent: FrozenTrial) -> dict[str, Any]:
-        """The keys of a parent less the few that are drawn anew; numbers often move only a bit."""
+        """The keys of a parent without a few that are drawn anew; half of the numbers only move a
+        little."""
         given = dict(parent.params)
         number = min(len(given), self._random.geometric(0.4))
         for key in self._random.choice(list(given), size=number, replace=False):
@@ -205,7 +206,8 @@ class FrontSampler(BaseSampler):
         front: NDArray[np.float64],
         worst: Sequence[float],
     ) -> NDArray[np.float64]:
-        """The hypervolume each would add for its effort; where none, less the higher its loss."""
+        """The hypervolume that each candidate would add, per effort; if none, minus its predicted
+        loss."""
         features = np.array([self._encode(c.drawn, c.sizes) for c in candidates])
         losses = np.array([tree.predict(features)[:, 0] for tree in self._model])  # (T, C)
         hoped = 10 ** (losses.mean(0) - OPTIMISM * losses.std(0))
@@ -225,9 +227,9 @@ class FrontSampler(BaseSampler):
         )
 
     def _fit(self, done: Sequence[FrozenTrial], stopped: Sequence[FrozenTrial]) -> None:
-        """Learn the final loss, when there is enough that is new.
+        """Fit the trees to final losses, if there are enough new trials.
 
-        A trial that was stopped counts with the loss it would have had, had it fallen like others.
+        For a trial that was stopped early, the final loss is extrapolated from that of the others.
         """
         number = len(done) + len(stopped)
         if self._model is not None and number < GROWTH * self._seen:
@@ -236,7 +238,9 @@ class FrontSampler(BaseSampler):
 
         rows, losses = [], []
         known = self._records.of(done)
-        typical: dict[int, float] = {}  # step -> how far losses fall from there, as a rule
+        typical: dict[
+            int, float
+        ] = {}  # step -> the typical ratio of final loss to the loss at that step
         for trial in (*done, *stopped):
             record = record_of(trial)
             sizes = exact_sizes(self._objectives, record)

@@ -1,7 +1,8 @@
-"""Changes to the parameters of a trial, from which the next ones are made.
+"""Mutations of the parameters of a trial.
 
-Parameters are as Optuna has them: `model.capacity[1]` is the capacity of the second block. A change
-returns the parameters to keep; what is missing is drawn, and what no longer applies is left out.
+Parameters have Optuna's names: `model.capacity[1]` is the capacity of the second block. A mutation
+returns the parameters to keep. Missing parameters are then drawn, and those that no longer apply
+are left out.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,15 +19,15 @@ LAYERS = "model.num_layers"
 NEARBY = 0.5
 """Share of the changed numbers that move a little instead of being drawn anew."""
 ANOTHER = 0.4
-"""Chance that one more key is changed."""
+"""Probability that one more key is changed."""
 ALSO = 0.25
-"""Chance that the head or the norm of the output is drawn anew with the last activation."""
+"""Probability that the head or the norm of the output is drawn anew with the last activation."""
 
 
 def change_keys(
     given: Parameters, distributions: Distributions, random: np.random.Generator
 ) -> Parameters:
-    """One key or a few are drawn anew; half of the numbers only move a little."""
+    """Draw one or a few keys anew; half of the numbers only move a little."""
     kept = dict(given)
     count = min(len(kept), int(random.geometric(1 - ANOTHER)))
     for key in random.choice(sorted(kept), size=count, replace=False):
@@ -38,9 +39,9 @@ def change_keys(
 
 
 def redraw_output(given: Parameters, random: np.random.Generator) -> Parameters:
-    """The end is drawn anew: the last activation, and what follows it.
+    """Draw the end of the network anew: the last activation and the steps after it.
 
-    Which of them serves depends on the others: a root on a square, a rectifier on a difference.
+    They depend on each other: a root goes with a square, a rectifier with a difference.
     """
     last = f"[{int(given.get(LAYERS, 1)) - 1}]"
     ends = ("model.output_activation", "model.output_norm", "model.head")
@@ -50,7 +51,7 @@ def redraw_output(given: Parameters, random: np.random.Generator) -> Parameters:
 
 
 def cross(given: Parameters, other: Mapping[str, Any], random: np.random.Generator) -> Parameters:
-    """The blocks of one and the rest of another, or first blocks of one and last of another."""
+    """Cross two trials: blocks of one and the rest of the other, or first and last blocks."""
     if random.random() < 0.5:
         mine = {key: value for key, value in given.items() if _is_layered(key) or key == LAYERS}
         rest = {key: v for key, v in other.items() if not _is_layered(key) and key != LAYERS}
@@ -67,7 +68,8 @@ def cross(given: Parameters, other: Mapping[str, Any], random: np.random.Generat
 
 
 def insert_layer(given: Parameters, random: np.random.Generator) -> Parameters:
-    """A new block anywhere: mostly as wide as the one before, and linear, which does no harm."""
+    """Insert a block anywhere: mostly as wide as the one before and linear, which changes
+    little."""
     layers = int(given.get(LAYERS, 1))
     place = int(random.integers(0, layers + 1))
     result = _shifted(given, place, 1) | {LAYERS: layers + 1}
@@ -81,7 +83,7 @@ def insert_layer(given: Parameters, random: np.random.Generator) -> Parameters:
 
 
 def remove_layer(given: Parameters, random: np.random.Generator) -> Parameters:
-    """One block less."""
+    """Remove a block."""
     layers = int(given.get(LAYERS, 1))
     place = int(random.integers(0, layers))
     kept = {k: v for k, v in given.items() if not _is_layered(k) or _layer(k) != place}
@@ -89,7 +91,7 @@ def remove_layer(given: Parameters, random: np.random.Generator) -> Parameters:
 
 
 def factor_kernel(given: Parameters, random: np.random.Generator) -> Parameters:
-    """A k x k kernel becomes a column and a row, or a row and a column."""
+    """Replace a k x k kernel by a column and a row, or a row and a column."""
     squares = [
         _layer(key)
         for key, value in given.items()
@@ -120,10 +122,10 @@ def changed(
     others: Sequence[Mapping[str, Any]],
     random: np.random.Generator,
 ) -> tuple[str, Parameters]:
-    """A change of `given` by chance, and what it is called; empty where it cannot be made.
+    """A random mutation of `given` and its name; empty if it is impossible.
 
     Args:
-        given: the parameters of a trial, and what they were drawn from.
+        given: the parameters of a trial, and their distributions.
         others: parameters of other good trials.
     """
     layered: list[tuple[str, Callable[[], Parameters], float]] = [
@@ -153,7 +155,7 @@ def _moved(key: str, layer: int) -> str:
 
 
 def _shifted(given: Mapping[str, Any], start: int, by: int) -> Parameters:
-    """Entries of the blocks from `start` on, moved to other blocks."""
+    """Renumber the entries of the blocks from `start` on."""
     return {
         _moved(key, _layer(key) + by) if _is_layered(key) and _layer(key) >= start else key: value
         for key, value in given.items()

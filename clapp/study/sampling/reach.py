@@ -1,9 +1,9 @@
-"""What a search space can reach: whether anything in it may be trained, found before a start.
+"""Check before a start that a search space contains a configuration within the limits.
 
-A space has no formula for its smallest network, so it is searched: random draws first, since in
-most spaces one of the first few will do, then coordinate descent from the best of them. Parameters
-and FLOPs fall with each key by itself, and both ends of each are tried, so the descent finds the
-smallest network of any space but a contrived one.
+The smallest network of a space has no formula, so it is searched for: first by random draws, which
+are enough in most spaces, then by coordinate descent from the best of them. Parameters and FLOPs
+are monotonic in each key, and both ends of each key are tried, so the descent finds the smallest
+network of all but contrived spaces.
 """
 
 import math
@@ -19,21 +19,21 @@ from clapp.study.pruning.problem import Problem
 from clapp.study.sampling.draw import Draw
 
 DRAWS = 500
-"""Random configurations that are looked at before anything is said to be out of reach."""
+"""Random configurations that are tried before limits are reported as out of reach."""
 GRID_POINTS = 5
 SWEEPS = 20
-"""Times that the descent goes through all keys, at most; it ends when nothing gets smaller."""
+"""The most passes of the descent over all keys; it ends when nothing gets smaller."""
 
 
 class Drawn(NamedTuple):
-    """A configuration by the values drawn for it, and its exact costs."""
+    """A drawn configuration: its values and its exact costs."""
 
     values: dict[str, Any]
     costs: dict[str, float]
 
 
 def check_reach(problem: Problem) -> None:
-    """Refuse a study in which no configuration may be trained.
+    """Refuse a study in which no configuration is within the limits.
 
     Raises:
         UserError: every draw is invalid, or over a limit; the message names the limit and the
@@ -102,7 +102,7 @@ def _descend(
     size: Callable[[Mapping[str, float]], float],
     random: np.random.Generator,
 ) -> Drawn:
-    """The smallest configuration that changes of one key at a time lead to from the best found."""
+    """The smallest configuration found by changing one key at a time, from the best one so far."""
     best = min(found, key=lambda one: size(one.costs))
     for _ in range(SWEEPS):
         before = size(best.costs)
@@ -119,7 +119,7 @@ def _descend(
 
 
 def _drawn(problem: Problem, given: dict[str, Any], random: np.random.Generator) -> Drawn | str:
-    """A configuration with the values given and the others drawn, or why there is none."""
+    """A configuration with the given values and random others, or the reason why it is invalid."""
     draw = Draw(random, given)
     keys = problem.space.suggest(draw, problem.base)
     try:

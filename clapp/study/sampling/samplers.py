@@ -25,16 +25,16 @@ Maker: TypeAlias = "Callable[[Problem, int], BaseSampler]"
 SAMPLERS: Registry[Maker] = Registry("sampler")
 
 STARTUP = 20
-"""Random trials before TPE models anything; its own ten are few for twenty parameters."""
+"""Random trials before TPE starts; Optuna's default of ten is small for twenty parameters."""
 GRID_POINTS = 5
-"""Values of a number without a step on a grid."""
+"""Number of grid values for a parameter without steps."""
 GRID_MOST = 10_000
-"""Combinations on the largest grid that is accepted."""
+"""The most combinations of a grid."""
 
 
 @SAMPLERS.register("evolution")
 def evolution(problem: "Problem", seed: int) -> "BaseSampler":
-    """Changes of the front that inherit its weights, and draws anywhere; see its module."""
+    """Mutations of the front that inherit its weights, and random draws; see its module."""
     from clapp.study.sampling.evolution import Evolution
 
     return Evolution(problem, seed)
@@ -74,7 +74,7 @@ def qmc(problem: "Problem", _: int) -> "BaseSampler":
     """A scrambled Sobol sequence; parameters outside the common space are drawn at random."""
     from optuna.samplers import QMCSampler
 
-    # Workers take turns at one sequence, so they must scramble it alike.
+    # Workers share one sequence, so they must scramble it in the same way.
     return QMCSampler(
         scramble=True, seed=derived_seed(problem.seed, "qmc"), warn_independent_sampling=False
     )
@@ -98,7 +98,7 @@ def nsga3(_: "Problem", seed: int) -> "BaseSampler":
 
 @SAMPLERS.register("gp")
 def gp(_: "Problem", seed: int) -> "BaseSampler":
-    """A Gaussian process over the common space; after a hundred trials it takes seconds to ask."""
+    """A Gaussian process over the common space; after a hundred trials, sampling takes seconds."""
     from optuna.samplers import GPSampler
 
     return GPSampler(seed=seed, warn_independent_sampling=False)

@@ -1,4 +1,4 @@
-"""What is kept of a study, and where."""
+"""The storage of a study: trials, weights, files, locks."""
 
 from clapp.system.moved import moved_names
 

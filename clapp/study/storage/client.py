@@ -12,7 +12,7 @@ def connect(host: str, port: int) -> BaseStorage:
     """The storage behind a server.
 
     Raises:
-        ConnectionError: nobody answers.
+        ConnectionError: the server does not answer.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)

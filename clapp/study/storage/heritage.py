@@ -1,4 +1,4 @@
-"""Weights that a trial hands down: in its record, so that every machine of a study has them."""
+"""Weights that trials inherit, stored in records so that all machines of a study have them."""
 
 import base64
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from clapp.models.build import build_model, heir
 from clapp.models.family import State
 
 MOST_PARAMETERS = 2000
-"""Of a network whose weights are handed down: 8 kB, as much as the rest of a record."""
+"""The most weights of a network that are stored: 8 kB, as much as the rest of a record."""
 
 
 def packed(model: nn.Module) -> str | None:
-    """The state of a network as text, float32 in Base64; None: its numbers are too many."""
+    """The state of a network as text, float32 in Base64; None: the network is too large."""
     values = torch.cat([value.flatten().float() for value in model.state_dict().values()])
     if values.numel() > MOST_PARAMETERS:
         return None
@@ -26,7 +26,7 @@ def packed(model: nn.Module) -> str | None:
 
 
 def unpacked(text: str, model: nn.Module) -> dict[str, Tensor]:
-    """The state of a network like `model` from what `packed` wrote."""
+    """The state of a network like `model`, from the text of `packed`."""
     values = torch.from_numpy(np.frombuffer(base64.b64decode(text), "<f4").copy())
     state, start = {}, 0
     for name, value in model.state_dict().items():
@@ -39,10 +39,10 @@ def unpacked(text: str, model: nn.Module) -> dict[str, Tensor]:
 def first_weights(
     config: Config, parent: int | None, trials: Sequence[FrozenTrial]
 ) -> State | None:
-    """The weights that a trial starts from: those of its parent, as far as they fit.
+    """The initial weights of a trial: those of its parent, as far as they fit.
 
-    They follow from the parent's record and the trial's seed alone. None: it has no parent, or the
-    parent's weights were not stored.
+    They depend only on the parent's record and the trial's seed. None: the trial has no parent, or
+    the parent's weights were not stored.
     """
     record = record_of(trials[parent]) if parent is not None else None
     if record is None or record.weights is None:
@@ -56,5 +56,5 @@ def first_weights(
 
 
 def configuration(record: TrialRecord) -> Config:
-    """The configuration of a trial, from what its record says of it."""
+    """The configuration of a trial, from its record."""
     return compose([Layer("record of a trial", nest(dict(record.config or {})))])

@@ -1,4 +1,4 @@
-"""Where the files of a trained trial lie, and how they get there."""
+"""The folder of a trained trial, and saving its files."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def trial_folder(folder: Path, number: int) -> Path:
-    """Where the files of a trial lie in its study's results folder."""
+    """The folder of a trial in its study's results."""
     return folder / "trials" / f"{number:05d}"
 
 
 def keep(folder: Path, number: int, config: Config, result: "TrainResult") -> None:
     """Save a trained trial: weights, configuration, curve, result.
 
-    No picture is drawn: the dashboard and the report make those that somebody looks at.
+    No pictures are drawn here: dashboard and report draw those that are viewed.
     """
     from clapp.training.folder import save_trained
 

@@ -1,6 +1,6 @@
-"""Which workers are alive: each holds a lock on a file of its own, which its death releases.
+"""Find out which workers are alive: each holds a lock on its own file until it ends or dies.
 
-Process ids do not tell: they are reused, and a container gives every run the same ones.
+Process ids are no evidence: they are reused, and a container gives every run the same ones.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def _lock(folder: Path, worker: str) -> FileLock:
 
 @contextmanager
 def alive(folder: Path, worker: str) -> Iterator[None]:
-    """Say that `worker` lives, for the time of the block."""
+    """Hold the lock of `worker`, which shows that it is alive, while the block runs."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = _lock(folder, worker)
     try:
@@ -30,10 +30,10 @@ def alive(folder: Path, worker: str) -> Iterator[None]:
 
 
 def take_seat(folder: Path) -> tuple[int, int]:
-    """The lowest number that no other driver of this folder has.
+    """Take the lowest number that no other driver of this folder holds.
 
     Returns:
-        The number, and a descriptor that holds it until it is closed.
+        The number, and a descriptor; closing it releases the number.
     """
     folder.mkdir(parents=True, exist_ok=True)
     locks = (try_lock(folder / f"driver-{number}.lock") for number in count())
@@ -41,7 +41,7 @@ def take_seat(folder: Path) -> tuple[int, int]:
 
 
 def is_known(folder: Path, worker: str) -> bool:
-    """Whether `worker` was started on this results folder and did not end in order."""
+    """Whether `worker` was started on this results folder and has not ended normally."""
     return Path(_lock(folder, worker).lock_file).exists()
 
 
@@ -57,7 +57,7 @@ def is_alive(folder: Path, worker: str) -> bool:
 
 
 def forget(folder: Path, worker: str) -> None:
-    """Remove what a dead worker left."""
+    """Remove the lock file of a dead worker."""
     Path(_lock(folder, worker).lock_file).unlink(missing_ok=True)
 
 

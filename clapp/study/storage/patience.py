@@ -1,4 +1,4 @@
-"""Reads and writes that the storage refuses for a moment, tried again."""
+"""Retry reads and writes that the storage refuses temporarily."""
 
 import time
 from collections.abc import Callable
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 WAITS = (0.1, 0.5, 2.0)
-"""Seconds before a write that was refused is tried again."""
+"""Seconds before each retry of a refused read or write."""
 
 
 def all_trials(study: "Study") -> list[FrozenTrial]:
-    """All trials of a study; not to be changed."""
+    """All trials of a study; callers must not change them."""
     return patiently(lambda: study.get_trials(deepcopy=False))
 
 
 def patiently(do: Callable[[], T]) -> T:
-    """Do a write or a read; one that is refused is tried again, so that nothing gets lost.
+    """Do a read or write and retry it if it is refused, so that no data are lost.
 
     Raises:
         StorageInternalError, SQLAlchemyError: it was refused each time.

@@ -1,7 +1,7 @@
-"""One process in front of a database for many workers: Optuna's gRPC proxy, behind our addresses.
+"""`clapp serve-storage`: Optuna's gRPC proxy, one process between a database and many workers.
 
-Signs of life are attributes of trials like others, so they pass through it, and the server keeps
-nothing that its restart would lose.
+Signs of life are ordinary attributes of trials, so they pass through it. The server has no state
+that would be lost when it restarts.
 """
 
 import signal
@@ -22,7 +22,8 @@ def serve(url: str, host: str, port: int, threads: int) -> None:
     """Serve the database at `url` until Ctrl-C or SIGTERM.
 
     Args:
-        host: the server knows no passwords, so only addresses that others cannot reach are safe.
+        host: the address to bind. There is no authentication: use one that only trusted machines
+            reach.
         threads: requests worked on at once, each with a connection to the database.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Passwords kept out of what is printed and logged: in URLs of storages and words of drivers."""
+"""Remove passwords from printed and logged texts: URLs of storages and messages of drivers."""
 
 import re
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
@@ -7,15 +7,15 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 HIDDEN = "***"
-# Greedy: a password may hold any character, `@` and `/` too, so the last `@` ends it.
+# Greedy: a password may contain any character, even `@` and `/`, so the last `@` ends it.
 _URL = re.compile(r"(?P<scheme>[^:/?#@\s]+:(?://)?)(?:(?P<who>.*)@)?(?P<rest>.*)", re.DOTALL)
 _PLAIN = re.compile(r"[\w.-]*")
 
 
 def redact(url: str) -> str:
-    """`url` for people: without its password and without the values of its options.
+    """`url` for display, without its password and the values of its options.
 
-    What is no URL shows what stands before its first colon and behind its last `@`.
+    Of a text that is no URL, the part before the first colon and after the last `@` is shown.
     """
     if url.startswith("sqlite:"):
         return url  # a path, and nothing secret
@@ -36,16 +36,16 @@ def redact(url: str) -> str:
 
 
 def without_secrets(text: str, url: str) -> str:
-    """A message about the storage at `url` without what is secret in that."""
+    """A message about the storage at `url`, without the secrets of the URL."""
     for secret in sorted(_secrets(url), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return text
 
 
 def _secrets(url: str) -> set[str]:
-    """The password and the options: as written, in every way that drivers quote, and in pieces.
+    """The password and the options: as written, in all ways that drivers quote them, and in pieces.
 
-    A parser that takes a character of a password for the end of it tells of the rest in pieces.
+    A parser may take a character of a password for its end, and print the rest in pieces.
     """
     if url.startswith("sqlite:"):
         return set()

@@ -1,4 +1,4 @@
-"""Trials that are given up, and their parameters asked for again."""
+"""Fail trials that are given up, and enqueue their parameters again."""
 
 import time
 from dataclasses import replace
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def interrupt(study: "Study", trial: FrozenTrial, reason: str) -> bool:
-    """Fail a running trial for a reason outside of it; False when it has finished meanwhile."""
+    """Fail a running trial for an outside reason; returns False if it has finished meanwhile."""
     return fail(study, trial, f"{INTERRUPTED}: {reason}")
 
 
 def fail(study: "Study", trial: FrozenTrial, reason: str) -> bool:
-    """Fail a running trial; False when it has finished meanwhile."""
+    """Fail a running trial; returns False if it has finished meanwhile."""
     storage, number = storage_of(study), trial.number
     record = replace(record_of(trial), failed=reason, ended=time.time())
 
@@ -40,9 +40,9 @@ def fail(study: "Study", trial: FrozenTrial, reason: str) -> bool:
 
 
 def killed(study: "Study", trial: FrozenTrial, max_retry: int) -> bool:
-    """Fail a running trial whose worker was killed: it is lost, or failed after its last attempt.
+    """Fail a running trial whose worker was killed: lost, or failed if this was its last attempt.
 
-    False when it has finished meanwhile.
+    Returns False if it has finished meanwhile.
     """
     attempt = record_of(trial).attempt
     reason = f"its worker was killed (attempt {attempt} of {max_retry + 1})"
@@ -52,7 +52,7 @@ def killed(study: "Study", trial: FrozenTrial, max_retry: int) -> bool:
 
 
 def enqueue_again(study: "Study", max_retry: int, *, failed_baselines: bool = False) -> int:
-    """Enqueue the parameters of lost trials, see `lost`; returns how many."""
+    """Enqueue the parameters of lost trials (see `lost`); returns their number."""
     trials = all_trials(study)
     again = lost(trials, max_retry, failed_baselines=failed_baselines)
     for trial in again:
@@ -63,14 +63,14 @@ def enqueue_again(study: "Study", max_retry: int, *, failed_baselines: bool = Fa
 
 
 def enqueuing(locks: Path) -> FileLock:
-    """Held while trials are enqueued, so that of several drivers on this folder only one does.
+    """Lock for enqueuing trials, so that only one of several drivers on this folder does it.
 
-    Drivers on other machines are not kept out; the workers skip what was enqueued twice.
+    Drivers on other machines are not locked out; workers skip trials that are enqueued twice.
     """
     locks.mkdir(parents=True, exist_ok=True)
     return FileLock(locks / "enqueue.lock", timeout=BUSY_SECONDS)
 
 
 def running(study: "Study") -> list[FrozenTrial]:
-    """The trials that are being trained, as the storage knows them."""
+    """The trials that are running according to the storage."""
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))

@@ -1,7 +1,7 @@
-"""Signs of life of workers on other machines, as the storage shows them.
+"""Signs of life of workers on other machines, stored as attributes of their trials.
 
-A worker says now and then, in an attribute of its trial, that it lives. Clocks of machines differ,
-so whoever can watch for a while looks for a change; whoever cannot trusts the clocks to a minute.
+A worker updates such an attribute at intervals. Clocks of machines differ, so a process that can
+watch for a while looks for a change; other processes trust the clocks to a minute.
 """
 
 import time
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
     from optuna import Study
 
 ALIVE = "alive"
-"""User attribute of a running trial: seconds since the epoch when its worker last gave a sign."""
+"""User attribute of a running trial: time of its worker's last sign, in seconds since the epoch."""
 
 NAMELESS_SECONDS = 10
-"""A worker names itself to its trial within milliseconds; without a name this long it is dead."""
+"""Seconds after which a trial without a worker's name counts as dead; naming takes milliseconds."""
 
 
 def sign(trial: FrozenTrial) -> Any:
-    """What changes while the worker of a trial lives."""
+    """A value that changes while the worker of a trial is alive."""
     return record_of(trial).worker, trial.user_attrs.get(ALIVE)
 
 
 class Silence:
-    """How long running trials have given no sign of life, as far as this process has watched.
+    """Measures how long running trials have given no sign of life, while this process watches.
 
-    No clock of another machine is asked: it may be off.
+    It does not use the clocks of other machines, which may be wrong.
     """
 
     def __init__(self) -> None:
         self._signs: dict[int, tuple[Any, float]] = {}
 
     def seconds(self, trial: FrozenTrial) -> float:
-        """Seconds since a look at `trial` last showed something new; 0 at the first look."""
+        """Seconds since a change of `trial` was last seen; 0 at the first call for it."""
         shown, now = sign(trial), time.monotonic()
         seen, since = self._signs.get(trial.number, (shown, now))
         since = since if seen == shown else now
@@ -46,10 +46,10 @@ class Silence:
         return now - since
 
     def is_nameless(self, trial: FrozenTrial, *, local: bool) -> bool:
-        """Whether nobody has said for too long that they work on a running trial.
+        """Whether a running trial has been without a worker's name for too long.
 
         Args:
-            local: all workers of the study write to this machine's disk.
+            local: whether all workers of the study write to this machine's disk.
         """
         if trial.state != TrialState.RUNNING or record_of(trial).worker is not None:
             return False
@@ -57,16 +57,16 @@ class Silence:
 
 
 def gave_one_lately(trial: FrozenTrial) -> bool:
-    """Whether by this machine's clock the worker of a trial lived a moment ago."""
+    """Whether the worker of a trial gave a sign of life lately, by this machine's clock."""
     latest = trial.user_attrs.get(ALIVE) or record_of(trial).started
     return latest is not None and time.time() - latest < storages.GRACE_SECONDS
 
 
 def machines_at_work(study: "Study") -> list[str]:
-    """Machines whose workers train trials of a study right now.
+    """The machines whose workers are training trials of a study now.
 
-    Where the clocks say that nobody does although trials are running, this watches them for as long
-    as a living worker may be silent.
+    If trials are running without recent signs of life by the clock, this function watches them for
+    as long as a live worker may be silent.
     """
     trials = _running(study)
     alive = [trial for trial in trials if gave_one_lately(trial)]

@@ -1,4 +1,4 @@
-"""Where trials are kept: SQLite beside the results by default, else any SQLAlchemy URL."""
+"""The storage of trials: SQLite in the results folder by default, or any SQLAlchemy URL."""
 
 import sys
 from collections.abc import Iterator
@@ -29,13 +29,14 @@ GRPC, GRPC_PORT = "grpc", 13000
 CONSTRAINTS = "constraints"
 """System attribute in which Optuna and its dashboard look for the violations of a trial's limits.
 
-Private to Optuna like `Study._storage` below, and nothing else here is: tests/test_optuna.py fails
-when a new version changes one of them. `Trial.set_constraint` writes a form of it that the
-dashboard cannot read, one transaction a limit, and needs a trial that Optuna itself began.
+It is private to Optuna, as is `Study._storage` below; CLAPP uses no other private names.
+tests/test_optuna.py fails if a new version changes one of them. `Trial.set_constraint` writes a
+form of it that the dashboard cannot read, one transaction a limit, and needs a trial that Optuna
+itself began.
 """
-_GONE = "Record does not exist"  # what Optuna says of studies and trials that are not there
+_GONE = "Record does not exist"  # Optuna's message about missing studies and trials
 _VERSION = "alembic_version"
-_CREATION = 0xC1A99  # any number that nobody else locks
+_CREATION = 0xC1A99  # any number that no other program locks
 
 
 def sqlite_url(path: Path) -> str:
@@ -59,18 +60,18 @@ def default_url(folder: Path) -> str:
 
 
 def is_sqlite(url: str) -> bool:
-    """Whether the storage is a file, and so its workers run where its locks are seen."""
+    """Whether the storage is a local file; its workers then share this machine's locks."""
     return url.startswith("sqlite")
 
 
 def open_storage(url: str, *, create: bool = True, connections: int = 1) -> BaseStorage:
-    """Open the storage at `url`, with what several processes writing to it at once need.
+    """Open the storage at `url`, set up for several processes that write at once.
 
     Args:
         url: a database's, or `grpc://host:port` of `clapp serve-storage`.
-        create: make the tables where they are missing, and choose how a new file is written.
-            Only a search does: whoever reads changes nothing in a database.
-        connections: how many of them a server's database is to keep open.
+        create: create missing tables, and set the mode of a new file. Only a search does this;
+            commands that read change nothing in a database.
+        connections: number of connections to keep open to a database server.
 
     Raises:
         UserError: malformed, unreachable, or not writable; passwords are not repeated.
@@ -96,10 +97,9 @@ def _open(url: URL, create: bool, engine: dict[str, Any]) -> RDBStorage:
 
 
 def _check_tables(url: URL) -> None:
-    """See that Optuna has made its tables, for it would write its version into any database.
+    """Check that Optuna's tables exist, because Optuna would write its version into any database.
 
-    The table of that version is the last one it fills, so a creation that is under way is not
-    disturbed.
+    Optuna fills the table with its version last, so tables in creation count as missing.
     """
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     with engine.connect() as connection:
@@ -112,7 +112,7 @@ def _check_tables(url: URL) -> None:
 
 
 def _open_server(url: URL, create: bool, connections: int) -> BaseStorage:
-    # A sign of life comes from a thread of its own, while another may be writing.
+    # A separate thread writes signs of life, while the main thread may be writing too.
     engine = {"pool_size": connections, "max_overflow": 2, "pool_pre_ping": True}
     alone: AbstractContextManager[None] = nullcontext()
     if create and url.get_backend_name() == "postgresql":
@@ -123,7 +123,7 @@ def _open_server(url: URL, create: bool, connections: int) -> BaseStorage:
 
 @contextmanager
 def _alone(url: URL) -> Iterator[None]:
-    """Hold a lock of PostgreSQL's: drivers that start together would each create the tables."""
+    """Hold a PostgreSQL lock, since drivers that start together would all create the tables."""
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     with engine.begin() as connection:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_CREATION})")
@@ -142,8 +142,8 @@ def _open_sqlite(url: URL, create: bool) -> BaseStorage:
     else:
         if not path.parent.is_dir():
             raise UserError(f"--storage {url}: the folder {path.parent} does not exist")
-        # Processes that start together on a fresh file would each create the tables; and of two
-        # that turn on the write-ahead log at once, SQLite refuses one without letting it wait.
+        # Processes that start together on a new file would all create the tables; and if two turn
+        # on the write-ahead log at once, SQLite refuses one of them without waiting.
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=BUSY_SECONDS):
             _log_ahead(url, engine)
             storage = _open(url, create, engine)
@@ -152,7 +152,8 @@ def _open_sqlite(url: URL, create: bool) -> BaseStorage:
 
 
 def _log_ahead(url: URL, kwargs: dict[str, Any]) -> None:
-    """Turn on the write-ahead log of a file, for good: readers then need not wait for writers."""
+    """Turn on the write-ahead log of a file permanently, so that readers do not wait for
+    writers."""
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, **kwargs)
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
@@ -161,14 +162,15 @@ def _log_ahead(url: URL, kwargs: dict[str, Any]) -> None:
 def _lock_before_reading(storage: RDBStorage) -> None:
     """Take the write lock at the start of every transaction.
 
-    By default SQLite takes it at the first write, when what was read may be out of date: two
-    workers then run the same enqueued trial. Attached only now, for it would hang the creation.
+    By default SQLite takes it at the first write. Data read before may then be out of date, and two
+    workers would run the same enqueued trial. This is attached after the tables exist, because it
+    would hang their creation.
     """
 
     def connected(connection: Any, _: Any) -> None:
         connection.isolation_level = None
-        # A trial makes several commits, which would each wait for the disk.
-        # Like this a process may die at any point, and losing power loses the last commits only.
+        # A trial makes several commits, and each would wait for the disk. With this setting a
+        # killed process loses nothing, and a power failure loses only the last commits.
         connection.execute("PRAGMA synchronous=NORMAL")
 
     def begun(connection: sqlalchemy.Connection) -> None:
@@ -185,21 +187,21 @@ def storage_of(study: "Study") -> BaseStorage:
 
 
 def trial_id(study: "Study", number: int) -> int:
-    """What the storage calls a trial."""
+    """The id of a trial in the storage."""
     storage = storage_of(study)
     owner = storage.get_study_id_from_name(study.study_name)
     return storage.get_trial_id_from_study_id_trial_number(owner, number)
 
 
 def refusals() -> tuple[type[Exception], ...]:
-    """What a storage raises when it cannot do what it was asked for."""
+    """The exceptions that a storage raises when it refuses a read or write."""
     grpc = sys.modules.get("grpc")
     return (SQLAlchemyError, StorageInternalError, *((grpc.RpcError,) if grpc else ()))
 
 
 @contextmanager
 def storage_errors(url: str) -> Iterator[None]:
-    """Turn what a storage raises into one line without passwords."""
+    """Turn exceptions of a storage into a UserError of one line without passwords."""
     shown = redact(url)
     try:
         yield
@@ -211,7 +213,7 @@ def storage_errors(url: str) -> Iterator[None]:
             f"--storage {shown}: not a database URL; expected is one such as "
             "sqlite:///study.db or postgresql://user@host/name"
         ) from error
-    except ValueError as error:  # SQLAlchemy's, such as of a port that is no number
+    except ValueError as error:  # of SQLAlchemy, for example for a port that is no number
         reason = _reason(error, url)
         raise UserError(f"--storage {shown}: not a database URL: {reason}") from error
     except Exception as error:
@@ -222,7 +224,7 @@ def storage_errors(url: str) -> Iterator[None]:
 
 @contextmanager
 def storage_lost(url: str) -> Iterator[None]:
-    """Turn a storage that fails while a study is being run into one line without passwords."""
+    """Turn failures of a storage during a run into a UserError of one line without passwords."""
     try:
         yield
     except Exception as error:
@@ -235,8 +237,10 @@ def storage_lost(url: str) -> Iterator[None]:
 
 
 def _why_lost(error: Exception, url: str) -> str | None:
-    """What is wrong with the storage, if that is what `error` is about."""
-    if isinstance(error, UnboundLocalError):  # Optuna's, where it can tell no more either
+    """The reason, if `error` comes from the storage, else None."""
+    if isinstance(
+        error, UnboundLocalError
+    ):  # raised by a bug in Optuna while it handles another error
         return (
             _why_lost(error.__context__, url) if isinstance(error.__context__, Exception) else None
         )
@@ -252,9 +256,10 @@ def _reason(error: Exception, url: str) -> str:
 
 
 class DatabaseFile:
-    """The SQLite file of a running study, whose processes would not notice that it went away.
+    """Checks that the SQLite file of a running study is not deleted or replaced.
 
-    To them a deleted file is there until they close it. Other databases are watched by servers.
+    Its processes would not notice, since a deleted file exists until they close it. Database
+    servers need no such check.
     """
 
     def __init__(self, url: str) -> None:
@@ -269,10 +274,10 @@ class DatabaseFile:
         return (state.st_dev, state.st_ino) if state else None
 
     def check(self) -> None:
-        """See that the file is still the one that was opened.
+        """Check that the file is still the one that was opened.
 
         Raises:
-            UserError: it is not.
+            UserError: it was deleted or replaced.
         """
         now = self._look()
         if now != self._identity:
