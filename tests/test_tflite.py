@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from clapp.errors import UserError
-from clapp.export.onnx import make_onnx, model_of, weights_of
+from clapp.export.formats import weights_of
+from clapp.export.onnx import make_onnx, model_of
 from clapp.export.onnx_int8 import Int8Writer
 from clapp.export.options import Options
 from clapp.export.tflite.flatbuffer import schema

@@ -60,7 +60,7 @@ def complete_filter(incomplete: str) -> list[str]:
 
 def complete_space(incomplete: str) -> list[str]:
     """Search spaces."""
-    from clapp.commands.setup.spaces import known_spaces
+    from clapp.study.plan.files import known_spaces
 
     return _beginning(incomplete, (path.stem for path in known_spaces()))
 

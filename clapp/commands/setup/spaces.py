@@ -20,7 +20,7 @@ def spaces(
 ) -> None:
     """The search spaces: all of them, or the file of one."""
     with status("reading the search spaces"):
-        from clapp.study.plan.files import find_space
+        from clapp.study.plan.files import find_space, known_spaces
         from clapp.system.files import read_mapping
 
         path = None if name is None else find_space(name)
@@ -31,18 +31,6 @@ def spaces(
         typer.echo(path.read_text(encoding="utf-8").rstrip())
     else:
         _print(documents)
-
-
-def known_spaces() -> list[Path]:
-    """The files of all search spaces: of ./search_spaces, then of the package."""
-    from clapp.study.plan.files import SPACES
-    from clapp.system.files import data_dir
-
-    found: dict[str, Path] = {}
-    for folder in (Path(SPACES), data_dir(SPACES)):
-        for path in sorted(folder.glob("*.yaml")):
-            found.setdefault(path.stem, path)
-    return [found[name] for name in sorted(found)]
 
 
 def one_document(path: Path) -> dict[str, Any]:

@@ -175,6 +175,15 @@ def find_space(name_or_path: str, study: Path | None = None) -> Path:
     return find_file(name_or_path, SPACES, "search space")
 
 
+def known_spaces() -> list[Path]:
+    """The files of all search spaces: of ./search_spaces, then of the package."""
+    found: dict[str, Path] = {}
+    for folder in (Path(SPACES), data_dir(SPACES)):
+        for path in sorted(folder.glob("*.yaml")):
+            found.setdefault(path.stem, path)
+    return [found[name] for name in sorted(found)]
+
+
 def _is_study(path: Path) -> bool:
     """Whether a file has the keys of a study: `tiny` may be the name of a study and of a space."""
     try:

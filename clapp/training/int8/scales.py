@@ -2,8 +2,8 @@
 
 Values have one scale and zero point each, kernels one scale an output channel and no zero point
 (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
-Integer-Arithmetic-Only Inference"). Functions of one value are computed exactly and rounded, as a
-table of 256 entries does. Values have 8 bits, or 16 with a zero point of 0 (16x8); kernels have 8.
+Integer-Arithmetic-Only Inference"). Activations are computed exactly and then rounded, as a table
+of 256 entries does. Values have 8 bits, or 16 with a zero point of 0 (16x8); kernels have 8.
 """
 
 from collections.abc import Mapping
