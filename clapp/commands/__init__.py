@@ -1,1 +1,1 @@
-"""The command line: one thin function a verb."""
+"""The command line: one short function for each verb."""

@@ -1,6 +1,6 @@
-"""The `clapp` command: one thin function a verb; the work is in the package.
+"""The `clapp` command: one short function for each verb; the work is done in the package.
 
-Heavy imports stand inside the verbs, so that `clapp --help` answers without torch.
+Heavy imports are inside the verbs, so that `clapp --help` does not load torch.
 """
 
 from pathlib import Path
@@ -370,7 +370,7 @@ def dashboard(
     storage: Storage = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free one.")] = 8080,
     host: Annotated[
-        str, typer.Option(help="Address to listen on. There is no password: keep it private.")
+        str, typer.Option(help="Address to bind. There is no authentication: keep it private.")
     ] = "127.0.0.1",
     artifacts: Annotated[
         str | None,
@@ -389,9 +389,9 @@ def serve_storage(
     storage: Annotated[
         str, typer.Option(metavar="URL", help="The database, such as postgresql+psycopg://...")
     ],
-    host: Annotated[str, typer.Option(help="Address to listen on; it asks nobody who he is.")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[
+        str, typer.Option(help="Address to bind. There is no authentication: keep it private.")
+    ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port.")] = 13000,
     threads: Annotated[
         int, typer.Option(min=1, help="Requests at once, each with a database connection.")

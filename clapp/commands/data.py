@@ -1,4 +1,4 @@
-"""`clapp data check`: what is trained and validated on, and whether both share pictures."""
+"""`clapp data check`: the training and validation pictures, and whether both share any."""
 
 import hashlib
 from itertools import islice
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 data = typer.Typer(help="The pictures of a configuration or study.", no_args_is_help=True)
 MOST = 10_000
-"""Pictures of a source that are compared by content, as some sources never end."""
+"""The most pictures of a source that are compared by content, since some sources are endless."""
 
 
 @data.callback()
@@ -43,7 +43,7 @@ def check(
     if study is not None and config is not None:
         raise UserError("--config: give a study or a configuration, not both")
     with status("opening the pictures"):
-        loaded = _configuration(study, config, set_ or [])  # refuses what overlaps by name
+        loaded = _configuration(study, config, set_ or [])  # raises if the sources overlap by name
         document = describe(loaded)
         if content:
             document["same"] = same_content(loaded)
@@ -81,7 +81,7 @@ def _configuration(study: str | None, config: Path | None, sets: list[str]) -> "
 
 
 def describe(config: "Config") -> dict[str, Any]:
-    """Both sources in words.
+    """Descriptions of both sources.
 
     Raises:
         UserError: one of them cannot be opened.

@@ -1,4 +1,4 @@
-"""`clapp filters`: the classical filters, their parameters, and what they make of photographs."""
+"""`clapp filters`: the classical filters, their parameters, and examples on photographs."""
 
 import base64
 import io
@@ -62,14 +62,14 @@ def filters(
 
 
 def all_documents() -> list[dict[str, Any]]:
-    """What is known of each filter of the library, by name."""
+    """The facts about each filter of the library, by name."""
     from clapp.filters.library import known_filters
 
     return [one_document(name) for name in known_filters()]
 
 
 def one_document(spec: "FilterSpec") -> dict[str, Any]:
-    """What is known of a filter.
+    """The facts about a filter.
 
     Raises:
         ConfigError: there is none of that name, or a parameter is not allowed.
@@ -169,7 +169,7 @@ def photographs() -> "list[Picture]":
 
 
 def sheet(spec: "FilterSpec") -> "Image.Image":
-    """Photographs above what a filter makes of them."""
+    """A sheet with photographs above the filter's results."""
     import numpy as np
     from PIL import Image
 
@@ -187,7 +187,7 @@ def _shown(target: "Target") -> "Picture":
 
 
 def gallery_page() -> str:
-    """The HTML page of all filters; it needs nothing else."""
+    """The self-contained HTML page of all filters."""
     import numpy as np
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -220,10 +220,10 @@ def _uri(picture: "Picture") -> str:
 
 
 def _encoded(image: "Image.Image", path: Path) -> bytes:
-    """A picture as the suffix of `path` says.
+    """Encode a picture in the format of the suffix of `path`.
 
     Raises:
-        UserError: the suffix is that of no format.
+        UserError: the suffix belongs to no format.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""`clapp train --trial`: a trial of a study trained once more from what its record holds."""
+"""`clapp train --trial`: train a trial of a study again, from its record."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ from clapp.training.provenance import provenance
 SAME = 1e-6
 """Relative difference of losses allowed where versions, processor and pictures are the same."""
 ELSEWHERE = 0.5
-"""And where they are not: each rounding differs, and a training amplifies that.
+"""Relative difference allowed otherwise: roundings differ, and a training amplifies them.
 
 Twice what was seen at most when 16 trials were repeated without AVX-512; see docs/robustness.md.
 """
@@ -31,11 +31,11 @@ class Repetition:
 
     Attributes:
         path: the folder with the new model.
-        original: the loss that the study holds.
+        original: the loss in the study.
         loss: the new one.
-        difference: between them, relative to the original.
-        differs: what is not as it was, such as `versions.torch`.
-        tolerance: the difference allowed with that.
+        difference: difference of both losses, relative to the original.
+        differs: facts that have changed, such as `versions.torch`.
+        tolerance: the difference allowed with these changes.
     """
 
     study: str
@@ -48,7 +48,7 @@ class Repetition:
     tolerance: float
 
     def document(self) -> dict[str, Any]:
-        """The repetition as for JSON."""
+        """The repetition as a JSON document."""
         return asdict(self) | {"within": self.within}
 
     @property
@@ -78,8 +78,8 @@ def repeat(
     """Train trial `number` of a study again, into `out` or a folder named after it.
 
     Raises:
-        UserError: there is no such study or trial, or it was never trained to an end that can be
-            reached again.
+        UserError: there is no such study or trial, or the trial was not trained, or its end cannot
+            be reproduced.
     """
     loaded = load_existing(study, results, storage)
     trials = loaded.get_trials(deepcopy=False)
@@ -113,10 +113,10 @@ def repeat(
 
 
 def _config(number: int, record: TrialRecord) -> Config:
-    """The configuration of a trained trial, as far as it went.
+    """The configuration of a trained trial, limited to the iterations that it was trained.
 
     Raises:
-        ConfigError: this version of CLAPP cannot say what it was.
+        ConfigError: this version of CLAPP cannot read the configuration.
     """
     differs, origin = record.config or {}, record.provenance or {}
     config = load_config(nest(differs))
@@ -126,7 +126,7 @@ def _config(number: int, record: TrialRecord) -> Config:
             f"trial {number}: configurations mean something else since; use CLAPP at {commit}"
         )
     changes = {**differs, "train.max_seconds": None}
-    if record.stop_reason == "time":  # the clock would not stop it at the same step
+    if record.stop_reason == "time":  # a time limit would stop it at another step
         if config.num_resolutions > 1:
             raise UserError(
                 f"trial {number}: its time limit ended it in the midst of "
@@ -139,6 +139,6 @@ def _config(number: int, record: TrialRecord) -> Config:
 
 
 def _differs(before: Mapping[str, Any], now: dict[str, Any]) -> list[str]:
-    """Dotted names of what decides over the last digits and is not as it was."""
+    """Dotted names of facts that affect the last digits of a result and have changed."""
     old, new = (flatten({name: one[name] for name in _DECISIVE}) for one in (before, now))
     return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))

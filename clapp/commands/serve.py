@@ -17,7 +17,7 @@ def serve(
         ),
     ],
     host: Annotated[
-        str, typer.Option(help="Address to listen on. There is no password: keep it private.")
+        str, typer.Option(help="Address to bind. There is no authentication: keep it private.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free one.")] = 8000,
     workers: Annotated[

@@ -1,8 +1,8 @@
-"""A trained network made as small as it can be at a given loss: one change after another.
+"""`clapp shrink`: make a trained network as small as possible at a given loss, change by change.
 
-Each round tries every change that makes the network smaller, from its weights, and keeps the
-smallest result that still meets the loss. The idea is LEMONADE's (Elsken et al. 2019), with changes
-that shrink only.
+Each round trains the network with every change that makes it smaller, starting from its weights,
+and keeps the smallest result that still meets the loss. The idea comes from LEMONADE (Elsken et al.
+2019); here all changes shrink.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -26,19 +26,19 @@ from clapp.training.folder import load_trained, save_trained
 from clapp.training.trainer import TrainResult, train
 
 WORSE = 1.05
-"""How much higher than the model's own loss the loss may be where nothing else is asked for."""
+"""By how much the loss may exceed the model's own, by default."""
 ROUND = {"min_iterations": 100, "max_iterations": 600, "patience": 2, "stop_l2_loss": None}
-"""The training of a child: it starts from its parent's weights."""
+"""Settings for training a child, which starts from its parent's weights."""
 KEPT = {"loss_type": "l2", "optimizer": "auto", "starts": 1}
 
 
 @dataclass(frozen=True)
 class Step:
-    """One change that was kept, or the beginning.
+    """One change that was kept, or the start.
 
     Attributes:
-        change: in words.
-        tried: children trained in its round.
+        change: the change in words.
+        tried: number of children trained in its round.
     """
 
     change: str
@@ -50,7 +50,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Shrunk:
-    """What came out: a configuration, its training, and the steps from the first model to it."""
+    """The result: a configuration, its training, and the steps that led to it."""
 
     config: Config
     result: TrainResult
@@ -66,10 +66,10 @@ def shrink(
     """Make a trained network as small as it can be.
 
     Args:
-        config: of the network, with the pictures and the filter it was trained on.
+        config: configuration of the network, with the pictures and the filter it was trained on.
         weights: its state.
-        loss_at_most: validation L2 that the result may have; None: 5 % above that of the network
-            after it was trained on for a moment.
+        loss_at_most: the highest validation L2 of the result; None: 5 % above the network's own,
+            after a short further training.
         tell: called after every step.
 
     Raises:
@@ -95,7 +95,7 @@ def shrink(
             trained = train(child, None, _start(config.model, state, child))
             if trained.loss <= limit:
                 found = change, child, trained
-                break  # they come with the smallest first
+                break  # sorted, smallest first
         if found is None:
             return Shrunk(config, result, steps)
         change, config, result = found
@@ -134,7 +134,7 @@ def shrink_folder(
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[None]:
-    """Create `out` before the search rather than after it; remove it if nothing came of it."""
+    """Create `out` before the search, so that errors show early; remove it if the search fails."""
     try:
         out.mkdir(parents=True)
         with TemporaryFile(dir=out):
@@ -158,12 +158,12 @@ def _start(parent: ModelConfig, state: Mapping[str, Tensor], child: Config) -> M
     with torch.random.fork_rng([]):
         torch.manual_seed(child.train.seed)
         weights = heir(parent, state, child.model)
-    assert weights is not None  # changes leave the family as it is
+    assert weights is not None  # changes keep the family
     return weights
 
 
 def _smaller(config: Config) -> list[tuple[str, Config]]:
-    """Configurations with one change that has fewer parameters, the smallest first."""
+    """Configurations with one change and fewer parameters, smallest first."""
     return [(words, _with_model(config, values)) for words, values in smaller(config.model)]
 
 

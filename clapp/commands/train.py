@@ -1,4 +1,4 @@
-"""`clapp train`: one configuration, trained and written to a folder."""
+"""`clapp train`: train one configuration and write it to a folder."""
 
 import shutil
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from clapp.training.trackers import Trackers, check_trackers
 from clapp.training.trainer import Progress, train
 
 PREVIEWS = "previews"
-"""Folder of the pictures that are written while a network learns."""
+"""Name of the folder of previews that are written during a training."""
 
 
 def train_to_folder(
@@ -34,12 +34,12 @@ def train_to_folder(
 ) -> dict[str, Any]:
     """Train `config`, log each validation, and write the folder that `clapp.load` reads.
 
-    Every `train.output_log_interval` iterations the preview of the moment is written to
-    FOLDER/previews, so that one can watch the network learn.
+    Every `train.output_log_interval` iterations the present preview is written to FOLDER/previews,
+    so that the progress can be watched.
 
     Args:
-        log: trackers that follow it too, see `clapp.training.trackers`.
-        until: end at the first validation after so many iterations.
+        log: names of trackers, see `clapp.training.trackers`.
+        until: end at the first validation after this number of iterations.
         overwrite: replace the model that is in `folder`.
         weights: to start from; None: drawn from the seed.
 
@@ -73,7 +73,7 @@ def train_to_folder(
 
     trackers.start(config.experiment_name or folder.name, "clapp train", differences(config))
     for data in (config.train_data, config.valid_data):
-        source(data)  # described now, and remembered: the pictures may be gone at the end
+        source(data)  # cached now, because the pictures may be gone at the end
     result = train(config, trackers.follow(report), weights)
     save_trained(folder, config, result)
     trackers.picture(folder / PREVIEW)
@@ -90,10 +90,10 @@ def train_to_folder(
 
 
 def _make_room(folder: Path, overwrite: bool) -> None:
-    """Create `folder` before the training rather than after it; never mix two models in one.
+    """Create `folder` before the training, so that errors show early; never mix two models in it.
 
     Raises:
-        UserError: it cannot be written, or holds something that is not to be replaced.
+        UserError: it cannot be written, or contains files that must not be replaced.
     """
     try:
         there = any(folder.iterdir()) if folder.exists() else False
@@ -104,7 +104,9 @@ def _make_room(folder: Path, overwrite: bool) -> None:
             )
         if there and not is_model_folder(folder):
             raise UserError(f"{folder}: holds no model to replace; choose another folder")
-        shutil.rmtree(folder / PREVIEWS, ignore_errors=True)  # of the model that is replaced
+        shutil.rmtree(
+            folder / PREVIEWS, ignore_errors=True
+        )  # previews of the model that is replaced
         (folder / PREVIEWS).mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
             pass

@@ -1,4 +1,4 @@
-"""What the verbs of `clapp` share: values that a shell completes, and hints for what is no verb."""
+"""Helpers of the verbs of `clapp`: completion of values in shells, and hints for unknown verbs."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,11 +15,11 @@ ELSEWHERE = {
     "version": "`clapp --version` prints the version",
     "help": "`clapp --help` lists the verbs, `clapp VERB --help` explains one",
 }
-"""What somebody may look for among the verbs, and where it is."""
+"""Words that users may try as verbs -> a hint."""
 
 
 class Verbs(TyperGroup):
-    """The verbs, with the next command for a word that is none of them."""
+    """The group of verbs; an unknown word gets a hint about the next command."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As Typer does it.

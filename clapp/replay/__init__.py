@@ -1,1 +1,1 @@
-"""CLAPP-Bench: recorded learning curves, to compare searches in seconds instead of hours."""
+"""CLAPP-Bench: recorded learning curves for comparing searches in seconds instead of hours."""

@@ -1,4 +1,4 @@
-"""Samplers and pruners side by side on recorded curves, over many seeds."""
+"""Compare samplers and pruners on recorded curves, over many seeds."""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 PLAIN = "optuna"
-"""TPE as Optuna comes, without any of our settings."""
+"""TPE with Optuna's default settings."""
 REACHED = 0.99
 
 
@@ -42,7 +42,7 @@ def pruner_names() -> list[str]:
 
 
 class Median(Rungs):
-    """Stops a trial whose loss is above the median at its rung, whatever its size."""
+    """Stops a trial whose loss is above the median at its rung, regardless of size."""
 
     name: Literal["median"] = "median"
     min_finished: int = 10
@@ -97,7 +97,7 @@ def compare(
     pairs = list(product(samplers, pruners))
     tasks = [Task(table, *pair, seed, seconds, workers) for seed in seeds for pair in pairs]
     found: dict[tuple[str, str], list[Outcome]] = {pair: [] for pair in pairs}
-    # Spawned: a fork would inherit threads of the libraries in an unknown state.
+    # Spawn: a fork would inherit the libraries' threads in an unknown state.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         for task, outcome in zip(tasks, pool.map(simulate, tasks), strict=True):
             found[task.sampler, task.pruner].append(outcome)
@@ -177,7 +177,7 @@ def summary(
 
 
 def _half_width(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> float:
-    """Of the 95 % confidence interval of the mean, by Student's t."""
+    """Half width of the 95 % confidence interval of the mean, by Student's t."""
     from scipy.stats import t  # type: ignore[import-untyped]
 
     if len(values) < 2:

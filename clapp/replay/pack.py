@@ -1,4 +1,4 @@
-"""The recorder's parts as the one file that `clapp replay` reads.
+"""Pack the recorder's parts into the one file that `clapp replay` reads.
 
 python -m clapp.replay.pack --parts curves --out sobel3.parquet
 """

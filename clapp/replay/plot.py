@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from clapp.replay.simulate import Outcome
 
 POINTS = 200
-# Okabe and Ito's colours, which the colour-blind can tell apart; a colour a sampler.
+# Okabe and Ito's colours, for any colour vision; one colour for each sampler.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C00")
 _DASHES = {"none": "dash", "front": "solid", "mo-asha": "dot", "median": "dashdot"}
 
 
 def write_plot(path: Path, found: dict[tuple[str, str], "list[Outcome]"], seconds: float) -> None:
-    """Write the plot, with everything it needs, to one file."""
+    """Write the plot to one self-contained file."""
     write_text(path, figure(found, seconds).to_html(include_plotlyjs=True))
 
 

@@ -1,7 +1,7 @@
-"""Record learning curves: configurations of a study's space, trained to the end.
+"""Record learning curves: train configurations of a study's space to the end.
 
-Configuration number i is drawn at random from seed i, so that any number of processes and machines
-can share the work, and a killed process loses only the training it was at:
+Configuration number i is drawn from seed i, so any number of processes and machines can share the
+work, and a killed process loses only its present training:
 
     python -m clapp.replay.record --out curves --part 0/2    # numbers 0, 2, 4, ...
     python -m clapp.replay.record --out curves --part 1/2    # numbers 1, 3, 5, ...
@@ -28,7 +28,7 @@ from clapp.system.console import log_to_stderr, run_app
 if TYPE_CHECKING:
     from clapp.study.plan.plan import Plan
 
-# Nothing stops a training before its last iteration, and twenty validations draw its curve.
+# Every training runs to its last iteration, with twenty validations for its curve.
 SETTINGS = {
     "stop_l2_loss": None,
     "patience": None,
@@ -38,7 +38,7 @@ SETTINGS = {
 }
 
 TRIES = 10_000
-"""Draws for one number."""
+"""The most draws for one configuration."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -74,7 +74,7 @@ def record(
             if number in done:
                 continue
             row = curve(study, number, list(rows(out)) if _is_near(number, near) else [])
-            # One write a row: a process killed in between leaves at most half a line.
+            # One write per row: a killed process leaves at most half a line.
             file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -94,7 +94,7 @@ def rows(folder: Path) -> Iterator[dict[str, Any]]:
             try:
                 yield json.loads(line)
             except json.JSONDecodeError:
-                continue  # cut short by a kill; its number is trained again
+                continue  # an incomplete line of a killed process; its number is trained again
 
 
 def _is_near(number: int, near: int | None) -> bool:
@@ -138,7 +138,7 @@ def curve(study: str, number: int, recorded: list[dict[str, Any]]) -> dict[str, 
 
 
 def good_row(recorded: list[dict[str, Any]], seed: int) -> dict[str, Any]:
-    """Choose a row of the first fronts of loss and sizes that hold a tenth of all rows."""
+    """Choose a row from the first fronts of loss and sizes that contain a tenth of all rows."""
     import numpy as np
     from moocore import pareto_rank  # type: ignore[import-untyped]
 

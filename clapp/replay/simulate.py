@@ -1,7 +1,7 @@
-"""A search on predicted trainings: real samplers and pruners, simulated time.
+"""Simulate a search on predicted trainings: real samplers and pruners, simulated time.
 
-Workers are simulated event by event. A decision sees exactly what happened before it in simulated
-time. Samplers and pruners take no simulated time.
+Workers are simulated event by event. A decision uses only events before it in simulated time.
+Samplers and pruners take no simulated time.
 """
 
 import math
@@ -49,7 +49,7 @@ class Training:
 
     Attributes:
         stored: its record in the study.
-        own: what a pruner knows of it.
+        own: its record for pruners.
         run: its predicted training.
         start: simulated time.
         ahead: steps of the validations still to come.
@@ -74,7 +74,7 @@ class Training:
         return self.start + self.elapsed(self.ahead[0])
 
     def note(self, **facts: Any) -> None:
-        """Add facts to its record, which the other trials see."""
+        """Add facts to its record, which is visible to the other trials."""
         self.stored = replace(self.stored, **facts)
         self.trial.set_user_attr(RECORD, self.stored.document())
 
@@ -85,10 +85,10 @@ class Outcome:
 
     Attributes:
         seconds: simulated times at which trials ended, ascending.
-        hypervolume: of the trials trained to the end by then.
+        hypervolume: hypervolume of the trials trained to the end by these times.
         stopped: trials stopped early.
-        lost: those of them that would have been on the front at the end.
-        skipped: draws that were not trained.
+        lost: stopped trials that would have been on the final front.
+        skipped: number of draws that were not trained.
     """
 
     seconds: list[float]
@@ -103,7 +103,7 @@ class Outcome:
         return self.hypervolume[place - 1] if place else 0.0
 
     def time_to(self, hypervolume: float) -> float:
-        """The first time with at least that hypervolume; infinite where it is never reached."""
+        """The first time with at least this hypervolume; infinite if it is never reached."""
         place = bisect_left(self.hypervolume, hypervolume)
         return self.seconds[place] if place < len(self.seconds) else math.inf
 
@@ -129,7 +129,7 @@ class Search:
         self._records = Records(plan.objectives, plan.limits)
 
     def go(self, seconds: float, workers: int) -> Outcome:
-        """Run for `seconds` of simulated time, as `workers` processes would."""
+        """Simulate `workers` processes for `seconds` of simulated time."""
         queue = [self._begin(0.0) for _ in range(workers)]
         ends: list[float] = []
         while True:
@@ -152,7 +152,8 @@ class Search:
         raise ClappError(f"{SKIPS_IN_A_ROW} draws in a row were skipped")
 
     def _training(self, trial: "Trial", now: float) -> Training | None:
-        """Begin the training of a trial; None: it is skipped, and its record says why."""
+        """Begin the training of a trial; None: the trial is skipped, and its record has the
+        reason."""
         drawn = self.plan.space.suggest(trial, self.plan.base)
         try:
             config = self.plan.config(drawn, 0, None)
@@ -255,7 +256,7 @@ def _values(one: Training, names: Sequence[str]) -> dict[str, float]:
 
 
 def _validations(config: "Config", run: Run) -> list[int]:
-    """Steps of the validations until the training's own rule ends it."""
+    """Steps of the validations until the training's stopping rule ends it."""
     rule, steps = StoppingRule(config.train), []
     for step, l2 in run.curve.items():
         if step % config.train.validation_interval:
@@ -267,6 +268,6 @@ def _validations(config: "Config", run: Run) -> list[int]:
 
 
 def _joins(front: NDArray[np.float64], one: Training, names: Sequence[str]) -> bool:
-    """Whether a stopped trial would have been on the front if it had been trained to the end."""
+    """Whether a stopped trial would be on the front if it had been trained to the end."""
     point = np.array([*_values(one, names).values()])
     return not bool(np.any(np.all(front <= point, axis=1)))

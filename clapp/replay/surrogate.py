@@ -1,8 +1,8 @@
-"""Predictions of trainings, from recorded ones.
+"""Predict trainings from recorded ones.
 
-Extremely randomised trees (Geurts et al., 2006) over the drawn keys and the exact sizes, for the
-logarithms of the whole curve and of the time. A recorded configuration gets its own curve.
-Surrogates of this kind stand behind NAS-Bench-301 (Zela et al., 2022).
+Extremely randomised trees (Geurts et al., 2006) predict the logarithms of the whole curve and of
+the time from the drawn keys and the exact sizes. A recorded configuration gets its own curve.
+NAS-Bench-301 (Zela et al., 2022) uses surrogates of this kind.
 """
 
 from collections.abc import Mapping
@@ -37,13 +37,13 @@ class Surrogate:
             self._encode(_named(config), sizes)
             for config, sizes in zip(table.configs, table.sizes, strict=True)
         ]
-        # A training that diverged counts as the highest loss that any other had.
+        # A training that diverged counts with the highest loss of all others.
         highest = table.l2[np.isfinite(table.l2)].max()
         l2 = np.where(np.isfinite(table.l2), np.maximum(table.l2, ZERO), highest)
         targets = np.log10(np.column_stack([l2, table.seconds]))
         forest = ExtraTreesRegressor(TREES, max_features=0.7, random_state=seed)
         forest.fit(np.array(features), targets)
-        # Asked for one row at a time, the forest's own `predict` spends most of its time on checks.
+        # For one row at a time, the forest's own `predict` spends most of its time on checks.
         self._trees = [tree.tree_ for tree in forest.estimators_]
 
     def __call__(self, config: Mapping[str, Any], sizes: NDArray[np.float64]) -> Run:
@@ -55,7 +55,7 @@ class Surrogate:
 
 
 def _columns(table: Table) -> dict[str, Any]:
-    """The parameters of the table's search space by the names that trials have for them."""
+    """The parameters of the table's search space by their names in trials."""
     space: Mapping[str, Any] = table.study["search_space"]
     blocks = [
         len(value)

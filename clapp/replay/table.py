@@ -1,4 +1,4 @@
-"""Recorded learning curves as one Parquet file: written from a recorder's parts, read again."""
+"""Write recorded learning curves to one Parquet file, and read them."""
 
 import json
 from collections.abc import Iterable
@@ -39,7 +39,7 @@ class Table:
     """Configurations trained to the end.
 
     Attributes:
-        study: the study file whose space and settings they were drawn from, as a document.
+        study: the study file, as a document, from whose space and settings they were drawn.
         mean: L2 of predicting the mean of the validation targets.
         configs: N mappings of dotted key -> value, the keys that were drawn.
         sizes: (N, 2), parameters and FLOPs.
@@ -58,7 +58,7 @@ class Table:
 
 
 def write(rows: Iterable[dict[str, Any]], study: dict[str, Any], mean: float, path: Path) -> int:
-    """Write rows of the recorder in order of their numbers, of equal configurations the first.
+    """Write the recorder's rows in the order of their numbers; of equal configurations, the first.
 
     Returns:
         How many were written.
@@ -81,10 +81,10 @@ def write(rows: Iterable[dict[str, Any]], study: dict[str, Any], mean: float, pa
 
 
 def read(path: Path = DEFAULT) -> Table:
-    """Read what `write` wrote.
+    """Read a file of `write`.
 
     Raises:
-        UserError: no such file, or not such a file.
+        UserError: the file does not exist, or has another content.
     """
     try:
         table = pq.read_table(path)
@@ -111,5 +111,5 @@ def _filled(l2: list[float], points: int) -> list[float]:
 
 
 def _whole(row: dict[str, Any], last: int) -> float:
-    """The time of the training if it had not diverged."""
+    """The estimated time of a training that diverged, had it gone on to the end."""
     return float(row["cpu_seconds"] * last / row["steps"][-1])

@@ -1,1 +1,1 @@
-"""The report of one or several studies: a single HTML file that needs nothing else."""
+"""The report of one or several studies: a single, self-contained HTML file."""

@@ -17,14 +17,14 @@ class Classical(NamedTuple):
 
 
 def classical(spec: FilterSpec) -> Classical:
-    """The cost of a filter, counted as a network's convolutions are: 2 for each multiply-add.
+    """The cost of a filter, counted like that of a network's convolutions: 2 per multiply-add.
 
-    Of kernels that is 2 for each weight and pixel; the root of a sum of squares and the division by
-    a maximum count nothing, as they do in a network. Other operations count as much.
+    For kernels this is 2 per weight and pixel. The root of a sum of squares and the division by a
+    maximum are not counted, as in a network. Other operations count 2 each.
     """
     try:
         facts = resolve(spec).facts
-    except ConfigError:  # its code is not on this machine
+    except ConfigError:  # the filter's code is not on this machine
         return Classical(None, UNKNOWN)
     if facts.work is None or facts.flops is None:
         return Classical(None, UNKNOWN)

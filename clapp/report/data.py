@@ -1,4 +1,4 @@
-"""The data of a report: a study and the small files beside it, read once, without pictures."""
+"""The data of a report: a study and the small files in its results, without pictures."""
 
 import statistics
 from collections import defaultdict
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Pick(NamedTuple):
-    """A model worth recommending: the rule that `clapp export --pick` takes, and why."""
+    """A recommended model: the rule for `clapp export --pick`, and the reason."""
 
     rule: str
     why: str
@@ -59,19 +59,20 @@ class Repeats(NamedTuple):
 
 @dataclass(frozen=True)
 class StudyData:
-    """A study as its report shows it.
+    """The data of one study for its report.
 
     Attributes:
-        label: its name among other studies; the study's name unless two have the same.
-        folder: its results; may lack any file, and may not be there at all.
+        label: its name in the report; the study's name, unless two have the same.
+        folder: its results folder, which may lack files or not exist.
         definition: the resolved study file.
-        space: parameter -> its distribution, the latest where it changed.
-        worst: the reference point of the hypervolume, by objective; the study's own, so that a
-            study has the same hypervolume alone and beside others.
-        shared: the history from a reference point that studies side by side have in common.
-        elapsed: seconds in which the study was worked on.
+        space: parameter -> its distribution; the latest one if it changed.
+        worst: the study's own reference point of the hypervolume, by objective; it does not depend
+            on other studies in the report.
+        shared: the history of the hypervolume from a reference point shared by all studies of the
+            report.
+        elapsed: seconds in which the study was running.
         ledger: the content of `ledger.json`.
-        provenance: of the latest trained trial that has one.
+        provenance: provenance of the latest trained trial that has one.
     """
 
     name: str
@@ -97,12 +98,12 @@ class StudyData:
 
     @property
     def trained(self) -> int:
-        """Trials trained, to the end or stopped early."""
+        """The trials that were trained, to the end or stopped early."""
         return self.counts["complete"] + self.counts["pruned"]
 
     @property
     def config(self) -> dict[str, Any]:
-        """The configuration under all trials, as dotted keys."""
+        """The study's configuration, as dotted keys."""
         return {**flatten(defaults()), **flatten(self.definition.get("config", {}))}
 
     @property
@@ -122,9 +123,9 @@ def gather(
     """Read everything a report shows of `study`, except pictures.
 
     Args:
-        folder: its results folder; what is missing there is left out.
-        label: what to call it; None: its name.
-        worst: the reference point of its `shared` history; None: its own.
+        folder: its results folder; missing files are left out.
+        label: its name in the report; None: the study's name.
+        worst: the reference point of the `shared` history; None: the study's own.
 
     Raises:
         UserError: the study was not made by CLAPP.
@@ -178,7 +179,7 @@ def _picks(found: Finished, reference: Candidate | None) -> list[Pick]:
 
 
 def _repeats(trials: Iterable[FrozenTrial]) -> list[Repeats]:
-    """Configurations with several losses: of equal trials, or listed in `repeats` of one."""
+    """Configurations with several losses, from equal trials or from `repeats` of one trial."""
     equal: dict[str, list[tuple[int, float]]] = defaultdict(list)
     found = []
     for trial in trials:
@@ -187,7 +188,7 @@ def _repeats(trials: Iterable[FrozenTrial]) -> list[Repeats]:
         record = record_of(trial)
         if len(record.repeats) > 1:
             found.append(Repeats(trial.number, [float(loss) for loss in record.repeats]))
-        elif record.key is not None and record.loss is not None:  # equal whatever the seed
+        elif record.key is not None and record.loss is not None:  # equal for all seeds
             equal[record.key].append((trial.number, record.loss))
     found += [
         Repeats(same[0][0], [loss for _, loss in same]) for same in equal.values() if len(same) > 1

@@ -1,4 +1,4 @@
-"""The small print of a report: reasons, ledger, provenance, configurations."""
+"""The details at the end of a report: reasons, ledger, provenance, configurations."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ _LABELS = {
 
 
 def text(value: Any) -> str:
-    """A value as in the files that users write."""
+    """A value as users write it in files."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {text(part)}" for key, part in flatten(dict(value)).items())
     if isinstance(value, list | tuple):
@@ -38,13 +38,13 @@ def text(value: Any) -> str:
 
 
 def reasons(data: StudyData) -> list[tuple[str, int]]:
-    """Why trials were skipped or failed, the most frequent reason first."""
+    """The reasons why trials were skipped or failed, most frequent first."""
     found = [f"{trial.outcome}: {trial.reason}" for trial in data.trials if trial.reason]
     return Counter(found).most_common(8)
 
 
 def ledger(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The ledger without the seconds, which have a figure."""
+    """The ledger without the seconds by activity, which have their own figure."""
     rest = flatten({key: value for key, value in document.items() if key != "seconds"})
     return [(_label(k), _value(k, v)) for k, v in rest.items() if v is not None]
 
@@ -66,21 +66,21 @@ def _value(key: str, value: Any) -> str:
 
 
 def provenance(data: StudyData) -> list[tuple[str, str]]:
-    """Where and with what the study was run."""
+    """The machine and the versions with which the study was run."""
     names = ("seed", "sampler", "pruner")
     facts = {"study": data.name}
     facts |= {name: data.definition[name] for name in names if name in data.definition}
     machines = sorted({trial.worker.rsplit("-", 3)[0] for trial in data.trials if trial.worker})
     if machines:
         facts["machines"] = ", ".join(machines)
-    # The seeds of a training are derived from the study's seed; they would not repeat the study.
+    # Seeds of trainings are left out: they are derived from the study's seed.
     training = flatten(data.provenance or _of_result(data))
     facts |= {key: value for key, value in training.items() if key not in _SEEDS}
     return [(key, text(value)) for key, value in facts.items()]
 
 
 def _of_result(data: StudyData) -> Mapping[str, Any]:
-    """What the folder of the best trial says about its training."""
+    """Facts about the training of the best trial, from its folder."""
     for pick in data.picks:
         try:
             result = read_result(trial_folder(data.folder, pick.model.trial))

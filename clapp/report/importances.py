@@ -1,8 +1,8 @@
-"""How much each parameter of the search decides, objective by objective.
+"""The importance of each parameter of the search for each objective.
 
-Exact costs follow from a configuration, so their importances are computed from their formula. A
-loss has no formula: its importances are estimated from trials with parameters drawn at random.
-Trials that a sampler chose are left out, because it changes several parameters together.
+Importances for exact costs are computed from the formula of the costs. A loss has no formula: its
+importances are estimated from trials with random parameters. Trials chosen by a sampler are left
+out, because it changes several parameters together.
 """
 
 import math
@@ -28,20 +28,26 @@ if TYPE_CHECKING:
 
 LEAST_TRIALS = 15
 DRAWS = 60
-"""Configurations in which each parameter is drawn again to see how the costs change."""
+"""Number of configurations in which each parameter is drawn again to measure changes of costs."""
 _BEST = 5  # PED-ANOVA's authors advise at least five trials among the best
-_ALWAYS_RANDOM = ("evolution", "random", "qmc", "grid")  # evolution: but for trials with a parent
+_ALWAYS_RANDOM = (
+    "evolution",
+    "random",
+    "qmc",
+    "grid",
+)  # of `evolution`, only trials without a parent count
 _RANDOM_FIRST = {"front_trees": STARTUP, "tpe": STARTUP, "gp": 10, "nsga2": 50, "nsga3": 50}
 
 
 class Importances(NamedTuple):
-    """Shares of each parameter, by objective; the most important for the first objective first.
+    """The share of each parameter by objective, sorted by importance for the first objective.
 
     Attributes:
         shares: objective -> parameter -> share; the shares of an objective add up to 1.
-        best: the share of the random trials that counted as the best.
-        random: how many random trials the shares of losses and measured values rest on.
-        note: which objectives have no shares, and why; empty when all have.
+        best: the share of the random trials that counts as the best.
+        random: number of random trials from which shares of losses and measured values are
+            estimated.
+        note: the objectives without shares, and the reason; "" if all have them.
     """
 
     shares: dict[str, dict[str, float]]
@@ -59,8 +65,8 @@ class Importances(NamedTuple):
 def importances(study: "Study") -> Importances:
     """Importances for exact costs by their formula, for the rest by PED-ANOVA.
 
-    PED-ANOVA (Watanabe et al., 2023) says what the best of the random trials share. Objectives
-    without shares are named in the note.
+    PED-ANOVA (Watanabe et al., 2023) compares the parameters of the best random trials with those
+    of all. The note names objectives without shares.
     """
     definition, names = study.user_attrs.get(DEFINITION, {}), objectives(study)
     drawn = random_trials(study, str(definition.get("sampler", "")))
@@ -107,8 +113,8 @@ def random_trials(study: "Study", sampler: str) -> "list[FrozenTrial]":
 def _from_trials(trials: "Sequence[FrozenTrial]", position: int, best: float) -> dict[str, float]:
     """Shares for one objective of the parameters that all the trials have.
 
-    A parameter that few trials have, such as that of a fourth block, would get its share by chance.
-    Empty where the trials are too uniform.
+    Parameters that few trials have, such as those of a fourth block, would get random shares. The
+    result is empty if the trials are too uniform.
     """
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -124,7 +130,7 @@ def _from_trials(trials: "Sequence[FrozenTrial]", position: int, best: float) ->
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that low values are wanted, which they are
+            warnings.simplefilter("ignore")  # PED-ANOVA minimises, as we do
             evaluator = PedAnovaImportanceEvaluator(target_quantile=best)
             shared = sorted(set.intersection(*(set(trial.params) for trial in trials)))
             return get_param_importances(sample, evaluator=evaluator, params=shared)
@@ -137,7 +143,7 @@ def cost_shares(definition: Mapping[str, Any], names: Sequence[str]) -> dict[str
 
     The share of a key is its total Sobol index (Jansen, 1999) of log10 of the cost, over random
     configurations of the space: half the mean squared change when that key alone is drawn again.
-    A key with a value for each block counts as one. Keys that change nothing are left out.
+    A key with a value for each block counts as one key. Keys that change no cost are left out.
 
     Args:
         definition: the resolved study file; without a search space nothing is known.
@@ -148,7 +154,7 @@ def cost_shares(definition: Mapping[str, Any], names: Sequence[str]) -> dict[str
     try:
         space = load_space(definition["search_space"], "search_space", layers)
     except ClappError:
-        return {}  # a study of another version
+        return {}  # the study was made by another version
     changes = _squared_changes(space, layers, names)
     found = {}
     for name in names:

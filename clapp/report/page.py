@@ -1,4 +1,4 @@
-"""The page: finds the studies, fills the template and writes one file."""
+"""The page of a report: find the studies, fill the template, write one file."""
 
 import base64
 import gzip
@@ -33,7 +33,7 @@ _HERE = Path(__file__).parent
 
 
 class Source(NamedTuple):
-    """A study to report: its files, its label, and the options with which commands find it."""
+    """A study to report: its files, its label, and the options by which commands find it."""
 
     study: "Study"
     folder: Path
@@ -50,7 +50,7 @@ class Report(NamedTuple):
     seconds: float
 
     def document(self) -> dict[str, Any]:
-        """What `clapp report --json` prints."""
+        """The JSON document of `clapp report --json`."""
         return {**self._asdict(), "path": str(self.path)}
 
 
@@ -87,7 +87,7 @@ def _find(name: str, results: Path, storage: str | None) -> Source:
     folder = Path(name)
     if (folder / "study.db").is_file():
         study, label = _only_study(folder), folder.resolve().name
-        # One that was set aside lies in a folder of another name.
+        # A study that was set aside lies in a folder of another name.
         url = None if study.study_name == label else default_url(folder)
         return Source(study, folder, label, where(folder.parent, url))
     study = load_existing(name, results, storage)
@@ -95,7 +95,7 @@ def _find(name: str, results: Path, storage: str | None) -> Source:
 
 
 def _only_study(folder: Path) -> "Study":
-    """The study in a results folder, which may have been renamed when it was set aside."""
+    """The only study in a results folder, which was renamed if the study was set aside."""
     import optuna
 
     storage = open_storage(default_url(folder))
@@ -106,7 +106,7 @@ def _only_study(folder: Path) -> "Study":
 
 
 def render(sources: Sequence[Source]) -> str:
-    """The page about `sources`."""
+    """The HTML of the page about `sources`."""
     labels = _labels(sources)
     worst = _common_worst([source.study for source in sources])
     sections = []
@@ -169,7 +169,8 @@ def _documents(sections: Sequence[Section], together: Sequence[Figure]) -> dict[
 
 
 def _packed(text: str) -> str:
-    """Text that the page's script unpacks; plotly.js shrinks from 4.8 to 2.0 million bytes."""
+    """Compress text for the page's script, which unpacks it; plotly.js: 4.8 to 2.0 million
+    bytes."""
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode("ascii")
 
 

@@ -21,12 +21,12 @@ from clapp.training.folder import PREVIEW, draw_pictures, is_model_folder, load_
 from clapp.training.preview import draw, predict
 
 BUDGET = 2_000_000
-"""Bytes of all previews of a report, however many there are."""
+"""The most bytes of all previews of a report together."""
 MOST = 100
 WORST = 3
 _WIDEST, _NARROWEST = 734, 260  # pixels
 _QUALITY = 72
-_BYTES_A_PIXEL = 0.16  # of a preview at that quality, on the safe side
+_BYTES_A_PIXEL = 0.16  # upper estimate of the bits per pixel of a preview at that quality
 
 
 class Picture(NamedTuple):
@@ -42,8 +42,8 @@ class Worst(NamedTuple):
 
     Attributes:
         sheet: a row each: input, classical filter, model, difference.
-        losses: their L2, the highest first.
-        median: of the L2 of all validation pictures.
+        losses: L2 of these pictures, highest first.
+        median: median L2 of all validation pictures.
         number: of validation pictures.
     """
 
@@ -56,11 +56,11 @@ class Worst(NamedTuple):
 
 @dataclass
 class Pictures:
-    """The pictures of a study, and in words which are missing.
+    """The pictures of a study, and messages about missing ones.
 
     Attributes:
         previews: trial -> its preview.
-        missing: trials of the front without a preview that can be read.
+        missing: trials of the front without a readable preview.
     """
 
     previews: dict[int, Picture]
@@ -72,7 +72,7 @@ class Pictures:
 def gather_pictures(
     folder: Path, front: Sequence[Candidate], picks: Sequence[Pick], budget: int = BUDGET
 ) -> Pictures:
-    """Read the previews of the front and look for the worst pictures of the picks.
+    """Read the previews of the front and find the worst pictures of the picks.
 
     Args:
         folder: the study's results; trials trained on another machine are not in it.
@@ -125,7 +125,7 @@ def _preview(path: Path, width: int) -> Picture | None:
         OSError,
         ValueError,
         SyntaxError,
-    ):  # missing; or broken, which Pillow says in all three
+    ):  # missing or broken: Pillow raises any of these
         return None
 
 

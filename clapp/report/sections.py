@@ -1,4 +1,4 @@
-"""One study as the template needs it: words, tables, figures and pictures."""
+"""The content of one study for the template: texts, tables, figures and pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,8 @@ class Tile(NamedTuple):
 
 
 class PickRow(NamedTuple):
-    """A row of the table of picks: why this model, in short; `command` exports it."""
+    """A row of the table of picks: the reason in short, and the `command` that exports the
+    model."""
 
     why: list[str]
     words: str
@@ -58,7 +59,7 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True)
 class Section:
-    """Everything about one study; the names of its elements in the page begin with `key`."""
+    """The content of one study; ids of its HTML elements begin with `key`."""
 
     key: str
     data: StudyData
@@ -87,7 +88,7 @@ class Section:
         return [*self.pairs, *self.space, *self.search, *self.decisions, *self.slices]
 
     def trials(self) -> dict[str, Any]:
-        """Trial -> the card that the page shows beside the mouse."""
+        """Trial -> the card that the page shows when the mouse is over its point."""
         picks: dict[int, list[str]] = {}
         for pick in self.data.picks:
             picks.setdefault(pick.model.trial, []).append(pick.why)
@@ -104,7 +105,7 @@ def section(key: str, data: StudyData, pictures: Pictures, where: str = "") -> S
     """Prepare the section of a study.
 
     Args:
-        where: the options by which commands find the study, see `clapp.study.plan.existing`.
+        where: the options by which commands find the study; see `clapp.study.plan.existing`.
     """
     others = [name for name in data.objectives if name not in ("loss", "params", "flops")]
     return Section(
@@ -202,14 +203,14 @@ def _beating(data: StudyData) -> str:
 
 
 def _pick_rows(data: StudyData, where: str) -> list[PickRow]:
-    """The picks, those of the same model together; `where`: see `section`."""
+    """Rows of the picks; picks of the same model share a row. For `where` see `section`."""
     same: dict[int, list[Pick]] = {}
     for pick in data.picks:
         same.setdefault(pick.model.trial, []).append(pick)
     rows = []
     for picks in same.values():
         model, reference = picks[0].model, data.reference
-        rule = picks[-1].rule  # knee and min-loss, which come last, are the easier to type
+        rule = picks[-1].rule  # prefer knee and min-loss, which come last and are easier to type
         quoted = f'"{rule}"' if "<" in rule else rule
         rows.append(
             PickRow(
@@ -239,7 +240,7 @@ def _front_row(data: StudyData, model: Candidate, others: Sequence[str]) -> Fron
 
 
 def _in_words(model: Candidate) -> str:
-    """The configuration in words; empty if this version does not understand it."""
+    """The configuration in words; "" if this version of CLAPP cannot read it."""
     try:
         return in_words(model.config)
     except ConfigError:

@@ -1,4 +1,4 @@
-"""One trial in a report: its outcome, its choices, its learning curve."""
+"""A trial in a report: outcome, choices, learning curve."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,12 +24,12 @@ OUTCOMES = (
     "interrupted",
     "running",
 )
-"""What may become of a trial, the best first."""
+"""The outcomes of trials, best first."""
 CURVE_POINTS = 60
 
 
 class Validation(NamedTuple):
-    """One point of a learning curve: steps so far, and the validation L2 after them."""
+    """One point of a learning curve: number of steps, and validation L2 after them."""
 
     step: int
     l2: float
@@ -41,7 +41,8 @@ class Trial:
 
     Attributes:
         drawn: search-space parameter -> value.
-        choices: those, and where else its configuration is not the study's; dotted keys.
+        choices: `drawn`, and further dotted keys in which its configuration differs from the
+            study's.
         reason: why it was skipped or failed.
         start, end: in this machine's time zone.
     """
@@ -67,7 +68,7 @@ class Trial:
 
 
 def outcome(trial: FrozenTrial, within: set[int], on_front: set[int]) -> str:
-    """The outcome of a trial; `within` are the trials within the limits."""
+    """The outcome of a trial; `within` are the numbers of the trials within the limits."""
     if trial.number in on_front:
         return "on the front"
     match trial.state:
@@ -103,13 +104,13 @@ def read_trial(trial: FrozenTrial, became: str, folder: Path, common: dict[str, 
 def _choices(
     config: Mapping[str, Any], drawn: Mapping[str, Any], common: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The keys in which a trial differs from others of its study, without seeds and fixed keys."""
+    """The keys in which a trial differs from its study, without seeds and fixed keys."""
     own = {key: value for key, value in config.items() if key not in common or common[key] != value}
     return {key: v for key, v in {**drawn, **own}.items() if key not in RESERVED}
 
 
 def _curve(record: TrialRecord, folder: Path) -> list[Validation]:
-    """The learning curve that the storage or else the trial's folder holds, thinned out."""
+    """The learning curve from the storage, or else from the trial's folder, thinned out."""
     points: Sequence[Validation] = []
     if record.curve:
         points = [Validation(int(step), l2) for step, _, l2 in record.curve]

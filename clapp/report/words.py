@@ -46,7 +46,7 @@ def headline(data: StudyData) -> str:
 
 
 def lead(data: StudyData) -> str:
-    """The same in a few sentences."""
+    """The result of a study in a few sentences."""
     if not data.front:
         return "The report shows what became of the trials; run the study on, and make it again."
     chosen, reference = data.picks[0].model, data.reference
@@ -65,7 +65,7 @@ def lead(data: StudyData) -> str:
 
 
 def compared(one: Candidate, reference: Candidate) -> str:
-    """How one model differs from another, factor by factor; empty where it does not."""
+    """The differences between two models as factors; "" if they are equal."""
     factors = [
         _factor(one.params, reference.params, "{} fewer parameters", "{} more parameters"),
         _factor(one.flops, reference.flops, "{} fewer FLOPs", "{} more FLOPs"),
@@ -89,7 +89,7 @@ def _factor(ours: float, theirs: float, less: str, more: str) -> str:
 
 
 def outcomes(data: StudyData) -> str:
-    """The outcomes of the trials, such as "8 trials trained to the end and 2 failed"."""
+    """The number of trials by outcome: "8 trials trained to the end and 2 failed"."""
     words = {
         "complete": "trained to the end",
         "pruned": "stopped early",

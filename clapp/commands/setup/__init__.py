@@ -1,1 +1,1 @@
-"""What comes before the first search: a study to begin with, schemas, a check of the machine."""
+"""Verbs for the time before the first search: write a study, schemas, check the machine."""

@@ -1,4 +1,4 @@
-"""`clapp config`: the packaged defaults, what a key means, and schemas for editors."""
+"""`clapp config`: the packaged defaults, the meaning of keys, and schemas for editors."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
@@ -71,7 +71,7 @@ def _answer(explain: str | None, schema: str | None) -> tuple[Any, str]:
 
 
 def explained(key: str) -> list[dict[str, Any]]:
-    """What is known of a key: by its dotted path, its last part, or the section it names.
+    """The facts about a key, given by its dotted path, its last part, or its section.
 
     Raises:
         UserError: no file has such a key.
@@ -119,7 +119,7 @@ def _paragraph(one: Mapping[str, Any]) -> str:
 
 
 def allowed(schema: Mapping[str, Any]) -> str:
-    """What a JSON schema allows, in words."""
+    """The values that a JSON schema allows, in words."""
     from clapp.system.files import shown
 
     if "anyOf" in schema:

@@ -1,4 +1,4 @@
-"""`clapp doctor`: whether this machine can search, in one line for each thing it needs."""
+"""`clapp doctor`: check that this machine can run searches, with one line for each need."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ _PACKAGES = ("torch", "optuna", "cv2", "numba", "onnxruntime")
 
 
 class Finding(NamedTuple):
-    """What was found of one thing."""
+    """The result of one check."""
 
     name: str
     works: bool
@@ -45,7 +45,7 @@ def doctor(
 
 
 def examine(results: Path, storage: str | None, device: str) -> Iterator[Finding]:
-    """Every finding, in order; nothing that is tried leaves anything behind."""
+    """The results of all checks in order; the checks leave no files behind."""
     checks: dict[str, Callable[[], str]] = {
         "environment": _environment,
         "device": lambda: _device(device),
@@ -105,7 +105,7 @@ def _cache() -> str:
 
 
 def _writable(folder: Path) -> str:
-    """Write into `folder`, or where it would be made."""
+    """Test writing to `folder`, or to the folder where it would be created."""
     place = _nearest(folder)
     try:
         with tempfile.TemporaryFile(dir=place) as file:
@@ -118,7 +118,7 @@ def _writable(folder: Path) -> str:
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder itself, or the first above it that is there."""
+    """The folder itself, or the nearest existing folder above it."""
     place = folder.absolute()
     while not place.exists():
         place = place.parent

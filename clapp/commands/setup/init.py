@@ -1,4 +1,4 @@
-"""`clapp init`: a commented study and search space for a filter and pictures of one's own."""
+"""`clapp init`: write a commented study and search space for your own filter and pictures."""
 
 import shlex
 import tempfile
@@ -103,7 +103,7 @@ def init(
 def begin(
     spec: str | None, pictures: Path | None, name: str | None, out: Path
 ) -> tuple[Path, dict[str, str]]:
-    """The path of the study, and the text of every file by its path below `out`.
+    """The path of the new study, and the text of every file by its path below `out`.
 
     The study is read and checked, and its pictures opened, before this returns.
 
@@ -138,7 +138,7 @@ def begin(
 
 
 def _suggested(parsed: Any) -> str:
-    """The packaged search space to begin with."""
+    """The recommended packaged search space for a filter."""
     from clapp.filters.library import output_channels, resolve
 
     space = resolve(parsed).facts.space
@@ -167,7 +167,7 @@ def _space(name: str, space: str) -> str:
 
 
 def _schemas(out: Path) -> dict[str, str]:
-    """Those that are not there yet: several studies of a folder share them."""
+    """The schemas that do not exist yet; studies in one folder share them."""
     from clapp.commands.setup.schemas import SCHEMAS
     from clapp.system.files import dump_json
 

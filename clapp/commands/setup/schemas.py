@@ -32,7 +32,7 @@ _DURATION = {
 
 
 def comments(path: Path = PACKAGE / "config" / "default.yaml") -> dict[str, str]:
-    """What the packaged defaults say of each key, by its dotted path."""
+    """The comments of the packaged defaults about each key, by its dotted path."""
     found, group = {}, ""
     for line in path.read_text(encoding="utf-8").splitlines():
         if match := _LINE.match(line):
@@ -66,7 +66,7 @@ def configuration_keys() -> dict[str, Schema]:
 
 
 def study_keys() -> dict[str, Schema]:
-    """The schema of every key of a study but those of `config`, by its dotted path."""
+    """The schema of every key of a study except those of `config`, by its dotted path."""
     top = _properties(StudyFile)
     budget = _properties(StudyFile.model_fields["budget"].annotation)
     budget["timeout"] = {**budget["timeout"], **_DURATION}
@@ -87,12 +87,12 @@ def study_keys() -> dict[str, Schema]:
 
 
 def configuration_schema() -> Schema:
-    """Of a configuration file."""
+    """The JSON schema of a configuration file."""
     return _document("A configuration of CLAPP", _mapping(_nested(configuration_keys())))
 
 
 def study_schema() -> Schema:
-    """Of a study file."""
+    """The JSON schema of a study file."""
     keys = configuration_keys()
     laid_over = _mapping(_nested(keys) | keys)
     properties = _nested(study_keys())
@@ -112,7 +112,7 @@ def study_schema() -> Schema:
 
 
 def space_schema() -> Schema:
-    """Of a search space."""
+    """The JSON schema of a search space."""
     definitions = {"parameter": _parameter()}
     return _document("A search space of CLAPP", _space() | {"$defs": definitions})
 
@@ -125,7 +125,7 @@ SCHEMAS: dict[str, Callable[[], Schema]] = {
 
 
 def filter_spec() -> Schema:
-    """Of whatever names a filter: a name, `module:function`, a mapping, a chain."""
+    """The JSON schema of a filter: a name, `module:function`, a mapping, or a chain."""
     one = [
         {"enum": known_filters()},
         {"type": "string", "pattern": ":"},
@@ -154,7 +154,7 @@ def _nested(keys: Mapping[str, Schema]) -> dict[str, Schema]:
 
 
 def _properties(model: Any) -> dict[str, Schema]:
-    """The schemas of a model's keys: with their docstrings, without titles that repeat names."""
+    """The schemas of a model's keys, with their docstrings and without titles that repeat names."""
     properties: dict[str, Schema] = model.model_json_schema()["properties"]
     said = _docstrings(model)
     for key, one in properties.items():
@@ -167,8 +167,8 @@ def _properties(model: Any) -> dict[str, Schema]:
 def _docstrings(model: type) -> dict[str, str]:
     """The docstring below each key of a model and its bases.
 
-    Pydantic's `use_attribute_docstrings` reads them whenever a class is made, which every worker
-    of a study would wait for.
+    Pydantic's `use_attribute_docstrings` would read them whenever a class is created, in every
+    worker of a study, which takes time.
     """
     found: dict[str, str] = {}
     for kind in reversed(model.__mro__):
@@ -176,7 +176,7 @@ def _docstrings(model: type) -> dict[str, str]:
             continue
         try:
             source = textwrap.dedent(inspect.getsource(kind))
-        except (OSError, TypeError):  # of a class that no file holds
+        except (OSError, TypeError):  # the class comes from no file
             continue
         (written,) = ast.parse(source).body
         for key, text in pairwise(written.body if isinstance(written, ast.ClassDef) else ()):
@@ -190,7 +190,7 @@ def _docstrings(model: type) -> dict[str, str]:
 
 
 def _family_keys() -> dict[str, Schema]:
-    """The keys of the section `model`: of every family, as a space may choose the family."""
+    """The keys of the section `model` of all families, since a space may choose the family."""
     found: dict[str, list[Schema]] = {}
     owners: dict[str, list[str]] = {}
     for name in known_families():

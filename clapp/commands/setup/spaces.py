@@ -1,4 +1,4 @@
-"""`clapp spaces`: the search spaces, and the text of one to begin with."""
+"""`clapp spaces`: the search spaces, and the text of one."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,7 +34,7 @@ def spaces(
 
 
 def one_document(path: Path) -> dict[str, Any]:
-    """What is known of the search space in a file.
+    """The facts about the search space in a file.
 
     Raises:
         UserError: it cannot be read.
@@ -54,7 +54,7 @@ def one_document(path: Path) -> dict[str, Any]:
 
 
 def _first_sentence(text: str) -> str:
-    """Of the comment that a file begins with; "" without one."""
+    """The first sentence of the comment at the start of a file; "" without one."""
     lines = []
     for line in text.splitlines():
         if not line.startswith("#"):

@@ -1,6 +1,5 @@
 """The figures of a report, as plain plotly documents: one function a figure.
 
-Colours that follow the page's light or dark scheme are written as the page's own CSS variables,
-which its script resolves. Points carry the number of their trial, by which the page finds what to
-show beside the mouse.
+Colours that depend on the light or dark scheme are CSS variables of the page, which its script
+resolves. Points carry the number of their trial, from which the page finds the card to show.
 """

@@ -22,14 +22,14 @@ from clapp.report.importances import Importances
 from clapp.report.trials import Trial
 from clapp.report.words import joined
 
-_DIMENSIONS = 8  # parameters among the parallel coordinates
+_DIMENSIONS = 8  # the most parameters among the parallel coordinates
 
 
 @dataclass
 class Axis:
-    """Values of a parameter as positions, None where a trial does not have it.
+    """Values of a parameter as positions on an axis; None for trials without the parameter.
 
-    Choices stand side by side in the order of the search space, with their names.
+    Choices are placed side by side in the order of the search space, with their names.
     """
 
     positions: list[float | None]
@@ -39,7 +39,7 @@ class Axis:
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Dotted keys without their section, where that names one key only."""
+    """Dotted keys without their section, where the rest is unique."""
     last = [name.rpartition(".")[2] for name in names]
     return {
         name: end if last.count(end) == 1 else name for name, end in zip(names, last, strict=True)
@@ -47,7 +47,7 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def importance(data: StudyData) -> list[Figure]:
-    """The share of each parameter, objective by objective; none where they are unknown."""
+    """The figure of importances for each objective; none if they are unknown."""
     found = data.importances
     if not found.shares:
         return []
@@ -104,13 +104,13 @@ def _importance_caption(found: Importances) -> str:
 
 
 def trained(data: StudyData) -> list[Trial]:
-    """The trials with a loss and drawn parameters; the front is last, and so drawn on top."""
+    """The trials with a loss and drawn parameters; the front comes last, so that it is on top."""
     found = [t for t in data.trials if t.outcome in ("on the front", "trained") and t.drawn]
     return sorted(found, key=lambda trial: trial.outcome == "on the front")
 
 
 def ranked(data: StudyData) -> list[str]:
-    """The parameters of the search, the most important first as far as that is known."""
+    """The parameters of the search, most important first if importances are known."""
     rank = {name: position for position, name in enumerate(data.importances.ranked())}
     return sorted(data.space, key=lambda name: rank.get(name, len(rank)))
 
@@ -165,7 +165,7 @@ def _log_dimension(entry: Objective, values: Sequence[float]) -> dict[str, Any]:
 
 
 def _dimension(label: str, axis: Axis) -> dict[str, Any]:
-    """Trials without the parameter pass below its smallest value, at a dash."""
+    """An axis; trials without the parameter cross it below the smallest value, at a dash."""
     present = [value for value in axis.positions if value is not None]
     values = [math.log10(v) if axis.log else v for v in present]
     low, high = min(values, default=0.0), max(values, default=1.0)
@@ -197,7 +197,7 @@ def _ticks(axis: Axis, low: float, high: float) -> tuple[list[float], list[str]]
 
 
 def slices(data: StudyData) -> list[Figure]:
-    """The loss against each parameter, in a small figure of its own."""
+    """Small figures of the loss against each parameter."""
     trials = trained(data)
     if len(trials) < 2:
         return []
@@ -256,7 +256,7 @@ def _across(axis: Axis, distribution: BaseDistribution) -> dict[str, Any]:
 
 
 def _jitter(number: int) -> float:
-    """A shift between -0.3 and 0.3 that is always the same for a trial."""
+    """A horizontal shift between -0.3 and 0.3, the same in each figure for a trial."""
     return significant(((number * 0.6180339887) % 1 - 0.5) * 0.6, 3)
 
 

@@ -19,7 +19,7 @@ from clapp.report.figures.style import (
 )
 from clapp.report.words import joined
 
-_BAND = 0.07  # of the figure: the margin where zeros are drawn
+_BAND = 0.07  # share of the figure for the margin where zeros are drawn
 _GAP = 0.03
 OTHERS = "var(--faint)"
 REFERENCE = PALETTE[1]
@@ -27,7 +27,7 @@ REFERENCE = PALETTE[1]
 
 @dataclass(frozen=True)
 class _View:
-    """Two of loss, parameters and FLOPs, and the third as a colour."""
+    """A figure of two of loss, parameters and FLOPs, with the third as colour."""
 
     key: str
     x: str
@@ -38,7 +38,7 @@ class _View:
 
 
 def pairs(data: StudyData, classical: Classical) -> list[Figure]:
-    """Loss against parameters, and against FLOPs; none for a study without a front."""
+    """Figures of loss against parameters and against FLOPs; none for a study without a front."""
     if not data.front:
         return []
     views = (_View("front-params", "params", "flops"), _View("front-flops", "flops", "params"))
@@ -68,7 +68,8 @@ def _pair(data: StudyData, classical: Classical, view: _View) -> Figure:
 
 
 def _classical(data: StudyData, view: _View, beside: int | None) -> dict[str, Any]:
-    """The filter itself, in the margins of zero: its loss, and on `x` what is not counted."""
+    """A point for the filter itself, with loss zero, and with its cost in `x` or in the margin for
+    zero."""
     return {
         "name": "classical filter",
         "type": "scatter",
@@ -87,7 +88,7 @@ def _classical(data: StudyData, view: _View, beside: int | None) -> dict[str, An
 
 
 def _axes(shown: Drawing, no_cost: bool) -> dict[str, Any]:
-    """Log axes, and beside them the margins for zero, which is not on a log scale."""
+    """Log axes, with margins for zero beside them."""
     zero = {
         "range": [-1, 1],
         "tickvals": [0],
@@ -113,7 +114,7 @@ def _axes(shown: Drawing, no_cost: bool) -> dict[str, Any]:
 
 
 def _below(title: str) -> dict[str, Any]:
-    """The title of the horizontal axis, which plotly would write into the margin of zero."""
+    """The title of the horizontal axis, as an annotation outside of the margin for zero."""
     return {
         "text": title,
         "xref": "paper",
@@ -175,7 +176,7 @@ def _front(shown: Drawing, view: _View) -> dict[str, Any]:
 
 
 def _marked(data: StudyData, shown: Drawing) -> list[dict[str, Any]]:
-    """The picks, ringed and named; the reference and other baselines, each with its symbol."""
+    """Traces of the picks, ringed and named, and of the baselines, each with its symbol."""
     rings = {pick.model.trial: pick.model for pick in data.picks}
     names = {trial: [p.rule for p in data.picks if p.model.trial == trial] for trial in rings}
     labels = [joined([n for n in names[trial] if "<" not in n]) for trial in rings]
@@ -233,7 +234,7 @@ def _errors(data: StudyData, x: str) -> list[dict[str, Any]]:
             "error_y": {
                 "type": "data",
                 "array": [r.deviation for r in found],
-                # A bar that reached zero would have no end on a log scale.
+                # A bar must not reach zero, which is not on a log scale.
                 "arrayminus": [min(r.deviation, 0.9 * r.mean) for r in found],
                 "color": "var(--ink)",
                 "thickness": 1.5,

@@ -1,4 +1,4 @@
-"""Labels beside points, placed so that none covers another label or a named point."""
+"""Place labels beside points so that none covers another label or a named point."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,9 +15,9 @@ SIDES = (
     "middle left",
 )
 _LETTER, _LINE, _GAP = 7.0, 17.0, 2.0
-"""Width of a letter, height of a line, and room between the two of them and a point (pixels)."""
+"""In pixels: width of a letter, height of a line, and distance between label and point."""
 _WIDTH, _HEIGHT = 330.0, 340.0
-"""Of the plot on a phone (pixels); on a wider page labels only move further apart."""
+"""Size of the plot on a phone in pixels; on a wider page labels only move further apart."""
 
 
 class Box(NamedTuple):
@@ -29,7 +29,7 @@ class Box(NamedTuple):
     top: float
 
     def meets(self, other: "Box") -> bool:
-        """Whether they have any point in common."""
+        """Whether two boxes overlap."""
         return (
             self.left < other.right
             and other.left < self.right
@@ -42,15 +42,15 @@ INSIDE = Box(0, _WIDTH, 0, _HEIGHT)
 
 
 def apart(traces: list[dict[str, Any]], layout: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The traces of a figure, with the names of points on its log axes placed apart.
+    """Place the names of points on log axes so that they do not overlap; returns the traces.
 
-    A name stands at the first side of its point where it is inside the plot and meets neither a
-    name nor a named point; of several such sides, where it hides the fewest other points. One that
-    has no such side is left out: it is in the card beside the mouse, and in the tables.
+    A name is placed on a side of its point where it is inside the plot and covers neither a name
+    nor a named point; of several such sides, on the one where it hides the fewest other points. A
+    name without such a side is left out of the plot; cards and tables still have it.
 
     Args:
-        traces: those with `text` and a list as `textposition` are changed.
-        layout: with the ranges of `xaxis` and `yaxis`.
+        traces: traces with `text` and a list as `textposition` are changed.
+        layout: the layout, with the ranges of `xaxis` and `yaxis`.
     """
     named = [one for one in traces if isinstance(one.get("textposition"), list)]
     other = [one for one in traces if one not in named and "xaxis" not in one]
@@ -88,7 +88,7 @@ def _best(
 
 
 def _beside(text: str, point: Box, side: str) -> Box:
-    """Where plotly writes `text` for a `textposition`."""
+    """The box in which plotly writes `text` for a `textposition`."""
     width = _LETTER * len(text)
     vertical, horizontal = side.split()
     left = {
@@ -105,7 +105,7 @@ def _beside(text: str, point: Box, side: str) -> Box:
 
 
 def _points(trace: Mapping[str, Any], layout: Mapping[str, Any]) -> list[Box]:
-    """The markers of a trace."""
+    """The positions of the markers of a trace."""
     sizes = trace.get("marker", {}).get("size", 6)
     sizes = sizes if isinstance(sizes, list) else [sizes] * len(trace["x"])
     across = _shares(trace["x"], layout["xaxis"]["range"])
@@ -117,6 +117,6 @@ def _points(trace: Mapping[str, Any], layout: Mapping[str, Any]) -> list[Box]:
 
 
 def _shares(values: Iterable[float], limits: Sequence[float]) -> list[float]:
-    """Values on a log axis as shares of its length."""
+    """The positions of values on a log axis, as shares of its length."""
     low, high = limits
     return [(math.log10(value) - low) / (high - low) for value in values]

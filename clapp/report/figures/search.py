@@ -31,7 +31,7 @@ _UNITS = (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0), ("seconds", 1
 
 
 def time_unit(seconds: float) -> tuple[str, float]:
-    """The unit in which a span is best drawn, and its seconds."""
+    """The best unit for a time span, and its length in seconds."""
     return next(((name, size) for name, size in _UNITS if seconds >= 2 * size), _UNITS[-1])
 
 
@@ -153,7 +153,7 @@ def timeline(data: StudyData) -> list[Figure]:
     if not trials:
         return []
     rows = worker_rows(trials)
-    seam = 0.5 if len(trials) < 300 else 0  # which would hide short bars
+    seam = 0.5 if len(trials) < 300 else 0  # outlines would hide short bars
     ends = [trial.end or trial.start for trial in trials]
     last = max(end for end in ends if end is not None)
     traces = []
@@ -207,7 +207,8 @@ def timeline(data: StudyData) -> list[Figure]:
 
 
 def worker_rows(trials: Sequence[Trial]) -> dict[str, str]:
-    """Worker -> its row: a worker that follows another one on its machine takes that one's row."""
+    """Worker -> row; a worker started after another one has ended on its machine gets the same
+    row."""
     spans: dict[str, list[Trial]] = {}
     for trial in sorted(trials, key=lambda t: (t.start is None, t.start)):
         spans.setdefault(trial.worker, []).append(trial)
@@ -216,7 +217,7 @@ def worker_rows(trials: Sequence[Trial]) -> dict[str, str]:
     for worker, found in spans.items():
         machine = worker.rsplit("-", 3)[0] or "worker"
         ends = [trial.end for trial in found if trial.end is not None]
-        last = max(ends) if len(ends) == len(found) else None  # None: it still works
+        last = max(ends) if len(ends) == len(found) else None  # None: it is still running
         taken = free.setdefault(machine, [])
         begin = found[0].start
         row = next((i for i, end in enumerate(taken) if end and begin and end <= begin), len(taken))

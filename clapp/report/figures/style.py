@@ -1,4 +1,4 @@
-"""What the figures share: the figure itself, scales, colours and axes."""
+"""Shared parts of the figures: the figure itself, scales, colours and axes."""
 
 import html
 import math
@@ -11,9 +11,9 @@ from clapp.front.drawing import Scale
 from clapp.front.objectives import objective, scaled
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#6B6B6B")
-"""Told apart with any colour vision (Okabe and Ito, 2008), and two more."""
+"""Colours for any colour vision (Okabe and Ito, 2008), and two more."""
 SCALE = ((0, "#2b7bd0"), (0.5, "#7f8a8f"), (1, "#9a8500"))
-"""From blue to olive, of medium lightness throughout: seen on white and on the dark page."""
+"""From blue to olive, with medium lightness, so that it is visible on white and on dark pages."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Figure:
     """A figure and the words around it.
 
     Attributes:
-        key: its name in the page.
-        caption: what one sees, in words.
-        alt: the same for those who do not see it.
-        wide: it takes the whole width of the page.
-        least: pixels below which it scrolls inside its frame rather than shrink.
+        key: its id in the page.
+        caption: an explanation of the figure.
+        alt: a description for readers who do not see the figure.
+        wide: whether it takes the whole width of the page.
+        least: width in pixels below which it scrolls inside its frame instead of shrinking.
     """
 
     key: str
@@ -39,12 +39,12 @@ class Figure:
     least: int = 0
 
     def document(self) -> dict[str, Any]:
-        """What plotly draws."""
+        """The document that plotly draws."""
         return {"data": self.data, "layout": {**self.layout, "height": self.height}}
 
 
 def text(value: Any) -> str:
-    """`value` as plotly may show it, which reads some HTML; null as in the files users write."""
+    """`value` as text, with HTML escaped for plotly and None as null."""
     words = {None: "null", True: "true", False: "false"}
     shown = words[value] if value is None or isinstance(value, bool) else value
     return html.escape(f"{shown:g}" if isinstance(shown, float) else str(shown), quote=False)
@@ -56,12 +56,12 @@ def significant(value: float, digits: int = 6) -> float:
 
 
 def positive(values: Iterable[float]) -> list[float]:
-    """Values for a log scale."""
+    """Values made positive for a log scale."""
     return [objectives.positive(significant(value)) for value in values]
 
 
 def title(name: str) -> str:
-    """What the axis of an objective is called."""
+    """The title of the axis of an objective."""
     return objective(name).title
 
 
