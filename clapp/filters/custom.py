@@ -149,8 +149,7 @@ def _source(function: Any) -> str | None:
 
 
 def checked(name: str, function: Callable[[Picture], Any]) -> Callable[[Picture], Target]:
-    """Wrap `function` so that its results are checked; a network would learn wrong ones
-    silently."""
+    """Wrap `function` so that its results are checked; wrong ones would be learned silently."""
 
     def call(image: Picture) -> Target:
         try:

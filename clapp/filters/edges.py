@@ -60,8 +60,7 @@ def _blurred_sobel(image: Picture, size: int) -> Picture:
 
 
 def _gain(x: NDArray[Any], y: NDArray[Any]) -> float:
-    """The largest response of a separable kernel, given by its two factors, to a picture in [0,
-    1]."""
+    """The largest response of a separable kernel, given by its factors, for [0, 1]."""
     kernel = np.outer(y, x)
     return float(max(kernel.clip(min=0).sum(), -kernel.clip(max=0).sum()))
 
@@ -214,8 +213,7 @@ def _thresholds(values: Values) -> str | None:
     root=Flag(False),
 )
 def canny(image: Picture, low: float, high: float, aperture: int, root: bool) -> Picture:
-    """Canny edges, 0 or 255; root: Euclidean magnitude of gradients instead of the sum of both
-    parts."""
+    """Canny edges, 0 or 255; root: Euclidean gradient magnitude instead of the sum of parts."""
     return np.asarray(cv2.Canny(image, low, high, apertureSize=aperture, L2gradient=root), np.uint8)
 
 
@@ -232,8 +230,7 @@ def canny(image: Picture, low: float, high: float, aperture: int, root: bool) ->
     k=Float(0.01, 0.24, 0.04),
 )
 def harris(image: Picture, block: int, ksize: int, k: float) -> Plane:
-    """Positive part of the response of the Harris corner detector, divided by its maximum
-    (float)."""
+    """Harris corner response: its positive part, divided by its maximum (float)."""
     response = np.asarray(cv2.cornerHarris(image, block, ksize, k), np.float32).clip(min=0)
     highest = response.max()
     return response / highest if highest > 0 else response

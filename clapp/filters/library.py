@@ -242,8 +242,7 @@ def output_channels(spec: FilterSpec) -> int | None:
 
 
 def _code(spec: FilterSpec) -> Iterator[Any]:
-    """The definitions and functions behind a specification: the key of a cache, as they may
-    change."""
+    """The definitions and functions behind a specification, which is the key of a cache."""
     if isinstance(spec, list | tuple):
         for part in spec:
             yield from _code(part)

@@ -29,8 +29,7 @@ from clapp.filters.parameters import Choice, Float, Odd
 
 Weights = NDArray[np.float32]
 LARGEST = 1e33
-"""The largest allowed sum of a kernel's magnitudes; 255 times a response to white fits in
-float32."""
+"""Largest sum of a kernel's magnitudes; 255 times its response must fit in float32."""
 MODES = ("none", "max", "clip")
 """How the response of a configuration's kernel becomes grey levels; see `_NORMALISERS`."""
 _REFLECT = "reflected without the edge pixel"
@@ -213,8 +212,7 @@ def gabor(
     phase: float,
     normalize: str,
 ) -> Target:
-    """Gabor filter: a wave times a Gaussian; theta, phase in degrees, sigma, wavelength in
-    pixels."""
+    """Gabor: a wave times a Gaussian; theta, phase in degrees, sigma, wavelength in pixels."""
     angle, shift = np.deg2rad(theta), np.deg2rad(phase)
     kernel = cv2.getGaborKernel(
         (ksize, ksize), sigma, angle, wavelength, aspect, shift, ktype=cv2.CV_32F

@@ -182,8 +182,7 @@ def _difference(x: Tensor, dim: int) -> Tensor:
 
 
 def _root(squares: Tensor) -> Tensor:
-    """The correctly rounded float32 square root; torch's is sometimes an ulp off on the CPU
-    (MKL)."""
+    """The correctly rounded float32 root; torch's is sometimes an ulp off on the CPU (MKL)."""
     return squares.double().sqrt().float()
 
 
@@ -241,8 +240,7 @@ def _shifted_sum(planes: Tensor, kernel: Weights) -> Tensor:
 
 
 def _reflected(planes: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
-    """Pad (B, H, W) by (before, after) pixels like BORDER_REFLECT_101, repeatedly for large
-    borders."""
+    """Pad (B, H, W) by (before, after) pixels like BORDER_REFLECT_101, also by large borders."""
     for dim, (before, after) in ((1, rows), (2, columns)):
         length = planes.shape[dim]
         period = max(1, 2 * (length - 1))

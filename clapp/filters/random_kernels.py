@@ -1,5 +1,4 @@
-"""Filters with fixed random kernels, which no textbook describes: test cases without a known
-net."""
+"""Filters with fixed random kernels: test cases that no textbook describes."""
 
 import random
 from typing import cast
@@ -20,8 +19,7 @@ _ZERO = "zeros"
 
 
 def _normalised(weights: list[float], generator: random.Random) -> Weights:
-    """27 weights, shuffled into (channel, row, column) and divided by the sum of their
-    magnitudes."""
+    """27 weights, shuffled into (channel, row, column), over the sum of their magnitudes."""
     generator.shuffle(weights)
     kernel = np.array(weights).reshape(3, 3, 3)
     normalised: Weights = (kernel / np.abs(kernel).sum()).astype(np.float32)

@@ -85,8 +85,7 @@ def median(image: Picture, ksize: int) -> Picture:
     sigma_space=Float(0.5, 50, 3),
 )
 def bilateral(image: Picture, ksize: int, sigma_color: float, sigma_space: float) -> Picture:
-    """Bilateral filter: a mean weighted by distance in pixels and in levels (Tomasi, Manduchi
-    1998)."""
+    """Mean weighted by distance in pixels and in levels: bilateral (Tomasi, Manduchi 1998)."""
     return np.asarray(cv2.bilateralFilter(image, ksize, sigma_color, sigma_space), np.uint8)
 
 
@@ -125,8 +124,7 @@ def guided(image: Picture, radius: int, eps: float) -> Plane:
     search=Odd(5, 31, 21),
 )
 def nlm(image: Picture, strength: float, patch: int, search: int) -> Picture:
-    """Non-local means (Buades et al. 2005); colour pictures in Lab, all channels with one
-    strength."""
+    """Non-local means (Buades et al. 2005); colour in Lab, one strength for all channels."""
     if image.ndim == 2:
         result = cv2.fastNlMeansDenoising(image, None, strength, patch, search)
     else:

@@ -82,8 +82,7 @@ def equalize(image: Picture) -> Picture:
     tiles=Int(1, 32, 8),
 )
 def clahe(image: Picture, clip: float, tiles: int) -> Picture:
-    """Contrast-limited equalisation of tiles (Zuiderveld 1994); of colour pictures, the L of
-    Lab."""
+    """Contrast-limited equalisation of tiles (Zuiderveld 1994); of colour, the L of Lab."""
     apply = cv2.createCLAHE(clipLimit=clip, tileGridSize=(tiles, tiles)).apply
     return _of_lightness(image, apply, cv2.COLOR_RGB2LAB, cv2.COLOR_LAB2RGB)
 

@@ -6,7 +6,7 @@ from clapp.errors import ConfigError
 from clapp.filters.base import FilterSpec
 from clapp.filters.library import resolve
 
-UNKNOWN = "What it costs is no matter of kernels alone, so it has no FLOPs."
+UNKNOWN = "Its cost does not depend on kernels alone, so it has no FLOPs."
 
 
 class Classical(NamedTuple):

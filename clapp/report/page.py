@@ -169,8 +169,7 @@ def _documents(sections: Sequence[Section], together: Sequence[Figure]) -> dict[
 
 
 def _packed(text: str) -> str:
-    """Compress text for the page's script, which unpacks it; plotly.js: 4.8 to 2.0 million
-    bytes."""
+    """Compress text, which the page's script unpacks; plotly.js: 4.8 to 2.0 million bytes."""
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode("ascii")
 
 

@@ -13,8 +13,7 @@ from clapp.training.optimisers.registry import Optimiser
 ROUND = 100
 """Iterations between two halvings."""
 PLATEAU = 0.6
-"""A network still predicts little more than the mean while its loss exceeds this share of that
-loss."""
+"""A loss above this share of that of predicting the mean counts as the plateau."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,4 @@
-"""optuna-dashboard for one study, with the pictures of its trials; by default on this machine
-only."""
+"""optuna-dashboard for one study, with the pictures of its trials."""
 
 import errno
 import socket
