@@ -140,6 +140,7 @@ def write_format(name: str, bundle: Bundle) -> tuple[Written, list[Difference]]:
 
 
 def _onnx(bundle: Bundle) -> Written:
+    """`model.onnx`: the same network, which every export has."""
     path = bundle.folder / ONNX
     write_onnx(bundle.model, path, bundle.properties, bundle.options)
     parity(bundle.model, path, bundle.proof)
@@ -163,22 +164,32 @@ def _onnx(bundle: Bundle) -> Written:
 FORMATS.add("onnx", Format(_onnx))
 
 
-def _later(module: str, name: str) -> Callable[[Bundle], Written]:
-    """A writer in another module, which is imported once it is asked for."""
+@dataclass(frozen=True)
+class Later:
+    """A writer in another module of the package, which is imported once it is asked for."""
 
-    def write(bundle: Bundle) -> Written:
-        written: Written = getattr(import_module(f"clapp.export.{module}"), name)(bundle)
-        return written
+    module: str
+    name: str
 
-    return write
+    @property
+    def function(self) -> Callable[[Bundle], Written]:
+        """The writer itself."""
+        found: Callable[[Bundle], Written] = getattr(
+            import_module(f"clapp.export.{self.module}"), self.name
+        )
+        return found
+
+    def __call__(self, bundle: Bundle) -> Written:
+        """Write the files."""
+        return self.function(bundle)
 
 
-FORMATS.add("c", Format(_later("c.format", "write_float")))
-FORMATS.add("python", Format(_later("pytorch", "write_python")))
-FORMATS.add("program", Format(_later("pytorch", "write_program")))
-FORMATS.add("opencv-dnn", Format(_later("runtimes", "try_opencv")))
-FORMATS.add("openvino", Format(_later("runtimes", "write_openvino")))
-FORMATS.add("tflite", Format(_later("tflite.format", "write_float")))
+FORMATS.add("c", Format(Later("c.format", "write_float")))
+FORMATS.add("python", Format(Later("pytorch", "write_python")))
+FORMATS.add("program", Format(Later("pytorch", "write_program")))
+FORMATS.add("opencv-dnn", Format(Later("runtimes", "try_opencv")))
+FORMATS.add("openvino", Format(Later("runtimes", "write_openvino")))
+FORMATS.add("tflite", Format(Later("tflite.format", "write_float")))
 # How far those in integers are from PyTorch is the loss of the rounding, which the card states.
 for _name, _where in {
     "onnx-int8": ("int8", "write_onnx_int8"),
@@ -187,4 +198,4 @@ for _name, _where in {
     "tflite-int8": ("tflite.format", "write_int8"),
     "tflite-16x8": ("tflite.format", "write_16x8"),
 }.items():
-    FORMATS.add(_name, Format(_later(*_where), tolerance=math.inf))
+    FORMATS.add(_name, Format(Later(*_where), tolerance=math.inf))
