@@ -20,6 +20,8 @@ check: $(INSTALLED)
 	$(BIN)/zizmor --offline --no-progress --quiet --pedantic .github
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yaml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/hadolint deploy/Dockerfile deploy/Dockerfile.gpu
+	$(BIN)/yamllint --strict deploy
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -162,6 +162,22 @@ def infer(
 
 
 @bench.command()
+def serve(
+    requests: Annotated[int, typer.Option(min=100, help="Good requests.")] = 10_000,
+    clients: Annotated[int, typer.Option(min=1, max=32, help="Clients at once.")] = 4,
+    size: Annotated[int, typer.Option(min=16, help="Side of the picture in pixels.")] = 224,
+    model: Annotated[
+        Path | None, typer.Option(help="Model to serve; default: 59 parameters, untrained.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """A server on loopback: p50, p99, requests a second, memory; then bad requests."""
+    from benchmarks.serve import run
+
+    _show(run(requests, clients, size, model), json)
+
+
+@bench.command()
 def layer(
     steps: Annotated[int, typer.Option(min=1, help="Steps of every training.")] = 400,
     json: AsJson = False,

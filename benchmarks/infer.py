@@ -69,8 +69,8 @@ def run(sizes: list[int], model: Path | None, repeats: int) -> Result:
     Raises:
         UserError: there is no model, or it is broken.
     """
-    small = _small() if model is None else _loaded(model)
-    networks = [_reference(), small]
+    ours = small() if model is None else _loaded(model)
+    networks = [_reference(), ours]
     with TemporaryDirectory() as name:
         folders = [Path(name, part) for part in ("reference", "small")]
         for network, folder in zip(networks, folders, strict=True):
@@ -82,10 +82,10 @@ def run(sizes: list[int], model: Path | None, repeats: int) -> Result:
                     label = _label(network.name, way, size)
                     runs[label] = partial(_measured, time_it, folder, size)
             runs[_label(CLASSICAL, None, size)] = partial(
-                _measured, _time_classical, small.filter, size
+                _measured, _time_classical, ours.filter, size
             )
         rows = in_turn(runs, repeats)
-    return Result(rows, _ratios(rows, small.name, sizes))
+    return Result(rows, _ratios(rows, ours.name, sizes))
 
 
 def _label(name: str, way: str | None, size: int) -> str:
@@ -115,7 +115,8 @@ def _reference() -> Network:
     return Network(REFERENCE, build_model(config.model).eval(), config.target_filter)
 
 
-def _small() -> Network:
+def small() -> Network:
+    """59 parameters in the form of sobel_3, with fresh weights."""
     from clapp.models.build import build_model
 
     return Network(f"{_FILTER}'s own form (untrained)", build_model(_SMALL).eval(), _FILTER)
