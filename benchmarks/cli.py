@@ -152,10 +152,25 @@ def infer(
         Path | None,
         typer.Option(help="Export or trial folder; default: 59 parameters for sobel_3, untrained."),
     ] = None,
+    large: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SIDE", min=1024, help="Instead: one file of SIDE x SIDE pixels, by tiles."
+        ),
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option(help="With --large: beside the picture as a whole.")
+    ] = True,
     repeats: Repeats = 3,
     json: AsJson = False,
 ) -> None:
     """Milliseconds a picture on one thread: PyTorch, ONNX Runtime and the classical filter."""
+    if large is not None:
+        from benchmarks import large as large_pictures
+
+        networks = list(large_pictures.NETWORKS)
+        _show(large_pictures.run(large, networks, repeats, whole=whole), json)
+        return
     from benchmarks.infer import run
 
     _show(run(sizes=sizes or [224, 1024, 4096], model=model, repeats=repeats), json)

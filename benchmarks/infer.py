@@ -34,7 +34,7 @@ TORCH, ONNX, C, CLASSICAL = "PyTorch", "ONNX Runtime", "C", "OpenCV"
 C_FLAGS = ("-std=c99", "-O3", "-fno-math-errno", "-march=native", "-ffp-contract=fast")
 _FILTER = "sobel_3"
 # The filter's own form: the root of a sum of squares, divided by the picture's maximum.
-_SMALL = {
+SMALL = {
     "stem": 1,
     "capacity": 2,
     "num_layers": 1,
@@ -119,7 +119,7 @@ def small() -> Network:
     """59 parameters in the form of sobel_3, with fresh weights."""
     from clapp.models.build import build_model
 
-    return Network(f"{_FILTER}'s own form (untrained)", build_model(_SMALL).eval(), _FILTER)
+    return Network(f"{_FILTER}'s own form (untrained)", build_model(SMALL).eval(), _FILTER)
 
 
 def _loaded(folder: Path) -> Network:

@@ -58,7 +58,12 @@ def tiled(runner: Runner, image: np.ndarray, side: int) -> np.ndarray:
 
     shape = image.shape[:2] if runner.channels == 1 else image.shape
     result = np.full(shape, np.nan, np.float32)
-    with runner.by_parts(lambda: (part(*pair) for pair in pairs)) as compute:
+
+    def gather(see):
+        for pair in pairs:
+            see(*part(*pair))
+
+    with runner.by_parts(gather) as compute:
         for row, column in pairs:
             batch, where = part(row, column)
             found = as_image(compute(batch, where))[where]

@@ -1,7 +1,7 @@
 """What a part of a picture needs around it, so that a model computes it as in the whole one."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +12,12 @@ from clapp.models.families import family_of
 
 Where = tuple[slice, slice]
 """Rows and columns."""
-Part = tuple[NDArray[np.float32], Where]
-"""Float32 (1, 3, h, w) in [0, 1] around a part of a picture, and where in it that part lies."""
-Gather = Callable[[], Iterator[Part]]
 Apply = Callable[[NDArray[np.float32], Where], NDArray[np.float32]]
-"""From (1, 3, h, w), with the place of the part in it, to (1, channels, h, w)."""
-
+"""From float32 (1, 3, h, w) in [0, 1] around a part of a picture, and where in it that part lies,
+to (1, channels, h, w); from any thread."""
+See = Callable[[NDArray[np.float32], Where], None]
+Gather = Callable[[See], None]
+"""Shows every part of a picture once, in any order, from any threads."""
 
 _BASE, _LOCAL, _GATHERING = 32, 8, 22
 """Values of float32 at once for a pixel, and more for each channel; statistics take float64.

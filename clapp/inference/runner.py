@@ -27,23 +27,24 @@ class Runner(Protocol):
         min_size: the smallest height and width in pixels that it accepts.
         channels: of its output, 1 or 3.
         parts: what a part of a picture needs around it; None: only whole pictures are possible.
+        gathers: whether parts need what is gathered from the whole picture first.
     """
 
     filter: FilterSpec | None
     min_size: int
     channels: int
     parts: Parts | None
+    gathers: bool
 
     def run(self, images: Batch) -> Batch:
         """Apply the model to (N, 3, H, W) in [0, 1]: (N, channels, H, W), not clamped."""
         ...
 
-    def by_parts(self, parts: Gather) -> AbstractContextManager[Apply]:
+    def by_parts(self, gather: Gather) -> AbstractContextManager[Apply]:
         """The model for the parts of one picture, which give what the whole gives.
 
         Args:
-            parts: the picture's parts from the first on, each pixel once; asked for as often as the
-                model has statistics of the whole picture.
+            gather: called as often as the model has statistics of the whole picture.
         """
         ...
 
@@ -64,7 +65,9 @@ def open_runner(path: str | Path) -> Runner:
 
 def as_batch(image: NDArray[np.uint8]) -> Batch:
     """One picture, uint8 (H, W, 3), as float32 (1, 3, H, W) in [0, 1]."""
-    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
+    batch = np.array(image.transpose(2, 0, 1)[None], np.float32, order="C")
+    batch /= np.float32(255)
+    return batch
 
 
 def as_image(output: Batch) -> NDArray[np.float32]:
@@ -85,6 +88,8 @@ def open_session(path: Path) -> "InferenceSession":
         raise UserError(f"{path}: there is no such file")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; its warnings are about its own optimiser
+    # Threads that wait in a loop take the time of those that compute other tiles.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no base
@@ -105,6 +110,7 @@ class _TorchRunner:
         self.filter: FilterSpec | None = config.target_filter
         self.min_size = self._model.min_size
         self.parts = parts_of(config.model, gathers=True)
+        self.gathers = parts_of(config.model, gathers=False) is None
 
     def run(self, images: Batch) -> Batch:
         import torch
@@ -114,14 +120,16 @@ class _TorchRunner:
         return output
 
     @contextmanager
-    def by_parts(self, parts: Gather) -> Iterator[Apply]:
+    def by_parts(self, gather: Gather) -> Iterator[Apply]:
         import torch
 
         from clapp.models.networks.whole import Gathering
 
-        with Gathering(self._model) as gathering:
-            gathering.gather(lambda: ((torch.from_numpy(x), where) for x, where in parts()))
-            yield lambda images, where: gathering(torch.from_numpy(images), where).numpy()
+        gathering = Gathering(self._model)
+        gathering.gather(
+            lambda see: gather(lambda images, where: see(torch.from_numpy(images), where))
+        )
+        yield lambda images, where: gathering(torch.from_numpy(images), where).numpy()
 
 
 class _OnnxRunner:
@@ -141,6 +149,7 @@ class _OnnxRunner:
         self.filter: FilterSpec | None = _json_or_none(properties.get("filter"))
         self.min_size: int = _json_or_none(properties.get("min_size")) or 1
         self.parts = Parts.read(properties.get("parts"))
+        self.gathers = False
         shape = self._session.get_outputs()[0].shape
         self.channels = 3 if shape[1:2] == [3] else 1
 
@@ -157,7 +166,7 @@ class _OnnxRunner:
             raise UserError(f"{self._path}: its output is {output.shape}; {expected} is expected")
         return output
 
-    def by_parts(self, parts: Gather) -> AbstractContextManager[Apply]:  # noqa: ARG002 - unneeded
+    def by_parts(self, gather: Gather) -> AbstractContextManager[Apply]:  # noqa: ARG002 - unneeded
         return nullcontext(lambda images, _: self.run(images))
 
 
