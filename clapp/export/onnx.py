@@ -18,7 +18,7 @@ from clapp.export.onnx_int8 import Int8Writer
 from clapp.export.onnx_steps import Writer
 from clapp.export.onnx_traced import traced
 from clapp.export.options import LEAST_OPSET, Options
-from clapp.inference.parts import parts_of
+from clapp.inference.parts import GATHERED_PARTS, PARTS, parts_of
 from clapp.inference.runner import open_session
 from clapp.models.build import Network
 from clapp.models.families import family_of
@@ -130,12 +130,16 @@ def describe(config: ModelConfig, options: Options, min_size: int) -> dict[str, 
         "layout": f"({batch}, {config.output_channels}, {height}, {width})",
         "range": "not clamped; [0, 1] is black to white",
     }
-    parts = None if options.size else parts_of(config, gathers=False)
-    return {
+    described = {
         "input": json.dumps(image),
         "output": json.dumps(output),
         "min_size": str(min_size),
-    } | ({"parts": parts.write()} if parts else {})
+    }
+    parts = None if options.size else parts_of(config, gathers=True)
+    if parts is not None:
+        local = parts_of(config, gathers=False) is not None
+        described[PARTS if local else GATHERED_PARTS] = parts.write()
+    return described
 
 
 def parity(

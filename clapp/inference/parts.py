@@ -19,6 +19,8 @@ See = Callable[[NDArray[np.float32], Where], None]
 Gather = Callable[[See], None]
 """Shows every part of a picture once, in any order, from any threads."""
 
+PARTS, GATHERED_PARTS = "parts", "parts_with_statistics"
+"""Properties of an ONNX file: `Parts`, of a network without and with statistics of the whole."""
 _BASE, _LOCAL, _GATHERING = 32, 8, 22
 """Values of float32 at once for a pixel, and more for each channel; statistics take float64.
 
@@ -59,7 +61,7 @@ def parts_of(config: ModelConfig, *, gathers: bool) -> Parts | None:
     """Of a network; None: its statistics of the whole picture cannot be had from parts.
 
     Args:
-        gathers: whether statistics can be gathered, as with torch, and not in an ONNX file.
+        gathers: whether statistics of the whole picture can be gathered.
     """
     family = family_of(config)
     if not family.is_local(config) and not (gathers and family.gathered):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from clapp.config import FilterSpec
 from clapp.errors import UserError
-from clapp.inference.parts import Apply, Gather, Parts, parts_of
+from clapp.inference.parts import GATHERED_PARTS, PARTS, Apply, Gather, Parts, parts_of
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession  # type: ignore[import-untyped]
+
+    from clapp.inference.reductions import Reduced
 
 Batch = NDArray[np.float32]
 
@@ -82,18 +84,22 @@ def open_session(path: Path) -> "InferenceSession":
     Raises:
         UserError: the file is missing or broken.
     """
-    import onnxruntime
-
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
+    try:
+        return _session(path)
+    except Exception as error:  # its exceptions share no base
+        raise UserError(f"{path}: cannot be read as ONNX: {_first_line(error)}") from error
+
+
+def _session(model: Path | bytes) -> "InferenceSession":
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; its warnings are about its own optimiser
     # Threads that wait in a loop take the time of those that compute other tiles.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions share no base
-        raise UserError(f"{path}: cannot be read as ONNX: {_first_line(error)}") from error
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 class _TorchRunner:
@@ -148,16 +154,16 @@ class _OnnxRunner:
         properties = self._session.get_modelmeta().custom_metadata_map
         self.filter: FilterSpec | None = _json_or_none(properties.get("filter"))
         self.min_size: int = _json_or_none(properties.get("min_size")) or 1
-        self.parts = Parts.read(properties.get("parts"))
-        self.gathers = False
+        self.parts = Parts.read(properties.get(PARTS))
+        self._reduced = None if self.parts else self._in_pieces(properties.get(GATHERED_PARTS))
+        self.gathers = self._reduced is not None
         shape = self._session.get_outputs()[0].shape
         self.channels = 3 if shape[1:2] == [3] else 1
 
     def run(self, images: Batch) -> Batch:
         expected = (len(images), self.channels, *images.shape[2:])
-        given = np.rint(images * 255).astype(np.uint8) if self._uint8 else images
         try:
-            output: Batch = self._session.run(None, {self._input: given})[0]
+            output: Batch = self._session.run(None, {self._input: self._given(images)})[0]
         except Exception as error:  # its exceptions share no base
             raise UserError(
                 f"{self._path}: cannot be applied to {images.shape}: {_first_line(error)}"
@@ -166,8 +172,32 @@ class _OnnxRunner:
             raise UserError(f"{self._path}: its output is {output.shape}; {expected} is expected")
         return output
 
-    def by_parts(self, gather: Gather) -> AbstractContextManager[Apply]:  # noqa: ARG002 - unneeded
-        return nullcontext(lambda images, _: self.run(images))
+    @contextmanager
+    def by_parts(self, gather: Gather) -> Iterator[Apply]:
+        reduced = self._reduced
+        if reduced is None:
+            yield lambda images, _: self.run(images)
+            return
+        known = reduced.gathered(gather, self._given)
+        yield lambda images, _: reduced.apply(self._given(images), known)
+
+    def _given(self, images: Batch) -> NDArray[Any]:
+        return np.rint(images * 255).astype(np.uint8) if self._uint8 else images
+
+    def _in_pieces(self, parts: str | None) -> "Reduced | None":
+        """The network cut at its statistics; None: it has none, or others than can be gathered."""
+        self.parts = Parts.read(parts)
+        if self.parts is None:
+            return None
+        import onnx
+
+        from clapp.inference.reductions import Reduced, reductions_of
+
+        found = reductions_of(onnx.load(self._path))
+        if not found:
+            self.parts = None
+            return None
+        return Reduced(self._path, found, lambda content: _session(content).run)
 
 
 def _json_or_none(text: str | None) -> Any:
