@@ -51,11 +51,11 @@ def _opened(data: str, most: int) -> tuple[Iterator[Named], Skipped]:
         files = sorted(Path(name) for name in glob.glob(data, recursive=True))  # noqa: PTH207
         if not files:
             raise UserError(f"{data}: no file matches")
-        return _files(data, files, Path(), skipped), skipped
+        return _files(data, files, None, skipped), skipped
     return _source(data, config, most)
 
 
-def _files(data: str, files: list[Path], root: Path, skipped: Skipped) -> Iterator[Named]:
+def _files(data: str, files: list[Path], root: Path | None, skipped: Skipped) -> Iterator[Named]:
     good = 0
     for file in files:
         try:
@@ -64,7 +64,7 @@ def _files(data: str, files: list[Path], root: Path, skipped: Skipped) -> Iterat
             skipped.add(str(file), error)
             continue
         good += 1
-        yield str(file.relative_to(root)), picture
+        yield str(file if root is None else file.relative_to(root)), picture
     if not good:
         name, reason = next(iter(skipped.names.items()))
         raise UserError(

@@ -28,7 +28,7 @@ small { color: #666 } img { max-width: 100% }
 over pictures below them.</p>
 <table><tr><th>model{% for name in measures %}<th>{{ name }}{% endfor %}</tr>
 {% for model in models %}<tr><td>{{ model.name }}
-{% for value, interval in model.values %}<td>{{ value }}<br><small>{{ interval }}</small>
+{% for value, interval in model.cells %}<td>{{ value }}<br><small>{{ interval }}</small>
 {% endfor %}</tr>{% endfor %}</table>
 {% for line in differences %}<p>{{ line }}</p>{% endfor %}
 <h2>The worst pictures</h2>
@@ -111,7 +111,7 @@ def _page(found: "Comparison", sheet: bytes) -> str:
             for key in measures(found)
             for bounds in [means.intervals.get(key)]
         ]
-        models.append({"name": name, "values": cells})
+        models.append({"name": name, "cells": cells})
     rows = sorted(_rows(found), key=lambda row: -row[4])
     template = Environment(autoescape=True).from_string(_PAGE)
     return template.render(
