@@ -228,7 +228,7 @@ def test_what_a_comparison_writes(trained, zero, tmp_path, pictures):
     found = compare([trained[0], zero], str(pictures), "canny", Size(64, 64))
     written = write_comparison(tmp_path / "out", found)
     assert all(path.is_file() for path in written)
-    rows = list(csv.DictReader((tmp_path / "out" / TABLE).open()))
+    rows = list(csv.DictReader((tmp_path / "out" / TABLE).read_text().splitlines()))
     assert len(rows) == 6
     assert {row["model"] for row in rows} == set(found.models)
     mean = np.mean([float(row["l2"]) for row in rows if row["model"] == found.models[1]])
