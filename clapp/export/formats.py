@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,11 @@ from clapp.inference.runner import Batch, open_session
 from clapp.models.build import Network
 from clapp.models.families import family_of
 from clapp.models.graph.nodes import IMAGE, Graph
+from clapp.models.targets.profile import find_target
+from clapp.models.targets.rewrite import Fitted, rewrite
 from clapp.models.words import model_in_words
 from clapp.system.registry import Registry
+from clapp.training.int8.loss import exported_state, training_pictures
 
 ONNX = "model.onnx"
 
@@ -42,7 +45,7 @@ class Bundle:
     options: Options
     proof: Sequence[Batch]
     properties: Mapping[str, str]
-    kept: dict[str, object] = field(default_factory=dict)
+    kept: dict[Any, object] = field(default_factory=dict)
 
     @property
     def graph(self) -> Graph:
@@ -58,6 +61,45 @@ class Bundle:
                 "onnx alone"
             )
         return graph
+
+    @property
+    def original(self) -> Fitted:
+        """The steps of the network and its weights.
+
+        Raises:
+            UserError: its family does not know them.
+        """
+        return Fitted(self.graph, dict(exported_state(self.model)))
+
+    @property
+    def fitted(self) -> Fitted:
+        """The steps as the target takes them; without a target the original ones.
+
+        Raises:
+            UserError: they are not known, or training pictures, that pieces are fitted on, cannot
+                be read.
+        """
+        if self.options.target is None:
+            return self.original
+        found = self.kept.get("fitted")
+        if not isinstance(found, Fitted):
+            steps, profile = self.original, find_target(self.options.target)
+            found = rewrite(
+                steps.graph, steps.state, profile, lambda: training_pictures(self.config)[0]
+            )
+            self.kept["fitted"] = found
+        return found
+
+    def expected(self, picture: Batch, *, rewritten: bool = True) -> Batch:
+        """What PyTorch computes; `rewritten`: with the steps as the target takes them."""
+        import torch
+
+        image = torch.from_numpy(picture)
+        with torch.no_grad():
+            if rewritten and self.options.target is not None and self.fitted.lossy:
+                return self.fitted.computed(image).numpy()
+            result: Batch = self.model(image).numpy()
+            return result
 
     @property
     def weights(self) -> dict[str, NDArray[np.float32]]:
@@ -82,10 +124,17 @@ class Written(NamedTuple):
 
 @dataclass(frozen=True)
 class Format:
-    """A format: what writes it, and how far its results may be from PyTorch's."""
+    """A format.
+
+    Attributes:
+        write: what writes it.
+        tolerance: how far its results may be from PyTorch's.
+        rewritten: whether it is written from the steps as the target takes them.
+    """
 
     write: Callable[[Bundle], Written]
     tolerance: float = 1e-4
+    rewritten: bool = True
 
 
 FORMATS: Registry[Format] = Registry("format")
@@ -98,16 +147,15 @@ class Difference(NamedTuple):
     values: Sequence[float] | str
 
 
-def compare(bundle: Bundle, name: str, run: Callable[[Batch], Batch] | str) -> Difference:
+def compare(
+    bundle: Bundle, name: str, run: Callable[[Batch], Batch] | str, *, rewritten: bool = True
+) -> Difference:
     """The largest absolute difference from PyTorch for every picture of the proof."""
-    import torch
-
     if isinstance(run, str):
         return Difference(name, run)
     found = []
     for picture in bundle.proof:
-        with torch.no_grad():
-            expected = bundle.model(torch.from_numpy(picture)).numpy()
+        expected = bundle.expected(picture, rewritten=rewritten)
         try:
             found.append(float(np.abs(run(picture) - expected).max()))
         except Exception as error:  # runtimes raise anything
@@ -126,7 +174,9 @@ def write_format(name: str, bundle: Bundle) -> tuple[Written, list[Difference]]:
     """
     entry = FORMATS.find(name)
     written = entry.write(bundle)
-    differences = [compare(bundle, who, run) for who, run in written.runs.items()]
+    differences = [
+        compare(bundle, who, run, rewritten=entry.rewritten) for who, run in written.runs.items()
+    ]
     for difference in differences:
         if isinstance(difference.values, str):
             continue
@@ -142,8 +192,9 @@ def write_format(name: str, bundle: Bundle) -> tuple[Written, list[Difference]]:
 def _onnx(bundle: Bundle) -> Written:
     """`model.onnx`: the same network, which every export has."""
     path = bundle.folder / ONNX
-    write_onnx(bundle.model, path, bundle.properties, bundle.options)
-    parity(bundle.model, path, bundle.proof)
+    steps = None if bundle.options.target is None else bundle.fitted
+    write_onnx(bundle.model, path, bundle.properties, bundle.options, steps)
+    parity(bundle.model if steps is None else steps.computed, path, bundle.proof)
     session = open_session(path)
     uint8 = bundle.options.uint8
 
@@ -184,9 +235,9 @@ class Later:
         return self.function(bundle)
 
 
-FORMATS.add("c", Format(Later("c.format", "write_float")))
-FORMATS.add("python", Format(Later("pytorch", "write_python")))
-FORMATS.add("program", Format(Later("pytorch", "write_program")))
+FORMATS.add("c", Format(Later("c.format", "write_float"), rewritten=False))
+FORMATS.add("python", Format(Later("pytorch", "write_python"), rewritten=False))
+FORMATS.add("program", Format(Later("pytorch", "write_program"), rewritten=False))
 FORMATS.add("opencv-dnn", Format(Later("runtimes", "try_opencv")))
 FORMATS.add("openvino", Format(Later("runtimes", "write_openvino")))
 FORMATS.add("tflite", Format(Later("tflite.format", "write_float")))
@@ -198,4 +249,4 @@ for _name, _where in {
     "tflite-int8": ("tflite.format", "write_int8"),
     "tflite-16x8": ("tflite.format", "write_16x8"),
 }.items():
-    FORMATS.add(_name, Format(Later(*_where), tolerance=math.inf))
+    FORMATS.add(_name, Format(Later(*_where), math.inf, rewritten=_name != "c-int8"))

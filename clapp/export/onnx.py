@@ -1,7 +1,7 @@
 """A network as an ONNX file, and the proof that both compute the same."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from clapp.inference.runner import open_session
 from clapp.models.build import Network
 from clapp.models.families import family_of
 from clapp.models.graph.nodes import IMAGE, OUTPUT, Graph
+from clapp.models.targets.rewrite import Fitted
 from clapp.training.int8.scales import Scales
 
 if TYPE_CHECKING:
@@ -33,13 +34,18 @@ DTYPES = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
 
 
 def write_onnx(
-    model: Network, path: Path, metadata: Mapping[str, str], options: Options | None = None
+    model: Network,
+    path: Path,
+    metadata: Mapping[str, str],
+    options: Options | None = None,
+    steps: Fitted | None = None,
 ) -> None:
     """Write `model` to `path`, with one input `image` and one output `output`.
 
     Args:
         model: on the CPU, in eval mode.
         metadata: properties stored in the file, beside what `describe` says of input and output.
+        steps: the network as a target takes it; None: as it is.
 
     The output is float32 (batch, 1, height, width) and not clamped. Unless the options say
     otherwise, the input is float32 (batch, 3, height, width) in [0, 1], and batch, height and width
@@ -49,7 +55,10 @@ def write_onnx(
     family = family_of(model.config)
     exported = family.exported(model)
     graph = family.graph(model.config)
-    if graph is None:
+    if steps is not None:
+        arrays = {name: value.numpy() for name, value in steps.state.items()}
+        proto = make_onnx(steps.graph, arrays, options)
+    elif graph is None:
         proto = traced(exported, model.config, options)
     else:
         proto = make_onnx(graph, weights_of(exported), options)
@@ -74,7 +83,7 @@ def write_int8_onnx(
     bundle: "Bundle", weights: Mapping[str, NDArray[np.float32]], scales: Scales, path: Path
 ) -> None:
     """Write the network in int8; see `clapp.export.onnx_int8`."""
-    graph, options = bundle.graph, bundle.options
+    graph, options = bundle.fitted.graph, bundle.options
     proto = model_of(Int8Writer(graph, weights, scales, options), graph, options)
     described = describe(bundle.model.config, options, bundle.model.min_size)
     helper.set_model_props(proto, {**bundle.properties, **described})
@@ -143,7 +152,7 @@ def describe(config: ModelConfig, options: Options, min_size: int) -> dict[str, 
 
 
 def parity(
-    model: Network,
+    model: Callable[[torch.Tensor], torch.Tensor],
     path: Path,
     pictures: Sequence[NDArray[np.float32]],
     tolerance: float = TOLERANCE,

@@ -38,6 +38,9 @@ class Node:
         halve: the mean of 2x2 pixels, an odd size completed by its last row and column.
         double: bilinear interpolation to twice the size, cut to the picture's.
         maximum: divided by the picture's largest magnitude + eps.
+        peak: the largest value of each channel, one pixel; made for a target, as the next ones are.
+        times: the first input times the second, one pixel of one channel.
+        over: the first input divided by the second + eps, one pixel of one channel.
 
     Attributes:
         inputs: names of the values it takes.
