@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: study test check format schemas screenshots clean
+.PHONY: study test check format docs schemas screenshots clean
 
 study: $(INSTALLED)
 	$(BIN)/python optimize.py --study sobel3
@@ -17,10 +17,19 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/zizmor --offline --no-progress --quiet --pedantic .github
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yaml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/hadolint deploy/Dockerfile deploy/Dockerfile.gpu
+	$(BIN)/yamllint --strict deploy
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The site is in build/docs; a warning is an error, a link that leads nowhere is a warning.
+docs: $(INSTALLED)
+	$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
 
 schemas: $(INSTALLED)
 	for kind in config study space; do $(BIN)/clapp config --schema $$kind > schemas/$$kind.json; done

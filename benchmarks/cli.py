@@ -152,13 +152,44 @@ def infer(
         Path | None,
         typer.Option(help="Export or trial folder; default: 59 parameters for sobel_3, untrained."),
     ] = None,
+    large: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SIDE", min=1024, help="Instead: one file of SIDE x SIDE pixels, by tiles."
+        ),
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option(help="With --large: beside the picture as a whole.")
+    ] = True,
     repeats: Repeats = 3,
     json: AsJson = False,
 ) -> None:
     """Milliseconds a picture on one thread: PyTorch, ONNX Runtime and the classical filter."""
+    if large is not None:
+        from benchmarks import large as large_pictures
+
+        networks = list(large_pictures.NETWORKS)
+        _show(large_pictures.run(large, networks, repeats, whole=whole), json)
+        return
     from benchmarks.infer import run
 
     _show(run(sizes=sizes or [224, 1024, 4096], model=model, repeats=repeats), json)
+
+
+@bench.command()
+def serve(
+    requests: Annotated[int, typer.Option(min=100, help="Good requests.")] = 10_000,
+    clients: Annotated[int, typer.Option(min=1, max=32, help="Clients at once.")] = 4,
+    size: Annotated[int, typer.Option(min=16, help="Side of the picture in pixels.")] = 224,
+    model: Annotated[
+        Path | None, typer.Option(help="Model to serve; default: 59 parameters, untrained.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """A server on loopback: p50, p99, requests a second, memory; then bad requests."""
+    from benchmarks.serve import run
+
+    _show(run(requests, clients, size, model), json)
 
 
 @bench.command()

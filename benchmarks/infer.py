@@ -34,7 +34,7 @@ TORCH, ONNX, C, CLASSICAL = "PyTorch", "ONNX Runtime", "C", "OpenCV"
 C_FLAGS = ("-std=c99", "-O3", "-fno-math-errno", "-march=native", "-ffp-contract=fast")
 _FILTER = "sobel_3"
 # The filter's own form: the root of a sum of squares, divided by the picture's maximum.
-_SMALL = {
+SMALL = {
     "stem": 1,
     "capacity": 2,
     "num_layers": 1,
@@ -69,8 +69,8 @@ def run(sizes: list[int], model: Path | None, repeats: int) -> Result:
     Raises:
         UserError: there is no model, or it is broken.
     """
-    small = _small() if model is None else _loaded(model)
-    networks = [_reference(), small]
+    ours = small() if model is None else _loaded(model)
+    networks = [_reference(), ours]
     with TemporaryDirectory() as name:
         folders = [Path(name, part) for part in ("reference", "small")]
         for network, folder in zip(networks, folders, strict=True):
@@ -82,10 +82,10 @@ def run(sizes: list[int], model: Path | None, repeats: int) -> Result:
                     label = _label(network.name, way, size)
                     runs[label] = partial(_measured, time_it, folder, size)
             runs[_label(CLASSICAL, None, size)] = partial(
-                _measured, _time_classical, small.filter, size
+                _measured, _time_classical, ours.filter, size
             )
         rows = in_turn(runs, repeats)
-    return Result(rows, _ratios(rows, small.name, sizes))
+    return Result(rows, _ratios(rows, ours.name, sizes))
 
 
 def _label(name: str, way: str | None, size: int) -> str:
@@ -115,10 +115,11 @@ def _reference() -> Network:
     return Network(REFERENCE, build_model(config.model).eval(), config.target_filter)
 
 
-def _small() -> Network:
+def small() -> Network:
+    """59 parameters in the form of sobel_3, with fresh weights."""
     from clapp.models.build import build_model
 
-    return Network(f"{_FILTER}'s own form (untrained)", build_model(_SMALL).eval(), _FILTER)
+    return Network(f"{_FILTER}'s own form (untrained)", build_model(SMALL).eval(), _FILTER)
 
 
 def _loaded(folder: Path) -> Network:

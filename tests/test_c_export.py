@@ -28,7 +28,7 @@ PLAIN: dict[str, Any] = {
 }
 TWO = PLAIN | {"num_layers": 2, "activation": ["none", "square"], "padding": "reflect"}
 ENDS = {"output_activation": "sqrt", "output_norm": "max"}
-# The networks of the table in docs/search.md, and one of every other kind of step.
+# The networks of the table in docs/searching.md, and one of every other kind of step.
 NETWORKS: dict[str, dict[str, Any]] = {
     "59": PLAIN | ENDS | {"kernel_size": 5, "activation": "square", "padding": "reflect"},
     "31 separable": TWO

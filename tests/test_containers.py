@@ -14,6 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from clapp.commands import app, optimize
+from clapp.inference.serve import server as serve
 from clapp.study.dashboard import server
 from clapp.study.plan.files import find_study
 
@@ -113,19 +114,23 @@ def test_a_wrong_option_would_be_seen() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_a_service_is_built_from_a_file_and_runs_a_command_that_exist(name: str) -> None:
     service = SERVICES[name]
+    assert service["restart"] if name != "export" else "restart" not in service
     context = (DEPLOY / service["build"]["context"]).resolve()
     assert context == ROOT
     assert context / service["build"]["dockerfile"] in FILES
     command = [plain(word) for word in service["command"]]
     parse(command)
     options = dict(word.split("=", 1) for word in command if word.startswith("--"))
-    study = options.get("--study") or command[2]
+    study = options.get("--study") or command[2].partition("=")[0]
     assert find_study(study).exists()
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    if name == "serve":
+        return  # it needs no database
     database = SERVICES["postgres"]["environment"]
     user, base = database["POSTGRES_USER"], database["POSTGRES_DB"]
     assert options["--storage"] == f"postgresql+psycopg://{user}@postgres/{base}"
-    assert service["read_only"]
-    assert service["cap_drop"] == ["ALL"]
 
 
 def test_the_dashboard_listens_where_its_container_needs_it(
@@ -140,6 +145,33 @@ def test_the_dashboard_listens_where_its_container_needs_it(
     assert given[3:5] == [8080, "0.0.0.0"]
 
 
+def test_what_is_exported_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(serve, "serve", lambda *words: given.extend(words))
+    command = [plain(word) for word in SERVICES["serve"]["command"]]
+    done = CliRunner().invoke(app.app, command[1:], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    export = [plain(word) for word in SERVICES["export"]["command"]]
+    study, rule = export[2], export[3].removeprefix("--pick=")
+    assert given[0] == [f"{study}=/results/{study}/export/{rule}"]
+    assert given[1:3] == ["0.0.0.0", 8000]
+    longest = given[3].seconds + 2 * given[3].transfer
+    assert int(SERVICES["serve"]["stop_grace_period"][:-1]) > longest
+    assert SERVICES["serve"]["depends_on"] == {
+        "export": {"condition": "service_completed_successfully"}
+    }
+
+
+@pytest.mark.parametrize("name", ["dashboard", "serve"])
+def test_a_service_knows_whether_it_works(name: str) -> None:
+    check = SERVICES[name]["healthcheck"]["test"]
+    assert check[:3] == ["CMD", "python", "-c"]
+    address = re.search(r"http://127\.0\.0\.1:(\d+)/", check[3])
+    assert address is not None
+    assert SERVICES[name]["ports"] == [f"127.0.0.1:{address[1]}:{address[1]}"]
+    compile(check[3], "check", "exec")
+
+
 def test_names_in_the_compose_file_agree() -> None:
     for service in SERVICES.values():
         for volume in service["volumes"]:
@@ -147,20 +179,21 @@ def test_names_in_the_compose_file_agree() -> None:
         assert set(service.get("depends_on", {})) <= set(SERVICES)
     assert "healthcheck" in SERVICES["postgres"]  # the others wait for it
     assert all("/results" in v for name in OURS for v in SERVICES[name]["volumes"])
-    one = {name: SERVICES[name]["image"] for name in OURS}
-    assert one == {"workers": "clapp", "gpu": "clapp-gpu", "dashboard": "clapp"}
+    images = {name: SERVICES[name]["image"] for name in OURS}
+    assert images.pop("gpu") == "clapp-gpu"
+    assert set(images.values()) == {"clapp"}
 
 
-def test_only_this_machine_reaches_the_dashboard_and_no_secret_is_in_the_file() -> None:
+def test_only_this_machine_reaches_the_services_and_no_secret_is_in_the_file() -> None:
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert ports == ["127.0.0.1:8080:8080"]
+    assert ports == ["127.0.0.1:8080:8080", "127.0.0.1:8000:8000"]
     secrets = [
         value
         for service in SERVICES.values()
-        for key, value in service["environment"].items()
+        for key, value in service.get("environment", {}).items()
         if "PASSWORD" in key
     ]
-    assert len(secrets) == len(SERVICES)
+    assert len(secrets) == len(SERVICES) - 1  # the server needs none
     assert all(value.startswith("${POSTGRES_PASSWORD:?") for value in secrets)
 
 

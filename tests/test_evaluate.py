@@ -1,3 +1,4 @@
+import csv
 import math
 
 import numpy as np
@@ -10,7 +11,9 @@ from clapp.config import load_config
 from clapp.errors import ConfigError, UserError
 from clapp.export.onnx import write_onnx
 from clapp.filters.library import apply_filter
-from clapp.inference.evaluate import evaluate
+from clapp.inference.comparing.examples import Worst
+from clapp.inference.comparing.tables import PAGE, SHEET, TABLE, write_comparison
+from clapp.inference.evaluate import Size, compare, evaluate
 from clapp.inference.metrics import edges, mean_edges, measure
 from clapp.models.build import build_model
 from clapp.training.folder import save_config, save_trained, save_weights
@@ -196,3 +199,93 @@ def test_evaluate_tells_of_edges(zero, trained):
     assert found.edges == (1, 0, 0)
     assert found.document()["edges"] == {"precision": 1, "recall": 0, "f1": 0}
     assert evaluate(trained[0], "photos:validation").edges is None
+
+
+def test_several_models_side_by_side(trained, zero, tmp_path, pictures):
+    write_onnx(trained[1].model, tmp_path / "m.onnx", {"filter": '"sobel_3"'})
+    models = [trained[0], zero, tmp_path / "m.onnx"]
+    found = compare(models, str(pictures), size=Size(64, 64))
+    assert [row.picture for row in found.rows] == ["a.png", "b.png", "deep/c.png"]
+    assert found.skipped == 2
+    for number, model in enumerate(models):
+        alone = evaluate(model, pictures, resize=64, crop=64)
+        assert found.of(number) == alone
+    losses = np.array([[one.l2 for one in row.metrics] for row in found.rows])  # (3, 3)
+    low, high = found.of(1).intervals["l2"]
+    half = 4.302653 * losses[:, 1].std(ddof=1) / math.sqrt(3)  # Student's t of two degrees
+    assert (low + high) / 2 == pytest.approx(losses[:, 1].mean())
+    assert (high - low) / 2 == pytest.approx(half, rel=1e-5)
+    differences = losses[:, 1] - losses[:, 0]
+    bounds = found.against_first(1)
+    assert sum(bounds) / 2 == pytest.approx(differences.mean())
+    assert found.against_first(0) is None
+    document = found.document()
+    assert [one["l2"] for one in document["models"]] == pytest.approx(losses.mean(0))
+    assert document["filter"] == "sobel_3"
+
+
+def test_what_a_comparison_writes(trained, zero, tmp_path, pictures):
+    found = compare([trained[0], zero], str(pictures), "canny", Size(64, 64))
+    written = write_comparison(tmp_path / "out", found)
+    assert all(path.is_file() for path in written)
+    rows = list(csv.DictReader((tmp_path / "out" / TABLE).read_text().splitlines()))
+    assert len(rows) == 6
+    assert {row["model"] for row in rows} == set(found.models)
+    mean = np.mean([float(row["l2"]) for row in rows if row["model"] == found.models[1]])
+    assert mean == pytest.approx(found.of(1).l2)
+    f1 = np.mean([float(row["f1"]) for row in rows if row["model"] == found.models[0]])
+    assert f1 == pytest.approx(found.of(0).edges.f1)
+    with Image.open(tmp_path / "out" / SHEET) as sheet:
+        assert sheet.width > 6 * 224  # picture, filter, two models with their differences
+    page = (tmp_path / "out" / PAGE).read_text(encoding="utf-8")
+    assert "deep/c.png" in page
+    assert "<th>recall" in page
+    order = [example.losses for example in found.worst]
+    assert order == sorted(order, key=sum, reverse=True)
+
+
+def test_the_worst_part_of_a_picture_is_shown():
+    image = np.zeros((400, 600, 3), np.uint8)
+    target = np.zeros((400, 600), np.float32)
+    output = target.copy()
+    output[310:330, 480:500] = 1
+    worst = Worst(2)
+    for name, factor in (("a", 0.1), ("b", 1.0), ("c", 0.5)):
+        worst.offer(name, [factor], image, target, [output * factor])
+    found = worst.sorted()
+    assert [one.picture for one in found] == ["b", "c"]
+    assert found[0].image.shape == (224, 224, 3)
+    assert found[0].outputs[0].sum() == 400
+
+
+def test_native_size(zero, pictures, tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, (90, 130, 3), np.uint8)
+    Image.fromarray(pixels).save(pictures / "large.png")
+    Image.fromarray(pixels[:5]).save(pictures / "low.png")
+    found = compare([zero], str(pictures), size=Size(native=True))
+    sizes = {row.picture: (row.height, row.width) for row in found.rows}
+    assert sizes["large.png"] == (90, 130)
+    assert "low.png" not in sizes
+    assert found.skipped == 3
+    target = apply_filter("sobel_3", pixels) / 255.0
+    row = next(row for row in found.rows if row.picture == "large.png")
+    assert row.metrics[0].l2 == pytest.approx((target**2).mean(), rel=1e-5)
+
+
+def test_patterns_and_sources(zero, pictures):
+    pattern = compare([zero], str(pictures / "?.png"), size=Size(64, 64))
+    assert [row.picture for row in pattern.rows] == [str(pictures / n) for n in ("a.png", "b.png")]
+    source = compare([zero], "synthetic:test", most=2)
+    assert [row.picture for row in source.rows] == ["synthetic:test 1", "synthetic:test 2"]
+    with pytest.raises(UserError, match="no file matches"):
+        compare([zero], str(pictures / "*.gif"))
+    with pytest.raises(ConfigError, match="split 'nonsense' of synthetic is not allowed"):
+        compare([zero], "synthetic:nonsense")
+
+
+def test_models_of_different_filters(zero, trained, tmp_path):
+    write_onnx(trained[1].model, tmp_path / "m.onnx", {"filter": '"canny"'})
+    with pytest.raises(UserError, match=r"m\.onnx: learned canny, and .* sobel_3; give --filter"):
+        compare([zero, tmp_path / "m.onnx"], "photos:validation")
+    found = compare([zero, tmp_path / "m.onnx"], "photos:validation", "laplacian", most=1)
+    assert (found.filter, len(found.rows)) == ("laplacian", 1)

@@ -184,7 +184,7 @@ def test_export_replaces_an_export_and_nothing_else(exported, results, tmp_path)
 
 
 def test_a_failed_parity_check_leaves_nothing(exported, results, tmp_path, monkeypatch):
-    def write_another(_model, path, _metadata, _options):
+    def write_another(_model, path, _metadata, _options, steps):
         shutil.copy(exported.path / "model.onnx", path)
 
     monkeypatch.setattr(clapp.export.writers, "write_onnx", write_another)
@@ -313,9 +313,28 @@ def test_a_target_brings_its_formats_and_refuses(results, tmp_path):
     card = (found.path / "card.md").read_text()
     assert "| target | opencv-dnn: OpenCV's dnn module. |" in card
     assert "| OpenCV dnn | " in card
-    with pytest.raises(UserError, match="--target ethos-u: this model does not run there: Sqrt"):
-        export_pick("edges", "knee", results, None, tmp_path / "b", Options(target="ethos-u"))
+    with pytest.raises(UserError, match="--target ethos-u: this model does not run there: Sqrt of"):
+        export_pick("edges", "trial=0", results, None, tmp_path / "b", Options(target="ethos-u"))
     assert not (tmp_path / "b").exists()
+
+
+def test_a_card_says_what_was_written_otherwise_for_a_target(results, tmp_path):
+    options = Options(("c", "python"), (48, 64), uint8=True, target="ethos-u")
+    found = export_pick("edges", "min-loss", results, None, tmp_path / "model", options)
+    card = (found.path / "card.md").read_text()
+    assert "picture of 64x48 pixels (with CLAPP: of any size) and returns one grey" in card
+    assert "In `model.onnx`: uint8, 0 to 255, (1, 3, 48, 64) to float32 (1, 1, 48, 64)." in card
+    assert "Written by straight pieces, nearly the same: root, maximum. |" in card
+    assert "| loss as written for ethos-u | 0." in card
+    assert "| loss in int8, as written for ethos-u | 0." in card
+    for name in ("ONNX Runtime", "C", "model.py"):
+        row = re.search(rf"^\| {re.escape(name)} \| (\S+) \| (\S+) \| (\S+) \|$", card, re.M)
+        assert row is not None, name
+        assert all(float(value) < 1e-4 for value in row.groups()), name
+    assert "| as written for ethos-u | " in card
+    names = {node.op_type for node in onnx.load(found.path / "model.onnx").graph.node}
+    assert not names & {"Sqrt", "Div", "ReduceMax", "Pad", "Abs"}
+    assert "any size" not in card.replace("(with CLAPP: of any size)", "")
 
 
 # Each pair of values of padding, downsample, output_norm and separable occurs.

@@ -151,7 +151,7 @@ def test_fine_tuning_lowers_the_loss_in_int8(monkeypatch: pytest.MonkeyPatch) ->
     graph = steps_of(model.config)
     before = int8_loss(model, CONFIG)
     kept = {k: v.clone() for k, v in model.state_dict().items()}
-    state, scales = fine_tune(model, CONFIG)
+    state, scales = fine_tune(graph, model.state_dict(), CONFIG)
     assert loss_of(CONFIG, graph, state, scales) < before
     assert all(torch.equal(v, kept[k]) for k, v in model.state_dict().items())
 

@@ -4,15 +4,19 @@ import random
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper
 from PIL import Image
 
 from clapp.config import Layer, ModelConfig, compose, model_config
 from clapp.errors import UserError
 from clapp.export.onnx import write_onnx
+from clapp.export.options import Options
 from clapp.inference import tiles
 from clapp.inference.picture import infer
+from clapp.inference.reductions import reductions_of
 from clapp.inference.runner import Runner, as_batch, as_image, open_runner
 from clapp.inference.tiles import parse_memory, side_of, spans
 from clapp.models.build import build_model
@@ -58,7 +62,12 @@ def tiled(runner: Runner, image: np.ndarray, side: int) -> np.ndarray:
 
     shape = image.shape[:2] if runner.channels == 1 else image.shape
     result = np.full(shape, np.nan, np.float32)
-    with runner.by_parts(lambda: (part(*pair) for pair in pairs)) as compute:
+
+    def gather(see):
+        for pair in pairs:
+            see(*part(*pair))
+
+    with runner.by_parts(gather) as compute:
         for row, column in pairs:
             batch, where = part(row, column)
             found = as_image(compute(batch, where))[where]
@@ -150,19 +159,58 @@ def test_onnx_files_are_cut_where_they_say_how(tmp_path, monkeypatch, caplog) ->
     said: list[str] = []
     monkeypatch.setattr(tiles.logger, "warning", said.append)
     image = picture(301, 203)
-    for norm in ("none", "max"):
-        config = model_config({"capacity": 2, "num_layers": 1, "output_norm": norm, "norm": "none"})
-        saved(tmp_path / "m", config)
-        path = tmp_path / f"{norm}.onnx"
-        write_onnx(torch_model(tmp_path / "m"), path, {})
-        runner = open_runner(path)
-        assert (runner.parts is None) == (norm == "max")
+    config = model_config({"capacity": 2, "num_layers": 1, "norm": "group", "output_norm": "max"})
+    saved(tmp_path / "m", config)
+    path = tmp_path / "m.onnx"
+    write_onnx(torch_model(tmp_path / "m"), path, {})
+    for silent in (False, True):
+        if silent:  # a file that does not say how
+            proto = onnx.load(path)
+            del proto.metadata_props[:]
+            onnx.save(proto, path)
+        assert (open_runner(path).parts is None) == silent
         whole = infer_levels(tmp_path, image, path, "1GB")
         assert not said
         found = infer_levels(tmp_path, image, path, "4MB")
         assert np.abs(found.astype(int) - whole).max() <= 1
-        assert len(said) == (norm == "max")
+        assert len(said) == silent
     assert "203x301 pixels are computed as a whole" in said[0]
+
+
+WITH_STATISTICS = [
+    {"norm": "none", "output_norm": "max"},
+    {"norm": "group", "num_layers": 2, "downsample": 2},
+    {"norm": "group", "output_norm": "max", "shared_weights": True, "num_layers": 3},
+    {"family": "global"},
+]
+
+
+@pytest.mark.parametrize("uint8", [False, True])
+@pytest.mark.parametrize("model", WITH_STATISTICS, ids=str)
+def test_onnx_files_with_statistics(tmp_path: Path, model: dict, uint8: bool) -> None:
+    saved(tmp_path / "m", model_config(model))
+    write_onnx(torch_model(tmp_path / "m"), tmp_path / "m.onnx", {}, Options(uint8=uint8))
+    runner = open_runner(tmp_path / "m.onnx")
+    assert runner.gathers
+    assert_tiles_give_the_whole(runner, (97, 71), 32)
+
+
+def test_onnx_files_of_fixed_size_are_not_cut(tmp_path: Path) -> None:
+    saved(tmp_path / "m", model_config({"capacity": 2, "num_layers": 1}))
+    write_onnx(torch_model(tmp_path / "m"), tmp_path / "m.onnx", {}, Options(size=(64, 48)))
+    assert open_runner(tmp_path / "m.onnx").parts is None
+
+
+@pytest.mark.parametrize("operator", ["ReduceSum", "InstanceNormalization", "ReduceMean"])
+def test_statistics_that_cannot_be_gathered_are_told_apart(operator: str) -> None:
+    """A sum, a normalisation in one operator, and a mean along rows that stays one of rows."""
+    inputs = ["x", "scale", "bias"] if operator == "InstanceNormalization" else ["x"]
+    node = helper.make_node(operator, inputs, ["y"])
+    if operator == "ReduceMean":
+        node.attribute.append(helper.make_attribute("axes", [3]))
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, None, None])
+    graph = helper.make_graph([node], "g", [value], [])
+    assert reductions_of(helper.make_model(graph)) is None
 
 
 def torch_model(folder: Path):

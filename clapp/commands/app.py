@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from clapp.commands.apply import evaluate, infer
 from clapp.commands.data import data
 from clapp.commands.filters import filters
 from clapp.commands.serve import serve
@@ -54,7 +55,7 @@ app = typer.Typer(
 _add_benchmarks()
 app.command()(replay)
 app.command()(filters)
-for _verb in (init, doctor, spaces, config, serve):
+for _verb in (init, doctor, spaces, config, infer, evaluate, serve):
     app.command()(_verb)
 app.add_typer(data, name="data")
 
@@ -67,7 +68,6 @@ Storage = Annotated[
     str | None, typer.Option(help="Storage URL; default: RESULTS/STUDY/study.db.", metavar="URL")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
-Model = Annotated[Path, typer.Argument(help="Export folder, trial folder or .onnx file.")]
 RESULTS = Path("results")
 
 
@@ -160,63 +160,6 @@ def export(
     typer.echo(
         f"trial {result.trial}: {result.figures()}\n{result.path}: {', '.join(result.files)}"
     )
-
-
-@app.command()
-def infer(
-    model: Model,
-    picture: Annotated[Path, typer.Argument(metavar="IN", help="Picture to filter.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Picture to write.")],
-    memory: Annotated[
-        str, typer.Option(metavar="SIZE", help="What larger pictures are cut into tiles for.")
-    ] = "256MB",
-) -> None:
-    """Apply a model to a picture, within a memory budget."""
-    with status("loading the model"):
-        from clapp.inference.picture import infer as infer_picture
-
-        infer_picture(model, picture, out, memory)
-    typer.echo(str(out))
-
-
-@app.command()
-def evaluate(
-    model: Model,
-    images: Annotated[
-        str, typer.Argument(help="Picture, folder, or a packaged split such as photos:validation.")
-    ],
-    filter: Annotated[  # noqa: A002 - the option's name
-        str | None,
-        typer.Option(
-            help="Classical filter; default: the one the model learned.",
-            autocompletion=complete_filter,
-        ),
-    ] = None,
-    resize: Annotated[int, typer.Option(min=1, help="Shorter side in pixels.")] = 256,
-    crop: Annotated[int, typer.Option(min=1, help="Side of the central crop in pixels.")] = 224,
-    json: AsJson = False,
-) -> None:
-    """Compare a model with the classical filter: mean L2, L1, PSNR and SSIM over pictures."""
-    with status("loading the model"):
-        from clapp.front.objectives import loss_text
-        from clapp.inference.evaluate import evaluate as evaluate_model
-        from clapp.system.strict_yaml import parse_yaml
-
-        prepare_process()
-        spec = None if filter is None else parse_yaml(filter, "--filter")
-        result = evaluate_model(model, images, spec, resize, crop)
-    if json:
-        print_json(result.document())
-        return
-    typer.echo(
-        f"loss {loss_text(result.l2)}  L1 {result.l1:.5f}  mean PSNR {result.psnr:.2f} dB  "
-        f"SSIM {result.ssim:.4f}  over {result.images} pictures"
-    )
-    if result.edges is not None:
-        typer.echo(
-            f"edges within one pixel: F1 {result.edges.f1:.4f}  precision "
-            f"{result.edges.precision:.4f}  recall {result.edges.recall:.4f}"
-        )
 
 
 @app.command()

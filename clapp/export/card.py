@@ -19,7 +19,7 @@ _CARD = Template("""\
 # $filter in $params parameters
 
 A small convolutional network that stands in for the classical filter $filter: it takes a colour
-picture of any size and returns $returned of the same size.
+picture of $sizes and returns $returned of the same size.
 
 ![input, classical filter, model, difference](preview.png)
 $definition
@@ -35,7 +35,7 @@ To measure it on pictures of your own: `clapp evaluate . FOLDER`.
 ## Use
 
 Input: RGB, float32 (N, 3, H, W) in [0, 1], sides of at least $min_size. Output: float32
-(N, $channels, H, W); clamp it to [0, 1] to show it.
+(N, $channels, H, W); clamp it to [0, 1] to show it.$onnx
 
 On the command line, in this folder:
 
@@ -148,6 +148,7 @@ def write_card(
         numbers="\n".join(f"| {k} | {v} |" for k, v in numbers.items()),
         differences=_differences(proof),
         read=_read(options),
+        **_taken(options, config.model.output_channels),
         files="\n".join(f"| `{name}` | {meaning} |" for name, meaning in written.files.items()),
         min_size=figures.min_size,
         version=__version__,
@@ -165,6 +166,22 @@ def _output(channels: int) -> dict[str, str]:
         "first_torch": ".permute(1, 2, 0)" if colour else "[0]",
         "first_numpy": ".transpose(1, 2, 0)" if colour else "[0]",
     }
+
+
+def _taken(options: Options, channels: int) -> dict[str, str]:
+    """Which pictures the network takes, and what the ONNX file takes if that is something else."""
+    if options.size is None and not options.uint8:
+        return {"sizes": "any size", "onnx": ""}
+    batch, height, width = ("N", "H", "W") if options.size is None else (1, *options.size)
+    kind = "uint8, 0 to 255" if options.uint8 else "float32 in [0, 1]"
+    onnx = (
+        f"\nIn `model.onnx`: {kind}, ({batch}, 3, {height}, {width}) to float32 "
+        f"({batch}, {channels}, {height}, {width})."
+    )
+    if options.size is None:
+        return {"sizes": "any size", "onnx": onnx}
+    sizes = f"{width}x{height} pixels (with CLAPP: of any size)"
+    return {"sizes": sizes, "onnx": onnx}
 
 
 def _read(options: Options) -> str:

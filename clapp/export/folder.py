@@ -17,9 +17,9 @@ from clapp.errors import UserError
 from clapp.export.card import Figures, Origin, Proof, write_card
 from clapp.export.formats import FORMATS, ONNX, Bundle, Difference, Written
 from clapp.export.options import Options, check_options, check_target
-from clapp.export.writers import write_format
+from clapp.export.writers import compare, write_format
 from clapp.filters.base import as_unit
-from clapp.front.objectives import amount
+from clapp.front.objectives import amount, loss_text
 from clapp.front.outcomes import candidates, front, objectives, reference_of
 from clapp.front.pick import Finished, folder_name, meaning, pick
 from clapp.inference.metrics import edges, mean, mean_edges, measure
@@ -39,6 +39,7 @@ from clapp.training.folder import (
     save_config,
     save_weights,
 )
+from clapp.training.int8.loss import loss_of
 from clapp.training.preview import predict, write_preview
 
 if TYPE_CHECKING:
@@ -178,14 +179,24 @@ def _write_formats(bundle: Bundle) -> tuple[Written, list[Difference]]:
         facts |= written.facts
         differences += found
     if bundle.options.target is not None:
-        target = find_target(bundle.options.target)
-        said = f"{bundle.options.target}: {target.description}"
-        if target.avoided:
-            said += (
-                f" Without loss, {' and '.join(sorted(target.avoided))} would be written by ReLU."
-            )
-        facts["target"] = said
+        more, found = _of_target(bundle, bundle.options.target)
+        facts, differences = more | facts, [*differences, *found]
     return Written(files, facts), differences
+
+
+def _of_target(bundle: Bundle, name: str) -> tuple[dict[str, str], list[Difference]]:
+    """What the card says of the target: what was rewritten for it, and with which loss."""
+    steps = bundle.fitted
+    said = f"{name}: {find_target(name).description}"
+    exact = [what for what in steps.exact if what not in steps.lossy]
+    if exact:
+        said += f" Written by other operators without loss: {', '.join(exact)}."
+    if not steps.lossy:
+        return {"target": said}, []
+    said += f" Written by straight pieces, nearly the same: {', '.join(steps.lossy)}."
+    loss = loss_of(bundle.config, steps.graph, steps.state, None)
+    found = compare(bundle, f"as written for {name}", bundle.expected, rewritten=False)
+    return {"target": said, f"loss as written for {name}": loss_text(loss)}, [found]
 
 
 def _proof(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,11 @@ from clapp.inference.runner import Batch
 from clapp.models.build import Network
 from clapp.models.families import family_of
 from clapp.models.graph.nodes import Graph
+from clapp.models.targets.profile import find_target
+from clapp.models.targets.rewrite import Fitted, rewrite
 from clapp.models.words import model_in_words
 from clapp.system.registry import Registry
+from clapp.training.int8.loss import exported_state, training_pictures
 
 ONNX = "model.onnx"
 
@@ -46,7 +49,7 @@ class Bundle:
     options: Options
     proof: Sequence[Batch]
     properties: Mapping[str, str]
-    kept: dict[str, object] = field(default_factory=dict)
+    kept: dict[Any, object] = field(default_factory=dict)
 
     @property
     def graph(self) -> Graph:
@@ -62,6 +65,45 @@ class Bundle:
                 "onnx alone"
             )
         return graph
+
+    @property
+    def original(self) -> Fitted:
+        """The steps of the network and its weights.
+
+        Raises:
+            UserError: its family has no graph.
+        """
+        return Fitted(self.graph, dict(exported_state(self.model)))
+
+    @property
+    def fitted(self) -> Fitted:
+        """The steps as the target takes them; without a target the original ones.
+
+        Raises:
+            UserError: they are not known, or training pictures, that pieces are fitted on, cannot
+                be read.
+        """
+        if self.options.target is None:
+            return self.original
+        found = self.kept.get("fitted")
+        if not isinstance(found, Fitted):
+            steps, profile = self.original, find_target(self.options.target)
+            found = rewrite(
+                steps.graph, steps.state, profile, lambda: training_pictures(self.config)[0]
+            )
+            self.kept["fitted"] = found
+        return found
+
+    def expected(self, picture: Batch, *, rewritten: bool = True) -> Batch:
+        """What PyTorch computes; `rewritten`: with the steps as the target takes them."""
+        import torch
+
+        image = torch.from_numpy(picture)
+        with torch.no_grad():
+            if rewritten and self.options.target is not None and self.fitted.lossy:
+                return self.fitted.computed(image).numpy()
+            result: Batch = self.model(image).numpy()
+            return result
 
     @property
     def weights(self) -> dict[str, NDArray[np.float32]]:
@@ -86,10 +128,17 @@ class Written(NamedTuple):
 
 @dataclass(frozen=True)
 class Format:
-    """A format: what writes it, and how far its results may be from PyTorch's."""
+    """A format.
+
+    Attributes:
+        write: what writes it.
+        tolerance: how far its results may be from PyTorch's.
+        rewritten: whether it is written from the steps as the target takes them.
+    """
 
     write: Callable[[Bundle], Written]
     tolerance: float = 1e-4
+    rewritten: bool = True
 
 
 FORMATS: Registry[Format] = Registry("format")

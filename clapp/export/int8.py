@@ -16,8 +16,8 @@ from clapp.filters.library import filter_name
 from clapp.front.objectives import loss_text
 from clapp.inference.runner import Batch, open_session
 from clapp.models.graph.nodes import IMAGE
-from clapp.training.int8.loss import exported_state, fine_tune, loss_of, training_pictures
-from clapp.training.int8.scales import Bits, Scales, calibrate
+from clapp.training.int8.loss import fine_tune, loss_of, training_pictures
+from clapp.training.int8.scales import Bits, Scales, State, calibrate
 
 NAMES: dict[Bits, str] = {8: "int8", 16: "16x8"}
 
@@ -31,30 +31,36 @@ class Int8:
     facts: dict[str, str]
 
 
-def quantised(bundle: Bundle, bits: Bits = 8) -> Int8:
+def quantised(bundle: Bundle, bits: Bits = 8, *, original: bool = False) -> Int8:
     """The network in integers; the same for every format of an export.
 
     Args:
         bits: of values; kernels have 8.
+        original: the steps of the network, whatever the target of the export.
 
     Raises:
         UserError: the steps of the network are not known, or pictures cannot be read.
     """
     name = NAMES[bits]
-    kept = bundle.kept.get(name)
+    steps = bundle.original if original else bundle.fitted
+    key = (name, steps.lossy, steps.exact)
+    kept = bundle.kept.get(key)
     if isinstance(kept, Int8):
         return kept
-    graph, config = bundle.graph, bundle.config
-    state = exported_state(bundle.model)
+    graph, config = steps.graph, bundle.config
+    state: State = steps.state
     scales = calibrate(graph, state, training_pictures(config)[0], bits)
-    facts = {f"loss in {name}": loss_text(loss_of(config, graph, state, scales))}
+    said = f"loss in {name}"
+    if steps.lossy:
+        said += f", as written for {bundle.options.target}"
+    facts = {said: loss_text(loss_of(config, graph, state, scales))}
     if bundle.options.fine_tune:
-        state, scales = fine_tune(bundle.model, config, bits)
+        state, scales = fine_tune(graph, state, config, bits)
         tuned = loss_text(loss_of(config, graph, state, scales))
-        facts[f"loss in {name}, fine-tuned for it"] = tuned
+        facts[f"{said}, fine-tuned for it"] = tuned
     weights: dict[str, NDArray[Any]] = {k: v.detach().numpy() for k, v in state.items()}
     found = Int8(weights, scales, facts)
-    bundle.kept[name] = found
+    bundle.kept[key] = found
     return found
 
 
@@ -86,7 +92,7 @@ def _write_onnx(bundle: Bundle, bits: Bits) -> Written:
 
 def write_c_int8(bundle: Bundle) -> Written:
     """`model_int8.h` and `model_int8.c`: integers only."""
-    int8 = quantised(bundle)
+    int8 = quantised(bundle, original=True)
     name = filter_name(bundle.config.target_filter)
     params = sum(values.size for values in int8.weights.values())
     title = f"{name} in {params} parameters, int8"

@@ -1,7 +1,7 @@
 """Write a network as an ONNX file, and check that both compute the same."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from clapp.export.onnx_int8 import Int8Writer
 from clapp.export.onnx_steps import Writer
 from clapp.export.onnx_traced import traced
 from clapp.export.options import LEAST_OPSET, Options
-from clapp.inference.parts import parts_of
+from clapp.inference.parts import GATHERED_PARTS, PARTS, parts_of
 from clapp.inference.runner import open_session
 from clapp.models.build import Network
 from clapp.models.families import family_of
 from clapp.models.graph.nodes import IMAGE, OUTPUT, Graph
+from clapp.models.targets.rewrite import Fitted
 from clapp.training.int8.scales import Scales
 
 TOLERANCE = 1e-4
@@ -30,13 +31,18 @@ DTYPES = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
 
 
 def write_onnx(
-    model: Network, path: Path, metadata: Mapping[str, str], options: Options | None = None
+    model: Network,
+    path: Path,
+    metadata: Mapping[str, str],
+    options: Options | None = None,
+    steps: Fitted | None = None,
 ) -> None:
     """Write `model` to `path`, with one input `image` and one output `output`.
 
     Args:
         model: on the CPU, in eval mode.
         metadata: properties stored in the file, in addition to those of `describe`.
+        steps: the network as a target takes it; None: as it is.
 
     The output is float32 (batch, 1, height, width) and not clamped. Unless the options say
     otherwise, the input is float32 (batch, 3, height, width) in [0, 1], and batch, height and width
@@ -46,7 +52,10 @@ def write_onnx(
     family = family_of(model.config)
     exported = family.exported(model)
     graph = family.graph(model.config)
-    if graph is None:
+    if steps is not None:
+        arrays = {name: value.numpy() for name, value in steps.state.items()}
+        proto = make_onnx(steps.graph, arrays, options)
+    elif graph is None:
         proto = traced(exported, model.config, options)
     else:
         proto = make_onnx(graph, weights_of(exported), options)
@@ -66,7 +75,7 @@ def write_int8_onnx(
     bundle: Bundle, weights: Mapping[str, NDArray[np.float32]], scales: Scales, path: Path
 ) -> None:
     """Write the network in int8; see `clapp.export.onnx_int8`."""
-    graph, options = bundle.graph, bundle.options
+    graph, options = bundle.fitted.graph, bundle.options
     proto = model_of(Int8Writer(graph, weights, scales, options), graph, options)
     described = describe(bundle.model.config, options, bundle.model.min_size)
     helper.set_model_props(proto, {**bundle.properties, **described})
@@ -122,16 +131,20 @@ def describe(config: ModelConfig, options: Options, min_size: int) -> dict[str, 
         "layout": f"({batch}, {config.output_channels}, {height}, {width})",
         "range": "not clamped; [0, 1] is black to white",
     }
-    parts = None if options.size else parts_of(config, gathers=False)
-    return {
+    described = {
         "input": json.dumps(image),
         "output": json.dumps(output),
         "min_size": str(min_size),
-    } | ({"parts": parts.write()} if parts else {})
+    }
+    parts = None if options.size else parts_of(config, gathers=True)
+    if parts is not None:
+        local = parts_of(config, gathers=False) is not None
+        described[PARTS if local else GATHERED_PARTS] = parts.write()
+    return described
 
 
 def parity(
-    model: Network,
+    model: Callable[[torch.Tensor], torch.Tensor],
     path: Path,
     pictures: Sequence[NDArray[np.float32]],
     tolerance: float = TOLERANCE,

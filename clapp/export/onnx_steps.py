@@ -149,9 +149,7 @@ class Writer:
     def _function(self, node: Node, x: str) -> None:
         simple = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "abs": "Abs"}
         out, name = node.output, node.function
-        if name in self._options.avoided_names:
-            self._by_relu(name, x, out)
-        elif name in simple:
+        if name in simple:
             self.op(simple[name], x, output=out)
         elif name == "leaky_relu":
             self.op("LeakyRelu", x, output=out, alpha=LEAK)
@@ -169,14 +167,6 @@ class Writer:
                 x = self.op("Relu", x)
             x = self.op("Sqrt", self.op("Add", x, self.constant(ROOT_EPS)))
             self.op("Sub", x, self.constant(math.sqrt(ROOT_EPS)), output=out)
-
-    def _by_relu(self, name: str, x: str, out: str | None) -> str:
-        """|x| = relu(x) + relu(-x), and the leaky ReLU likewise, for targets without these
-        operators."""
-        mirrored = self.op("Relu", self.op("Mul", x, self.constant(-1)))
-        if name == "leaky_relu":
-            mirrored = self.op("Mul", mirrored, self.constant(-LEAK))
-        return self.op("Add", self.op("Relu", x), mirrored, output=out)
 
     def _gelu(self, x: str, out: str) -> None:
         """x * (1 + erf(x / sqrt(2))) / 2; the operator Gelu exists from opset 20 on."""
@@ -263,9 +253,18 @@ class Writer:
     def _maximum(self, node: Node, x: str) -> None:
         size = x
         if not never_negative(self._graph, node.inputs[0], self._weights):
-            avoided = "abs" in self._options.avoided_names
-            size = self._by_relu("abs", x, None) if avoided else self.op("Abs", x)
+            size = self.op("Abs", x)
         size = self.op("GlobalMaxPool", size)
         if node.channels > 1:
             size = self._reduce("ReduceMax", size, 1)
         self.op("Div", x, self.op("Add", size, self.constant(MAX_EPS)), output=node.output)
+
+    def _peak(self, node: Node, x: str) -> None:
+        self.op("GlobalMaxPool", x, output=node.output)
+
+    def _times(self, node: Node, x: str, factor: str) -> None:
+        self.op("Mul", x, factor, output=node.output)
+
+    def _over(self, node: Node, x: str, size: str) -> None:
+        below = self.op("Add", size, self.constant(MAX_EPS))
+        self.op("Div", x, below, output=node.output)

@@ -37,14 +37,6 @@ class Options:
         """Whether mirrored borders are written by Slice and Concat."""
         return self.target is not None and find_target(self.target).mirrors_by_slices
 
-    @property
-    def avoided_names(self) -> frozenset[str]:
-        """Functions that are replaced by others, since the target has no operator for them."""
-        if self.target is None:
-            return frozenset()
-        names = {"Abs": "abs", "LeakyRelu": "leaky_relu"}
-        return frozenset(names[name] for name in find_target(self.target).avoided)
-
 
 def parse_size(text: str) -> tuple[int, int]:
     """Parse HEIGHTxWIDTH in pixels.

@@ -19,7 +19,8 @@ _ZERO = "zeros"
 
 
 def _normalised(weights: list[float], generator: random.Random) -> Weights:
-    """27 weights, shuffled into (channel, row, column), over the sum of their magnitudes."""
+    """27 weights, shuffled into (channel, row, column) and divided by the sum of their
+    magnitudes."""
     generator.shuffle(weights)
     kernel = np.array(weights).reshape(3, 3, 3)
     normalised: Weights = (kernel / np.abs(kernel).sum()).astype(np.float32)

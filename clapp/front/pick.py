@@ -67,9 +67,14 @@ def meaning(text: str) -> str:
     return _find(text)[0].meaning
 
 
+def rules() -> list[tuple[str, str]]:
+    """Every rule, by example, and what it chooses."""
+    return [(rule.example, rule.meaning) for rule in _rules]
+
+
 def describe_rules() -> str:
     """Every rule and what it chooses, for `--help`."""
-    return "; ".join(f"{rule.example}: {rule.meaning}" for rule in _rules)
+    return "; ".join(f"{example}: {chosen}" for example, chosen in rules())
 
 
 def folder_name(text: str) -> str:

@@ -15,30 +15,37 @@ from clapp.images.samples import Picture as Picture
 from clapp.images.samples import as_rgb, over_white, upright
 
 
-def decode(content: bytes) -> Picture:
+def decode(content: bytes, *, managed: bool = False) -> Picture:
     """The picture in a file's bytes, as uint8 (H, W, 3).
 
     Its orientation is applied, transparency lies over white, the first of several frames is taken,
     and values of more than eight bits are scaled (see `clapp.images.samples`). Metadata that cannot
     be read say nothing: the pixels are read without them.
 
+    Args:
+        content: the bytes.
+        managed: read colours as an ICC profile in the file means them, as sRGB. Training pictures
+            are read without, as their losses always were.
+
     Raises:
         Exception: whatever Pillow raises for a file that is truncated or corrupt.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # Pillow warns about metadata
-        return decode_tiff(content) if is_tiff(content) else _decode(content)
+        if is_tiff(content):
+            return decode_tiff(content, managed=managed)
+        return _decode(content, managed)
 
 
-def _decode(content: bytes) -> Picture:
+def _decode(content: bytes, managed: bool) -> Picture:
     parts = bare(content)
     try:
-        picture = _pixels(content)
+        picture = _pixels(content, managed)
     except Exception:
         if parts is None:
             raise
         try:
-            picture = _pixels(parts.content)
+            picture = _pixels(parts.content, managed)
         except Exception:
             parts = None
         if parts is None:
@@ -46,10 +53,12 @@ def _decode(content: bytes) -> Picture:
     return upright(picture, _orientation(content, parts))
 
 
-def _pixels(content: bytes) -> Picture:
+def _pixels(content: bytes, managed: bool) -> Picture:
     """The pixels as they are stored, not turned."""
     with Image.open(BytesIO(content)) as image:
         image.load()
+        if not managed:
+            image.info.pop("icc_profile", None)
         transparent = transparent_sample(content)
         if transparent is not None:
             return _without(image, content, transparent)
@@ -74,6 +83,11 @@ def _without(image: Image.Image, content: bytes, transparent: tuple[int, ...]) -
             values = values * (2**depth - 1) // 255
         hidden = values == transparent[0]
     return over_white(rgb, np.where(hidden, 0.0, 1.0))
+
+
+def orientation_of(content: bytes) -> int:
+    """The EXIF orientation of a file, 1 to 8; 1 where there is none that can be read."""
+    return _orientation(content, bare(content))
 
 
 def _orientation(content: bytes, parts: Bare | None) -> int:

@@ -6,20 +6,28 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clapp.images.formats.profile import to_srgb
+
 Picture = NDArray[np.uint8]
 
 
 def as_rgb(image: Image.Image) -> Picture:
-    """An opened Pillow picture as uint8 (H, W, 3) over white; its orientation is not applied."""
+    """An opened Pillow picture as uint8 (H, W, 3), its transparent parts white; not turned.
+
+    Its colours are those that the ICC profile in `image.info` says, where there is one.
+    """
     if image.mode.startswith(("I", "F")):
         kind = "uint" if image.mode.startswith("I") else "float"
-        return grey(to_bytes(fractions(np.asarray(image), kind, 16)))
+        levels = Image.fromarray(to_bytes(fractions(np.asarray(image), kind, 16)))
+        levels.info = {k: v for k, v in image.info.items() if k == "icc_profile"}
+        return as_rgb(levels)
     if image.mode == "La":
         image = image.convert("LA")
+    image = to_srgb(image)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def fractions(values: NDArray[Any], kind: str, bits: int) -> NDArray[np.float64]:

@@ -1,27 +1,61 @@
-"""Compare a model with the classical filter it stands in for, over pictures."""
+"""Compare models with the classical filter they stand in for, picture by picture."""
 
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clapp.config import FilterSpec, load_config
 from clapp.errors import UserError
-from clapp.filters.base import Plane, as_unit
-from clapp.filters.library import Filter, output_channels, resolve
+from clapp.filters.base import FilterSpec, Plane, as_unit
+from clapp.filters.library import Filter, canonical, filter_name, output_channels, resolve
 from clapp.images.decode import centre_crop
-from clapp.images.folder import Folder
-from clapp.images.photos import PHOTOS, Photos
-from clapp.images.source import Skipped
-from clapp.inference.metrics import SMALLEST_SIDE, Edges, edges, mean, mean_edges, measure
-from clapp.inference.picture import read_picture
-from clapp.inference.runner import Runner, as_batch, as_image, open_runner
+from clapp.inference.comparing.examples import Example, Worst
+from clapp.inference.comparing.sets import named_pictures
+from clapp.inference.metrics import (
+    SMALLEST_SIDE,
+    Edges,
+    Metrics,
+    edges,
+    mean,
+    mean_edges,
+    measure,
+)
+from clapp.inference.picture import filter_picture
+from clapp.inference.runner import Runner, open_runner
+from clapp.inference.tiles import MEMORY, parse_memory
+from clapp.system.intervals import mean_interval
 from clapp.system.progress import tell
 
 Picture = NDArray[np.uint8]
+Bounds = tuple[float, float]
+SHOWN = 6
+"""Worst pictures that are kept to be shown."""
+
+
+class Size(NamedTuple):
+    """At which size pictures are compared.
+
+    Attributes:
+        resize: the shorter side in pixels after resizing (Pillow's bilinear).
+        crop: the side in pixels of the central crop.
+        native: neither: each picture as it is.
+    """
+
+    resize: int = 256
+    crop: int = 224
+    native: bool = False
+
+
+class Row(NamedTuple):
+    """One picture: its name and size, and figures for each model."""
+
+    picture: str
+    height: int
+    width: int
+    metrics: list[Metrics]
+    edges: list[Edges | None]
 
 
 class Evaluation(NamedTuple):
@@ -31,6 +65,7 @@ class Evaluation(NamedTuple):
         images: pictures compared.
         skipped: pictures that could not be read; the log names them.
         edges: where all targets are binary, see `clapp.inference.metrics.Edges`.
+        intervals: 95 % intervals of the means over such pictures, from two pictures on.
     """
 
     l2: float
@@ -39,13 +74,63 @@ class Evaluation(NamedTuple):
     ssim: float
     images: int
     skipped: int
-    edges: Edges | None = None
+    edges: Edges | None
+    intervals: dict[str, Bounds]
 
     def document(self) -> dict[str, Any]:
-        """What `clapp evaluate --json` prints."""
+        """What `clapp evaluate --json` prints of one model."""
         values = self._asdict()
-        del values["skipped"], values["edges"]
+        del values["skipped"], values["edges"], values["intervals"]
         return values | ({"edges": self.edges._asdict()} if self.edges else {})
+
+
+class Comparison(NamedTuple):
+    """Several models and the filter on the same pictures.
+
+    Attributes:
+        models: what they are called.
+        filter: the classical filter.
+        rows: the pictures, in their order.
+        skipped: how many could not be read.
+        worst: those with the largest L2, the mean over models, the worst first.
+    """
+
+    models: list[str]
+    filter: str
+    rows: list[Row]
+    skipped: int
+    worst: list[Example]
+
+    def of(self, number: int) -> Evaluation:
+        """The means of a model."""
+        found = [row.metrics[number] for row in self.rows]
+        binary = mean_edges([row.edges[number] for row in self.rows])
+        columns = {name: [one[i] for one in found] for i, name in enumerate(Metrics._fields)}
+        if binary is not None:
+            known = [e for row in self.rows if (e := row.edges[number]) is not None]
+            columns |= {name: [one[i] for one in known] for i, name in enumerate(Edges._fields)}
+        intervals = {
+            name: (bounds.low, bounds.high)
+            for name, values in columns.items()
+            if len(values) > 1 and (bounds := mean_interval(values))
+        }
+        return Evaluation(*mean(found), len(self.rows), self.skipped, binary, intervals)
+
+    def against_first(self, number: int) -> Bounds | None:
+        """The interval of a model's mean L2 less the first one's, picture by picture."""
+        if number == 0 or len(self.rows) < 2:
+            return None
+        found = mean_interval([row.metrics[number].l2 - row.metrics[0].l2 for row in self.rows])
+        return found.low, found.high
+
+    def document(self) -> dict[str, Any]:
+        """What `clapp evaluate --json` prints of several models."""
+        models = []
+        for number, name in enumerate(self.models):
+            result, bounds = self.of(number), self.against_first(number)
+            one = {"model": name, **result.document(), "intervals": result.intervals}
+            models.append(one | ({"l2_against_first": bounds} if bounds else {}))
+        return {"filter": self.filter, "images": len(self.rows), "models": models}
 
 
 def evaluate(
@@ -55,79 +140,122 @@ def evaluate(
     resize: int = 256,
     crop: int = 224,
 ) -> Evaluation:
-    """Mean L2, L1, PSNR and SSIM, and F1 of edges, between a model and a classical filter.
+    """The means of one model; see `compare`."""
+    return compare([model], str(images), filter, Size(resize, crop)).of(0)
 
-    Each picture is resized (Pillow's bilinear), cropped at its centre, and given to both. L2 is
-    what training reports for its validation set.
+
+def compare(
+    models: Sequence[str | Path],
+    data: str,
+    filter: FilterSpec | None = None,  # noqa: A002
+    size: Size | None = None,
+    *,
+    most: int | None = None,
+    memory: str = MEMORY,
+) -> Comparison:
+    """L2, L1, PSNR, SSIM, and F1 of edges, of models against a classical filter.
+
+    L2 is what training reports for its validation set.
 
     Args:
-        model: an export folder, a trial folder or an `.onnx` file.
-        images: a picture, a folder that is searched recursively, or a split of the packaged
-            photographs: `photos:validation`, `photos:train`.
-        filter: the classical filter; None: the one the model learned.
-        resize: the shorter side in pixels after resizing.
-        crop: the side in pixels of the central crop.
+        models: export folders, trial folders or `.onnx` files.
+        data: see `clapp.inference.comparing.sets.named_pictures`.
+        filter: the classical filter; None: the one the models learned.
+        size: at which pictures are compared; None: resized to 256 and cropped to 224.
+        most: pictures at most; None: all.
+        memory: for pictures of native size; see `clapp.inference.tiles`.
 
     Raises:
         ConfigError: no such filter.
-        UserError: no such model or pictures, none that can be read, or sizes that do not fit.
+        UserError: no such model or pictures, none that can be read, models of different filters,
+            or sizes that do not fit.
     """
-    runner = open_runner(model)
-    _check_sizes(resize, crop, runner)
-    spec = filter if filter is not None else runner.filter
-    if spec is None:
-        raise UserError(f"{model}: it does not say which filter it learned; give --filter")
-    pictures, skipped = _pictures(str(images))
+    limit, size = parse_memory(memory), size or Size()
+    runners = [open_runner(model) for model in models]
+    if not size.native:
+        _check_sizes(size, max(runner.min_size for runner in runners))
+    spec = _filter_of(models, runners, filter)
     target_filter = resolve(spec)
-    channels = output_channels(spec)
-    if channels not in (None, runner.channels):
-        raise UserError(
-            f"{model}: returns {runner.channels} channel{'s' * (runner.channels != 1)}; the filter "
-            f"{target_filter.name} returns {channels}"
-        )
-    crops = (centre_crop(picture, resize, crop) for picture in pictures)
-    found, binary = [], []
-    for number, picture in enumerate(crops, start=1):
+    _check_channels(models, runners, spec, target_filter.name)
+    pictures, skipped = named_pictures(data, most)
+    rows, worst = [], Worst(SHOWN)
+    for number, (name, picture) in enumerate(pictures, start=1):
         tell(f"comparing picture {number}")
-        pair = _pair(runner, target_filter, picture)
-        found.append(measure(*pair))
-        binary.append(edges(*pair))
-    return Evaluation(
-        *mean(found), images=len(found), skipped=skipped.count, edges=mean_edges(binary)
-    )
+        if size.native and min(picture.shape[:2]) < SMALLEST_SIDE:
+            skipped.add(name, ValueError(f"a side of {SMALLEST_SIDE} pixels or more is needed"))
+            continue
+        picture = picture if size.native else centre_crop(picture, size.resize, size.crop)
+        picture = np.ascontiguousarray(picture)
+        rows.append(_compared(name, picture, runners, target_filter, limit, worst))
+    if not rows:
+        raise UserError(f"{data}: none of its pictures has sides of {SMALLEST_SIDE} pixels or more")
+    names = _names([str(model) for model in models])
+    return Comparison(names, filter_name(spec), rows, skipped.count, worst.sorted())
 
 
-def _check_sizes(resize: int, crop: int, runner: Runner) -> None:
-    least = max(SMALLEST_SIDE, runner.min_size)
-    if not least <= crop <= resize:
+def _compared(
+    name: str,
+    picture: Picture,
+    runners: Sequence[Runner],
+    target_filter: Filter,
+    memory: int,
+    worst: Worst,
+) -> Row:
+    target = as_unit(target_filter(picture))
+    outputs: list[Plane] = [
+        filter_picture(runner, picture, memory, kind=np.float32) for runner in runners
+    ]
+    metrics = [measure(output, target) for output in outputs]
+    worst.offer(name, [one.l2 for one in metrics], picture, target, outputs)
+    found = [edges(output, target) for output in outputs]
+    return Row(name, picture.shape[0], picture.shape[1], metrics, found)
+
+
+def _check_sizes(size: Size, min_size: int) -> None:
+    least = max(SMALLEST_SIDE, min_size)
+    if not least <= size.crop <= size.resize:
         raise UserError(
-            f"--crop {crop}: at least {least} (for SSIM and the model) and at most --resize "
-            f"{resize} is allowed"
+            f"--crop {size.crop}: at least {least} (for SSIM and the model) and at most --resize "
+            f"{size.resize} is allowed"
         )
 
 
-def _pair(runner: Runner, target_filter: Filter, picture: Picture) -> tuple[Plane, Plane]:
-    """The results of a model and of the filter for a picture, both as floats."""
-    picture = np.ascontiguousarray(picture)  # (S, S, 3)
-    return as_image(runner.run(as_batch(picture))), as_unit(target_filter(picture))
+def _filter_of(
+    models: Sequence[str | Path], runners: Sequence[Runner], chosen: FilterSpec | None
+) -> FilterSpec:
+    """The filter to compare with: the chosen one, else the one that all models learned."""
+    if chosen is not None:
+        return chosen
+    specs: list[FilterSpec] = []
+    for model, runner in zip(models, runners, strict=True):
+        if runner.filter is None:
+            raise UserError(f"{model}: it does not say which filter it learned; give --filter")
+        specs.append(canonical(runner.filter))
+    first = specs[0]
+    for model, spec in zip(models, specs, strict=True):
+        if spec != first:
+            raise UserError(
+                f"{model}: learned {filter_name(spec)}, and {models[0]} {filter_name(first)}; "
+                "give --filter"
+            )
+    return first
 
 
-def _pictures(images: str) -> tuple[Iterator[Picture], Skipped]:
-    """The pictures that `images` names, and the count of unreadable ones."""
-    data = load_config().valid_data
-    path = Path(images)
-    if path.is_dir():
-        folder = Folder(data.model_copy(update={"split": "all"}), images)
-        return folder.epoch(0), folder.skipped
-    if path.exists():
-        return iter([read_picture(path)]), Skipped()
-    source, _, split = images.partition(":")
-    if source != "photos" or split not in PHOTOS:
-        known = ", ".join(f"photos:{name}" for name in PHOTOS)
-        raise UserError(
-            f"{images}: there is no such file or folder; a picture, a folder or a packaged split "
-            f"({known}) is expected"
-        )
-    photos = Photos(data.model_copy(update={"split": split}))
-    # An epoch begins with the pictures; the regions after them are for training.
-    return islice(photos.epoch(0), len(PHOTOS[split])), photos.skipped
+def _check_channels(
+    models: Sequence[str | Path], runners: Sequence[Runner], spec: FilterSpec, name: str
+) -> None:
+    channels = output_channels(spec)
+    for model, runner in zip(models, runners, strict=True):
+        if channels not in (None, runner.channels):
+            raise UserError(
+                f"{model}: returns {runner.channels} channel{'s' * (runner.channels != 1)}; the "
+                f"filter {name} returns {channels}"
+            )
+
+
+def _names(models: list[str]) -> list[str]:
+    """Short names of paths that differ: without the folders that all lie in."""
+    parts = [list(Path(model).absolute().parts) for model in models]
+    while len(models) > 1 and len({one[0] for one in parts}) == 1 and min(map(len, parts)) > 1:
+        parts = [one[1:] for one in parts]
+    return ["/".join(one) for one in parts] if len(models) > 1 else [parts[0][-1]]

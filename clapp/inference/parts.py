@@ -1,7 +1,7 @@
 """The pixels that a model needs around a part of a picture for the same result as in the whole."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,14 +12,15 @@ from clapp.models.families import family_of
 
 Where = tuple[slice, slice]
 """Rows and columns."""
-Part = tuple[NDArray[np.float32], Where]
-"""Pixels around a part of a picture, float32 (1, 3, h, w) in [0, 1], and the part's place in
-them."""
-Gather = Callable[[], Iterator[Part]]
 Apply = Callable[[NDArray[np.float32], Where], NDArray[np.float32]]
-"""Applies a model: takes (1, 3, h, w) and the part's place in it, returns (1, channels, h, w)."""
+"""From float32 (1, 3, h, w) in [0, 1] around a part of a picture, and where in it that part lies,
+to (1, channels, h, w); from any thread."""
+See = Callable[[NDArray[np.float32], Where], None]
+Gather = Callable[[See], None]
+"""Shows every part of a picture once, in any order, from any threads."""
 
-
+PARTS, GATHERED_PARTS = "parts", "parts_with_statistics"
+"""Properties of an ONNX file: `Parts`, of a network without and with statistics of the whole."""
 _BASE, _LOCAL, _GATHERING = 32, 8, 22
 """Float32 values in memory per pixel: a constant, and more per channel; statistics use float64.
 
@@ -60,7 +61,7 @@ def parts_of(config: ModelConfig, *, gathers: bool) -> Parts | None:
     """How parts can be computed with a network; None: it needs statistics of the whole picture.
 
     Args:
-        gathers: whether statistics can be gathered: true with torch, false for an ONNX file.
+        gathers: whether statistics of the whole picture can be gathered.
     """
     family = family_of(config)
     if not family.is_local(config) and not (gathers and family.gathered):

@@ -1,8 +1,11 @@
-"""Apply a trained model to a picture file."""
+"""Apply a trained model to pictures: an array, or a file."""
 
+import math
 import os
+from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,16 +13,25 @@ from PIL import Image
 
 from clapp.errors import UserError, one_line
 from clapp.images.decode import decode
+from clapp.images.formats.write import WRITERS
 from clapp.images.paths import kind_of, read_file
+from clapp.inference.pixels import InMemory, Pixels, open_pixels
 from clapp.inference.runner import Runner, open_runner
-from clapp.inference.tiles import MEMORY, apply, parse_memory
+from clapp.inference.tiles import MEMORY, bands, parse_memory
 from clapp.system.files import atomic_path
 
 _LOSSY = ("JPEG", "MPO", "AVIF")
 
 
-def infer(model: str | Path, picture: str | Path, out: str | Path, memory: str = MEMORY) -> None:
-    """Filter `picture` with `model` and write the result, 8-bit grey or colour, of the same size.
+def infer(
+    model: str | Path,
+    picture: str | Path,
+    out: str | Path,
+    memory: str = MEMORY,
+    threads: int = 1,
+    bits: int = 8,
+) -> None:
+    """Filter `picture` with `model` and write the result, grey or colour, of the same size.
 
     Args:
         model: an export folder, a trial folder or an `.onnx` file.
@@ -27,36 +39,138 @@ def infer(model: str | Path, picture: str | Path, out: str | Path, memory: str =
         out: its suffix says the format.
         memory: such as "256MB": a picture that needs more is filtered tile by tile, with the same
             result; see `clapp.inference.tiles`.
+        threads: tiles that are computed at once.
+        bits: of a sample of the result, 8 or 16.
 
     Raises:
         UserError: a path that cannot be read or written, or a suffix that is no picture format or
             one that does not keep size and grey levels; `memory` is no size.
     """
-    out = Path(out)
-    limit = parse_memory(memory)
-    _check_suffix(out)
-    runner = open_runner(model)
-    result = filter_picture(runner, read_picture(Path(picture)), limit)
-    try:
-        with atomic_path(out) as temporary:
-            _save(result, temporary)
-    except Exception as error:  # Pillow's encoders raise nearly anything
-        raise UserError(f"{out}: cannot be written: {one_line(error)}") from error
+    limit, out = parse_memory(memory), Path(out)
+    check_suffix(out, bits)
+    FileFilter(open_runner(model), limit, threads, bits).picture(Path(picture), out)
 
 
-def _save(result: NDArray[np.uint8], path: Path) -> None:
+class FileFilter(NamedTuple):
+    """A model applied to files of pictures.
+
+    Attributes:
+        runner: the model.
+        memory: bytes to stay within.
+        threads: tiles that are computed at once.
+        bits: of a sample of the results, 8 or 16.
+    """
+
+    runner: Runner
+    memory: int
+    threads: int = 1
+    bits: int = 8
+
+    def picture(self, picture: Path | bytes, out: Path | BinaryIO, suffix: str = "") -> None:
+        """Filter one picture.
+
+        Args:
+            picture: a file, or what one holds.
+            out: the file to write, whose suffix says the format, or a stream.
+            suffix: the format for a stream, such as ".png".
+
+        Raises:
+            UserError: the picture cannot be read, or the result cannot be written.
+        """
+        with open_pixels(picture, self.memory) as pixels:
+            if not isinstance(out, Path):
+                self._write(pixels, out, format_of(suffix))
+                return
+            try:
+                with atomic_path(out) as temporary, temporary.open("wb") as file:
+                    self._write(pixels, file, format_of(out.suffix))
+            except (UserError, MemoryError):
+                raise
+            except Exception as error:  # Pillow's encoders raise nearly anything
+                raise UserError(f"{out}: cannot be written: {one_line(error)}") from error
+
+    def frame(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Filter a picture that is there, uint8 (H, W, 3), to eight bits."""
+        return filter_picture(self.runner, image, self.memory, self.threads)
+
+    def _write(self, pixels: Pixels, file: BinaryIO, kind: str) -> None:
+        sides, channels = pixels.shape, self.runner.channels
+        shape = sides if channels == 1 else (*sides, channels)
+        if kind in WRITERS:
+            WRITERS[kind](file, self._bands(pixels), shape, self.bits)
+        else:
+            held = math.prod(shape)
+            _save(np.concatenate(list(self._bands(pixels, held))), file, kind)
+
+    def _bands(self, pixels: Pixels, held: int = 0) -> Iterator[NDArray[Any]]:
+        kind = np.uint8 if self.bits == 8 else np.uint16
+        return filtered(self.runner, pixels, self.memory, self.threads, held, kind)
+
+
+def filter_picture(
+    runner: Runner,
+    image: NDArray[np.uint8],
+    memory: int | None = None,
+    threads: int = 1,
+    kind: Any = np.uint8,
+) -> NDArray[Any]:
+    """A picture in, a picture out: uint8 (H, W, 3) to (H, W) or (H, W, 3) of the same size.
+
+    Several threads may call it at once with the same runner.
+
+    Args:
+        runner: the model, see `clapp.inference.runner.open_runner`.
+        image: a picture smaller than the model accepts is continued by its last row and column,
+            which are cut off again.
+        memory: bytes that picture, result and what is computed in between take together; a picture
+            that needs more is filtered by tiles, with the same result. None: no limit.
+        threads: tiles that are computed at once.
+        kind: of the result. uint8 or uint16: the model's output clamped to [0, 1] and rounded;
+            float32: as it is.
+    """
+    shape = image.shape[:2] if runner.channels == 1 else (*image.shape[:2], runner.channels)
+    result = np.empty(shape, kind)
+    done = 0
+    for band in filtered(runner, InMemory(image), memory, threads, result.nbytes, kind):
+        result[done : done + len(band)] = band
+        done += len(band)
+    return result
+
+
+def filtered(
+    runner: Runner,
+    pixels: Pixels,
+    memory: int | None,
+    threads: int = 1,
+    result: int = 0,
+    kind: Any = np.uint8,
+) -> Iterator[NDArray[Any]]:
+    """What a model makes of a picture of any size, in bands; see `clapp.inference.tiles.bands`."""
+    height, width = pixels.shape
+    more = [max(0, runner.min_size - side) for side in (height, width)]
+    if any(more):
+        whole = pixels.part(slice(0, height), slice(0, width))
+        pixels = InMemory(np.pad(whole, ((0, more[0]), (0, more[1]), (0, 0)), mode="edge"))
+    top = 0
+    for band in bands(runner, pixels, memory, threads=threads, result=result, kind=kind):
+        if top < height:
+            yield band[: height - top, :width]
+        top += len(band)
+
+
+def _save(result: NDArray[np.uint8], file: BinaryIO, kind: str) -> None:
     """Write a grey or colour picture, and check that reading it back gives the same picture.
 
     Raises:
         ValueError: the format changes the size or loses more than JPEG and AVIF do.
     """
     image = Image.fromarray(result)
-    kind = Image.registered_extensions()[path.suffix.lower()]
     options: dict[str, Any] = {"WEBP": {"lossless": True}, "ICO": {"sizes": [image.size]}}
-    image.save(path, kind, **options.get(kind, {}))
+    content = BytesIO()
+    image.save(content, kind, **options.get(kind, {}))
     advice = "choose another format, such as .png"
     try:
-        back = decode(read_file(path))
+        back = decode(content.getvalue())
     except Exception as error:
         raise ValueError(f"{kind} files cannot be read back; {advice}") from error
     if back.shape[:2] != result.shape[:2]:
@@ -67,29 +181,11 @@ def _save(result: NDArray[np.uint8], path: Path) -> None:
     if kind not in _LOSSY and (back != expected).any():
         what = "colours" if result.ndim == 3 else "grey levels"
         raise ValueError(f"{kind} does not keep its {what}; {advice}")
+    file.write(content.getvalue())
 
 
 def _size(picture: NDArray[np.uint8]) -> str:
     return f"{picture.shape[1]}x{picture.shape[0]}"
-
-
-def filter_picture(
-    runner: Runner, image: NDArray[np.uint8], memory: int | None = None
-) -> NDArray[np.uint8]:
-    """uint8 (H, W, 3) to (H, W) or (H, W, 3): the model's output clamped to [0, 1] and rounded.
-
-    A picture smaller than the model accepts is padded by repeating its last row and column, and the
-    result is cropped.
-
-    Args:
-        memory: the most bytes to use, by filtering in tiles; None: the picture is filtered as a
-            whole.
-    """
-    height, width = image.shape[:2]
-    more = [max(0, runner.min_size - side) for side in (height, width)]
-    if any(more):
-        image = np.pad(image, ((0, more[0]), (0, more[1]), (0, 0)), mode="edge")
-    return apply(runner, image, memory)[:height, :width]
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -107,16 +203,28 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         raise UserError(f"{path}: cannot be read as a picture: {one_line(error)}") from error
 
 
-def _check_suffix(path: Path) -> None:
-    known = Image.registered_extensions()
+def check_suffix(path: Path, bits: int = 8) -> None:
+    """See that a picture of so many bits can be written to a path.
+
+    Raises:
+        UserError: the path is a folder or the like, or its suffix names no such format.
+    """
     kind = _kind_there(path)
     if kind not in (None, "a file"):
         raise UserError(f"{path}: is {kind}; a picture file to write is expected")
+    known = Image.registered_extensions()
     if known.get(path.suffix.lower()) not in Image.SAVE:
         raise UserError(
             f"{path}: its suffix must name a format that can be written, "
             f"such as .png, .jpg, .tif, .webp or .bmp, not {path.suffix!r}"
         )
+    if bits != 8 and format_of(path.suffix) not in WRITERS:
+        raise UserError(f"{path}: 16 bits a sample are written as .png or .tif")
+
+
+def format_of(suffix: str) -> str:
+    """Pillow's name of the format of files with a suffix that `check_suffix` let pass."""
+    return Image.registered_extensions()[suffix.lower()]
 
 
 def _kind_there(path: Path) -> str | None:

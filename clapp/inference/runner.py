@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from clapp.config import FilterSpec
 from clapp.errors import UserError
-from clapp.inference.parts import Apply, Gather, Parts, parts_of
+from clapp.inference.parts import GATHERED_PARTS, PARTS, Apply, Gather, Parts, parts_of
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession  # type: ignore[import-untyped]
+
+    from clapp.inference.reductions import Reduced
 
 Batch = NDArray[np.float32]
 
@@ -28,23 +30,24 @@ class Runner(Protocol):
         channels: channels of the output, 1 or 3.
         parts: the pixels needed around a part of a picture; None: only whole pictures can be
             filtered.
+        gathers: whether parts need what is gathered from the whole picture first.
     """
 
     filter: FilterSpec | None
     min_size: int
     channels: int
     parts: Parts | None
+    gathers: bool
 
     def run(self, images: Batch) -> Batch:
         """Apply the model to (N, 3, H, W) in [0, 1]: (N, channels, H, W), not clamped."""
         ...
 
-    def by_parts(self, parts: Gather) -> AbstractContextManager[Apply]:
-        """A model for the parts of one picture; the results equal those for the whole picture.
+    def by_parts(self, gather: Gather) -> AbstractContextManager[Apply]:
+        """The model for the parts of one picture, which give what the whole gives.
 
         Args:
-            parts: returns the parts of the picture, which contain each pixel once. It is called
-                once for each statistic of the whole picture that the model needs.
+            gather: called as often as the model has statistics of the whole picture.
         """
         ...
 
@@ -65,7 +68,9 @@ def open_runner(path: str | Path) -> Runner:
 
 def as_batch(image: NDArray[np.uint8]) -> Batch:
     """One picture, uint8 (H, W, 3), as float32 (1, 3, H, W) in [0, 1]."""
-    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
+    batch = np.array(image.transpose(2, 0, 1)[None], np.float32, order="C")
+    batch /= np.float32(255)
+    return batch
 
 
 def as_image(output: Batch) -> NDArray[np.float32]:
@@ -80,16 +85,22 @@ def open_session(path: Path) -> "InferenceSession":
     Raises:
         UserError: the file is missing or broken.
     """
-    import onnxruntime
-
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only; warnings are about its own optimiser
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return _session(path)
     except Exception as error:  # its exceptions have no common base class
         raise UserError(f"{path}: cannot be read as ONNX: {_first_line(error)}") from error
+
+
+def _session(model: Path | bytes) -> "InferenceSession":
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only; warnings are about its own optimiser
+    # Threads that wait in a loop take the time of those that compute other tiles.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 class _TorchRunner:
@@ -106,6 +117,7 @@ class _TorchRunner:
         self.filter: FilterSpec | None = config.target_filter
         self.min_size = self._model.min_size
         self.parts = parts_of(config.model, gathers=True)
+        self.gathers = parts_of(config.model, gathers=False) is None
 
     def run(self, images: Batch) -> Batch:
         import torch
@@ -115,14 +127,16 @@ class _TorchRunner:
         return output
 
     @contextmanager
-    def by_parts(self, parts: Gather) -> Iterator[Apply]:
+    def by_parts(self, gather: Gather) -> Iterator[Apply]:
         import torch
 
         from clapp.models.networks.whole import Gathering
 
-        with Gathering(self._model) as gathering:
-            gathering.gather(lambda: ((torch.from_numpy(x), where) for x, where in parts()))
-            yield lambda images, where: gathering(torch.from_numpy(images), where).numpy()
+        gathering = Gathering(self._model)
+        gathering.gather(
+            lambda see: gather(lambda images, where: see(torch.from_numpy(images), where))
+        )
+        yield lambda images, where: gathering(torch.from_numpy(images), where).numpy()
 
 
 class _OnnxRunner:
@@ -141,15 +155,16 @@ class _OnnxRunner:
         properties = self._session.get_modelmeta().custom_metadata_map
         self.filter: FilterSpec | None = _json_or_none(properties.get("filter"))
         self.min_size: int = _json_or_none(properties.get("min_size")) or 1
-        self.parts = Parts.read(properties.get("parts"))
+        self.parts = Parts.read(properties.get(PARTS))
+        self._reduced = None if self.parts else self._in_pieces(properties.get(GATHERED_PARTS))
+        self.gathers = self._reduced is not None
         shape = self._session.get_outputs()[0].shape
         self.channels = 3 if shape[1:2] == [3] else 1
 
     def run(self, images: Batch) -> Batch:
         expected = (len(images), self.channels, *images.shape[2:])
-        given = np.rint(images * 255).astype(np.uint8) if self._uint8 else images
         try:
-            output: Batch = self._session.run(None, {self._input: given})[0]
+            output: Batch = self._session.run(None, {self._input: self._given(images)})[0]
         except Exception as error:  # its exceptions have no common base class
             raise UserError(
                 f"{self._path}: cannot be applied to {images.shape}: {_first_line(error)}"
@@ -158,8 +173,32 @@ class _OnnxRunner:
             raise UserError(f"{self._path}: its output is {output.shape}; {expected} is expected")
         return output
 
-    def by_parts(self, parts: Gather) -> AbstractContextManager[Apply]:  # noqa: ARG002 - unneeded
-        return nullcontext(lambda images, _: self.run(images))
+    @contextmanager
+    def by_parts(self, gather: Gather) -> Iterator[Apply]:
+        reduced = self._reduced
+        if reduced is None:
+            yield lambda images, _: self.run(images)
+            return
+        known = reduced.gathered(gather, self._given)
+        yield lambda images, _: reduced.apply(self._given(images), known)
+
+    def _given(self, images: Batch) -> NDArray[Any]:
+        return np.rint(images * 255).astype(np.uint8) if self._uint8 else images
+
+    def _in_pieces(self, parts: str | None) -> "Reduced | None":
+        """The network cut at its statistics; None: it has none, or others than can be gathered."""
+        self.parts = Parts.read(parts)
+        if self.parts is None:
+            return None
+        import onnx
+
+        from clapp.inference.reductions import Reduced, reductions_of
+
+        found = reductions_of(onnx.load(self._path))
+        if not found:
+            self.parts = None
+            return None
+        return Reduced(self._path, found, lambda content: _session(content).run)
 
 
 def _json_or_none(text: str | None) -> Any:

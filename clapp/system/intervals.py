@@ -69,3 +69,11 @@ def _half_width(values: NDArray[np.float64], confidence: float) -> float:
 
     error = values.std(ddof=1) / len(values) ** 0.5
     return float(t.ppf((1 + confidence) / 2, len(values) - 1) * error)
+
+
+def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+    """The arithmetic mean of numbers, (n,) with n > 0, and its interval by Student's t."""
+    numbers = np.asarray(values, float)
+    mean = float(numbers.mean())
+    half = _half_width(numbers, confidence) if len(numbers) > 1 else float("inf")
+    return Interval(mean, mean - half, mean + half, len(numbers))

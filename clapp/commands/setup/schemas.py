@@ -44,14 +44,14 @@ def comments(path: Path = PACKAGE / "config" / "default.yaml") -> dict[str, str]
 
 def configuration_keys() -> dict[str, Schema]:
     """The schema of every configuration key, by its dotted path, with default and meaning."""
-    top = _properties(Config)
+    top = keys_of(Config)
     found: dict[str, Schema] = {}
     for name, field in Config.model_fields.items():
         kind = field.annotation
         if not (isinstance(kind, type) and issubclass(kind, Section)):
             found[name] = top[name]
         else:
-            inner = _family_keys() if issubclass(kind, ModelConfig) else _properties(kind)
+            inner = _family_keys() if issubclass(kind, ModelConfig) else keys_of(kind)
             found |= {f"{name}.{key}": value for key, value in inner.items()}
     said = comments()
     for key, one in found.items():
@@ -67,8 +67,8 @@ def configuration_keys() -> dict[str, Schema]:
 
 def study_keys() -> dict[str, Schema]:
     """The schema of every key of a study except those of `config`, by its dotted path."""
-    top = _properties(StudyFile)
-    budget = _properties(StudyFile.model_fields["budget"].annotation)
+    top = keys_of(StudyFile)
+    budget = keys_of(StudyFile.model_fields["budget"].annotation)
     budget["timeout"] = {**budget["timeout"], **_DURATION}
     objective = _objective()
     top["objectives"]["items"] = objective
@@ -153,7 +153,7 @@ def _nested(keys: Mapping[str, Schema]) -> dict[str, Schema]:
     return nested
 
 
-def _properties(model: Any) -> dict[str, Schema]:
+def keys_of(model: Any) -> dict[str, Schema]:
     """The schemas of a model's keys, with their docstrings and without titles that repeat names."""
     properties: dict[str, Schema] = model.model_json_schema()["properties"]
     said = _docstrings(model)
@@ -194,7 +194,7 @@ def _family_keys() -> dict[str, Schema]:
     found: dict[str, list[Schema]] = {}
     owners: dict[str, list[str]] = {}
     for name in known_families():
-        for key, one in _properties(section(name)).items():
+        for key, one in keys_of(section(name)).items():
             owners.setdefault(key, []).append(name)
             kinds = found.setdefault(key, [])
             if one not in kinds:
@@ -230,7 +230,7 @@ def _objective() -> Schema:
 def _pruner() -> Schema:
     kinds = []
     for name, kind in PRUNERS.items():
-        properties = _properties(kind) | {"name": {"const": name}}
+        properties = keys_of(kind) | {"name": {"const": name}}
         kinds.append({**_mapping(properties), "required": ["name"]})
     return {"anyOf": [{"enum": list(PRUNERS)}, *kinds]}
 
@@ -246,7 +246,7 @@ def _space() -> Schema:
 
 
 def _parameter() -> Schema:
-    kinds = [(kind.model_json_schema(), _properties(kind)) for kind in KINDS.values()]
+    kinds = [(kind.model_json_schema(), keys_of(kind)) for kind in KINDS.values()]
     return {
         "anyOf": [
             {**_mapping(properties), "required": schema["required"]} for schema, properties in kinds

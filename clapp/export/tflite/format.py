@@ -24,7 +24,8 @@ def write_float(bundle: Bundle) -> Written:
     Raises:
         UserError: LiteRT is not installed, or the steps of the network are not known.
     """
-    return _written(bundle, bundle.weights, None, "model.tflite", "TFLite", {})
+    weights = {name: value.numpy() for name, value in bundle.fitted.state.items()}
+    return _written(bundle, weights, None, "model.tflite", "TFLite", {})
 
 
 def write_int8(bundle: Bundle) -> Written:
@@ -59,7 +60,7 @@ def _written(
     label: str,
     facts: dict[str, str],
 ) -> Written:
-    options, graph = bundle.options, bundle.graph
+    options, graph = bundle.options, bundle.fitted.graph
     described = describe(bundle.model.config, options, bundle.model.min_size)
     said = json.dumps({**bundle.properties, **described})
 

@@ -26,9 +26,10 @@ from clapp.models.graph.nodes import (
 from clapp.training.int8.scales import Scale, Scales, fused, scale_of
 
 Weights = Mapping[str, NDArray[np.float32]]
-_ALWAYS = ("norm", "maximum", "root")
+_ALWAYS = ("norm", "maximum", "over", "root")
 IN_FLOATS = {8: _ALWAYS, 16: (*_ALWAYS, "double", "tanh", "sigmoid", "swish", "gelu")}
 """Steps and functions without an integer kernel for values of so many bits."""
+_BLOCK = 16  # pixels a side that one maximum pooling takes
 _TANH, _LOGISTIC = Scale(1 / 128, 0), Scale(1 / 256, -128)  # what their int8 kernels demand
 
 
@@ -229,8 +230,32 @@ class _Writer(Convolutions):
         if not never_negative(self._graph, node.inputs[0], self._weights):
             size = self.build.op("ABS", [x], x.shape)
         size = self._reduced("REDUCE_MAX", size, [1, 2, 3])
+        return self._over(node, None, x, size)
+
+    def _over(self, _: Node, __: Scale | None, x: Tensor, size: Tensor) -> Tensor:
         size = self.build.op("ADD", [size, self._number(MAX_EPS)], (1, 1, 1, 1))
         return self.build.op("DIV", [x, size], x.shape)
+
+    def _times(self, _: Node, scale: Scale | None, x: Tensor, factor: Tensor) -> Tensor:
+        return self.build.op("MUL", [x, factor], x.shape, scale)
+
+    def _peak(self, _: Node, __: Scale | None, x: Tensor) -> Tensor:
+        """Maximum pooling of blocks until one pixel is left: chips limit their size."""
+        while max(x.shape[1:3]) > 1:
+            block = [min(side, _BLOCK) for side in x.shape[1:3]]
+            sides = [math.ceil(side / one) for side, one in zip(x.shape[1:3], block, strict=True)]
+            x = self.build.op(
+                "MAX_POOL_2D",
+                [x],
+                (1, *sides, x.shape[3]),
+                x.scale,
+                padding=self.build.number("Padding", "SAME"),
+                strideH=block[0],
+                strideW=block[1],
+                filterHeight=block[0],
+                filterWidth=block[1],
+            )
+        return x
 
 
 def _in_floats(node: Node, bits: int) -> bool:

@@ -7,7 +7,8 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+PNG_START = b"\x89PNG\r\n\x1a\n"
+"""How every PNG file begins."""
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _SCAN = 0xDA  # entropy-coded data follow
 # Segments of JFIF and Adobe, which define the colour space, with their shortest valid lengths.
@@ -24,7 +25,7 @@ class Bare(NamedTuple):
 def bare(content: bytes) -> Bare | None:
     """A PNG or JPEG file without metadata; None for other files, and for truncated ones."""
     try:
-        if content.startswith(_PNG):
+        if content.startswith(PNG_START):
             return _bare_png(content)
         if content.startswith(b"\xff\xd8\xff"):
             return _bare_jpeg(content)
@@ -39,7 +40,7 @@ def transparent_sample(content: bytes) -> tuple[int, ...] | None:
     None if there is none, and where Pillow handles it correctly: with a palette, or RGB of eight
     bits.
     """
-    if not content.startswith(_PNG) or len(content) < 26:
+    if not content.startswith(PNG_START) or len(content) < 26:
         return None
     depth, colour = content[24], content[25]
     if colour != 0 and (colour, depth) != (2, 16):
@@ -56,7 +57,7 @@ def transparent_sample(content: bytes) -> tuple[int, ...] | None:
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Name and bytes (length, name, data, checksum) of each chunk of a PNG."""
-    at = len(_PNG)
+    at = len(PNG_START)
     while at + 12 <= len(content):
         (length,) = struct.unpack_from(">I", content, at)
         yield content[at + 4 : at + 8], content[at : at + 12 + length]
@@ -66,7 +67,7 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _bare_png(content: bytes) -> Bare:
-    kept, exif = [_PNG], None
+    kept, exif = [PNG_START], None
     for name, chunk in _chunks(content):
         if name in _PNG_PIXELS:
             kept.append(chunk)

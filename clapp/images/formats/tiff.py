@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tifffile import TiffFile, TiffPage
 
+from clapp.images.formats.profile import cmyk_to_srgb, levels_to_srgb
 from clapp.images.samples import (
     Picture,
     as_rgb,
@@ -43,8 +44,11 @@ def is_tiff(content: bytes) -> bool:
     return content[:4] in _MAGIC
 
 
-def decode_tiff(content: bytes) -> Picture:
+def decode_tiff(content: bytes, *, managed: bool = False) -> Picture:
     """The first page as uint8 (H, W, 3), upright, transparency over white.
+
+    Args:
+        managed: read colours as its ICC profile means them.
 
     Raises:
         Exception: whatever tifffile or Pillow raise for a file that is truncated or corrupt.
@@ -53,25 +57,35 @@ def decode_tiff(content: bytes) -> Picture:
         file = TiffFile(BytesIO(content))
         page = file.pages[0]
     except Exception:  # Pillow tolerates more kinds of broken directories
-        return _by_pillow(content, None)
+        return _by_pillow(content, None, managed)
     if not isinstance(page, TiffPage):
         raise ValueError("its first page holds no picture")
-    photometric, compression = int(page.photometric or 0), int(page.compression)
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and page.imagewidth * page.imagelength > 2 * limit:
         raise ValueError(f"it has more than {2 * limit} pixels")
-    by_tifffile = (
-        compression in _PLAIN
-        and photometric in _SAMPLES
+    if reads_itself(page):
+        profile = icc_profile(page) if managed else None
+        picture = colours(page, _samples(page, len(content)), profile)
+    else:
+        picture = _by_pillow(_not_turned(content, page), page, managed)
+    tag = page.tags.get("Orientation")
+    return upright(picture, 1 if tag is None or not isinstance(tag.value, int) else tag.value)
+
+
+def reads_itself(page: TiffPage) -> bool:
+    """Whether tifffile decodes a page without further packages."""
+    return (
+        int(page.compression) in _PLAIN
+        and int(page.photometric or 0) in _SAMPLES
         and page.bitspersample in _DEPTHS
         and int(page.predictor) != _FLOAT_PREDICTOR
     )
-    if by_tifffile:
-        picture = _colours(page, _samples(page, len(content)), photometric)
-    else:
-        picture = _by_pillow(_not_turned(content, page), page)
-    tag = page.tags.get("Orientation")
-    return upright(picture, 1 if tag is None or not isinstance(tag.value, int) else tag.value)
+
+
+def icc_profile(page: TiffPage) -> bytes | None:
+    """The colour profile of a page."""
+    tag = page.tags.get("InterColorProfile")
+    return tag.value if tag is not None and isinstance(tag.value, bytes) else None
 
 
 def _samples(page: TiffPage, length: int) -> NDArray[Any]:
@@ -92,23 +106,28 @@ def _samples(page: TiffPage, length: int) -> NDArray[Any]:
     return array
 
 
-def _colours(page: TiffPage, samples: NDArray[Any], photometric: int) -> Picture:
-    """Samples (H, W, S) as uint8 (H, W, 3)."""
+def colours(page: TiffPage, samples: NDArray[Any], profile: bytes | None) -> Picture:
+    """Samples (H, W, S) of a page as uint8 (H, W, 3), in sRGB where `profile` says from what."""
+    photometric = int(page.photometric or 0)
     wanted = _SAMPLES[photometric]
     kind, bits = _KINDS.get(int(page.sampleformat or 1)), page.bitspersample
     if kind is None or samples.shape[2] < wanted:
         raise ValueError("its samples are of a kind that is no picture's")
-    colours, extra = samples[..., :wanted], samples[..., wanted:]
+    values, extra = samples[..., :wanted], samples[..., wanted:]
+    managed = None
     if photometric == _PALETTE:
-        rgb = _palette(page)[colours[..., 0]]
+        rgb = _palette(page)[values[..., 0]]
     else:
-        fraction = fractions(colours, kind, bits)
+        fraction = fractions(values, kind, bits)
         if photometric == _WHITE_IS_ZERO:
             fraction = 1 - fraction
         if photometric == _CMYK:
+            managed = cmyk_to_srgb(to_bytes(fraction), profile)
             fraction = (1 - fraction[..., :3]) * (1 - fraction[..., 3:])
         rgb = to_bytes(np.broadcast_to(fraction, (*fraction.shape[:2], 3)))
-    return _over_white(rgb, extra, page, kind)
+    return _over_white(
+        levels_to_srgb(rgb, profile) if managed is None else managed, extra, page, kind
+    )
 
 
 def _over_white(rgb: Picture, extra: NDArray[Any], page: TiffPage, kind: str) -> Picture:
@@ -145,10 +164,12 @@ def _not_turned(content: bytes, page: TiffPage) -> bytes:
     return content[:at] + (1).to_bytes(2, order) + content[at + 2 :]
 
 
-def _by_pillow(content: bytes, page: TiffPage | None) -> Picture:
+def _by_pillow(content: bytes, page: TiffPage | None, managed: bool) -> Picture:
     """The picture as Pillow decodes it, with greys of more than eight bits scaled."""
     with Image.open(BytesIO(content)) as image:
         image.load()
+        if not managed:
+            image.info.pop("icc_profile", None)
         if page is None or not image.mode.startswith(("I", "F")):
             return as_rgb(image)
         kind = _KINDS.get(int(page.sampleformat or 1), "uint")

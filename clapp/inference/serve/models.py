@@ -12,7 +12,7 @@ import numpy as np
 from clapp.errors import ClappError, UserError, one_line
 from clapp.filters.base import as_unit
 from clapp.filters.library import resolve
-from clapp.inference.parts import Apply, Gather, Part
+from clapp.inference.parts import Apply, Gather, See
 from clapp.inference.picture import filter_picture
 from clapp.inference.runner import Batch, Runner, open_runner
 from clapp.inference.serve.desk import Deadline
@@ -107,18 +107,20 @@ class _Timed:
     def __init__(self, runner: Runner, deadline: Deadline) -> None:
         self._runner, self._deadline = runner, deadline
         self.filter, self.min_size = runner.filter, runner.min_size
-        self.channels, self.parts = runner.channels, runner.parts
+        self.channels, self.parts, self.gathers = runner.channels, runner.parts, runner.gathers
 
     def run(self, images: Batch) -> Batch:
         self._deadline.check()
         return self._runner.run(images)
 
     @contextmanager
-    def by_parts(self, parts: Gather) -> Iterator[Apply]:
-        def checked() -> Iterator[Part]:
-            for part in parts():
+    def by_parts(self, gather: Gather) -> Iterator[Apply]:
+        def checked(see: See) -> None:
+            def seen(images: Batch, where: tuple[slice, slice]) -> None:
                 self._deadline.check()
-                yield part
+                see(images, where)
+
+            gather(seen)
 
         with self._runner.by_parts(checked) as apply:
 

@@ -140,5 +140,8 @@ def operators_of(graph: Graph, node: Node) -> tuple[str, ...]:
         "norm": ("ReduceMean", "Sub", "Mul", "Add", "Sqrt", "Div"),
         "sum": ("Conv",),
         "halve": ("Pad", "AveragePool"),
+        "peak": ("GlobalMaxPool",),
+        "times": ("Mul",),
+        "over": ("Add", "Div"),
         "double": ("Resize", "Slice"),
     }[kind]

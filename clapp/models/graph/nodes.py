@@ -39,6 +39,9 @@ class Node:
         halve: the mean of 2x2 pixels; odd sizes are completed by repeating the last row and column.
         double: bilinear interpolation to twice the size, cropped to the size of the picture.
         maximum: division by the picture's largest magnitude + eps.
+        peak: the largest value of each channel, one pixel; made for a target, as the next ones are.
+        times: the first input times the second, one pixel of one channel.
+        over: the first input divided by the second + eps, one pixel of one channel.
 
     Attributes:
         inputs: names of the values it takes.

@@ -48,6 +48,10 @@ def _step(
     if node.kind == "mix":
         scaled = [v if w is None else w * v for w, v in zip(weights, inputs, strict=True)]
         return scaled[0] + scaled[1]
+    if node.kind == "peak":
+        return torch.amax(x, (2, 3), keepdim=True)
+    if node.kind in ("times", "over"):
+        return x * inputs[1] if node.kind == "times" else x / (inputs[1] + MAX_EPS)
     if node.kind == "halve":
         return F.avg_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2)
     assert node.kind == "double"

@@ -5,8 +5,11 @@ the rest of it is local. One pass over the parts for each statistic, and a last 
 then give the same as a call on the whole picture.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import suppress
+from copy import deepcopy
 from functools import partial
+from threading import Lock, local
 from typing import Protocol
 
 import torch
@@ -15,8 +18,8 @@ from torch import Tensor, nn
 from clapp.models.graph.nodes import MAX_EPS
 
 _EPS = 1e-5
-Part = tuple[Tensor, tuple[slice, slice]]
-"""Pixels around a part of a picture, float32 (1, C, h, w), and the place of the part in them."""
+Where = tuple[slice, slice]
+"""Rows and columns that a part of a picture has in what is computed around it."""
 
 
 class Moments(nn.Module):
@@ -47,7 +50,7 @@ class Statistic(Protocol):
     """A statistic of a picture that arrives in parts."""
 
     def add(self, x: Tensor) -> None:
-        """Add a part, (1, C, h, w); no pixel may be added twice."""
+        """Take in a part, (1, C, h, w), from any thread; no pixel is given twice."""
         ...
 
     def apply(self, x: Tensor) -> Tensor:
@@ -56,22 +59,40 @@ class Statistic(Protocol):
 
 
 class _Sums:
-    """Sums of the first three powers of each channel in float64, and its maximum."""
+    """Central moments of each channel, from sums of powers in float64, and its maximum.
+
+    The powers are those of distances to the mean of the first part, so that little cancels out.
+    """
 
     def __init__(self) -> None:
-        self.count = 0
-        self.sums = torch.zeros(3, 1, dtype=torch.float64)
+        self._lock = Lock()
+        self._origin: Tensor | None = None
+        self._count = 0
+        self._sums = torch.zeros(3, 1, dtype=torch.float64)
         self.maximum = torch.full((1,), -torch.inf)
 
     def add(self, x: Tensor) -> None:
-        flat = x[0].flatten(1).double()  # (C, pixels)
-        power, sums = flat, []
-        for _ in range(3):
+        flat = x[0].flatten(1)  # (C, pixels)
+        with self._lock:
+            if self._origin is None:
+                self._origin = flat.mean(1, keepdim=True, dtype=torch.float64)
+        distance = flat - self._origin
+        power, sums = distance, [distance.sum(1)]
+        for _ in range(2):
+            power = power * distance
             sums.append(power.sum(1))
-            power = power * flat
-        self.sums = self.sums + torch.stack(sums)
-        self.maximum = torch.maximum(self.maximum, x.amax((0, 2, 3)))
-        self.count += flat.shape[1]
+        maximum = x.amax((0, 2, 3))
+        with self._lock:
+            self._sums = self._sums + torch.stack(sums)
+            self.maximum = torch.maximum(self.maximum, maximum)
+            self._count += flat.shape[1]
+
+    def moments(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, and second and third central moment, (C,) each."""
+        assert self._origin is not None
+        mean, square, cube = self._sums / self._count
+        variance = (square - mean**2).clamp_min(0)
+        return self._origin[:, 0] + mean, variance, cube - 3 * mean * square + 2 * mean**3
 
 
 class _Moments(_Sums):
@@ -79,10 +100,10 @@ class _Moments(_Sums):
         super().__init__()
 
     def apply(self, x: Tensor) -> Tensor:
-        mean, square, cube = self.sums / self.count  # (C,) each
-        deviation = ((square - mean**2).clamp_min(0) + _EPS).sqrt()
-        skewness = (cube - 3 * mean * square + 2 * mean**3) / deviation**3
-        values = torch.cat([mean, self.maximum.double(), deviation, torch.tanh(skewness)])
+        mean, variance, third = self.moments()
+        deviation = (variance + _EPS).sqrt()
+        skewness = torch.tanh(third / deviation**3)
+        values = torch.cat([mean, self.maximum.double(), deviation, skewness])
         return values.to(x.dtype).view(1, -1, 1, 1)
 
 
@@ -93,25 +114,30 @@ class _GroupNorm(_Sums):
 
     def apply(self, x: Tensor) -> Tensor:
         groups, channels = self.norm.num_groups, x.shape[1]
-        mean, square = (self.sums[:2] / self.count).view(2, groups, -1).mean(2)  # (groups,) each
-        scale = ((square - mean**2).clamp_min(0) + self.norm.eps).rsqrt()
+        means, variances, _ = (value.view(groups, -1) for value in self.moments())
+        mean = means.mean(1)  # (groups,)
+        variance = (variances + (means - mean[:, None]) ** 2).mean(1)
+        scale = (variance + self.norm.eps).rsqrt()
         factor, offset = (v.repeat_interleave(channels // groups) for v in (scale, -mean * scale))
         if self.norm.affine:
             factor, offset = factor * self.norm.weight, offset * self.norm.weight + self.norm.bias
         factor, offset = (v.to(x.dtype).view(1, -1, 1, 1) for v in (factor, offset))
-        result: Tensor = x * factor + offset
+        result: Tensor = torch.addcmul(offset, x, factor)
         return result
 
 
 class _Maximum:
     def __init__(self, _: DividedByMaximum) -> None:
-        self.maximum = torch.zeros(())
+        self._lock = Lock()
+        self._maximum = torch.zeros(())
 
     def add(self, x: Tensor) -> None:
-        self.maximum = torch.maximum(self.maximum, x.abs().max())
+        maximum = torch.maximum(x.max(), -x.min())
+        with self._lock:
+            self._maximum = torch.maximum(self._maximum, maximum)
 
     def apply(self, x: Tensor) -> Tensor:
-        return x / (self.maximum + MAX_EPS)
+        return x / (self._maximum + MAX_EPS)
 
 
 GATHERED: dict[type[nn.Module], Callable[..., Statistic]] = {
@@ -127,69 +153,79 @@ class _SeenError(Exception):
 
 
 class Gathering:
-    """Applies a network to the parts of one picture with the result for the whole.
+    """A copy of a network that is applied to the parts of one picture as to the whole.
 
-    Inside the `with` block, the modules of `GATHERED` in the network use the gathered statistics.
+    Parts may be computed by several threads at once.
     """
 
     def __init__(self, net: nn.Module) -> None:
-        self._net = net
-        self._modules = [m for m in net.modules() if type(m) in GATHERED]
+        self._net = deepcopy(net)
         self._known: list[Statistic] = []  # in the order of the calls
-        self._next: Statistic | None = None
-        self._calls = 0
-        self._where = (slice(None), slice(None))
-        self._side = (0, 0)
+        self._next: Statistic | None = None  # the one that is being gathered
+        self._lock = Lock()
+        self._here = local()  # of a thread: how many statistics its part has met, and where it lies
+        for module in self._net.modules():
+            if type(module) in GATHERED:
+                module.forward = partial(self._step, module)
 
-    def __enter__(self) -> "Gathering":
-        for module in self._modules:
-            module.forward = partial(self._step, module)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for module in self._modules:
-            del module.forward
-
-    def gather(self, parts: Callable[[], Iterable[Part]]) -> None:
-        """Gather all statistics, with one pass over the picture for each.
+    def gather(self, show: Callable[[Callable[[Tensor, Where], None]], None]) -> None:
+        """See the whole picture as often as the network has statistics.
 
         Args:
-            parts: returns the parts of the picture, which contain each pixel once.
+            show: calls its argument for all parts, which together have each pixel once.
         """
-        while self._modules and self._pass(parts()):
-            assert self._next is not None
-            self._known.append(self._next)
+        for _ in range(self._count()):
+            self._known.append(self._gathered(show))
 
-    def _pass(self, parts: Iterable[Part]) -> bool:
-        """Gather the first missing statistic; returns False if none is missing."""
+    def _gathered(self, show: Callable[[Callable[[Tensor, Where], None]], None]) -> Statistic:
+        """The first statistic that is not known."""
         self._next = None
-        for x, where in parts:
-            try:
-                self(x, where)
-            except _SeenError:
-                continue
-            return False
-        return True
+        show(self._see)
+        found: Statistic | None = self._next
+        if found is None:
+            raise ValueError("no part of the picture was shown")
+        return found
+
+    def _count(self) -> int:
+        """How often the network asks for a statistic, whatever the picture."""
+        self._here.counted = 0
+        side = int(getattr(self._net, "min_size", 1))
+        with torch.no_grad():
+            self._net(torch.zeros(1, 3, side, side))
+        count = int(self._here.counted)
+        del self._here.counted
+        return count
+
+    def _see(self, x: Tensor, where: Where) -> None:
+        with suppress(_SeenError):
+            self(x, where)
 
     @torch.no_grad()
-    def __call__(self, x: Tensor, where: tuple[slice, slice]) -> Tensor:
+    def __call__(self, x: Tensor, where: Where) -> Tensor:
         """The network's output for a part and the pixels around it."""
-        self._calls, self._where, self._side = 0, where, (x.shape[-2], x.shape[-1])
+        self._here.calls, self._here.where = 0, where
+        self._here.side = (x.shape[-2], x.shape[-1])
         result: Tensor = self._net(x)
         return result
 
     def _step(self, module: nn.Module, x: Tensor) -> Tensor:
-        number = self._calls
-        self._calls += 1
+        here = self._here
+        if hasattr(here, "counted"):
+            here.counted += 1
+            plain: Tensor = type(module).forward(module, x)
+            return plain
+        number = here.calls
+        here.calls += 1
         if number < len(self._known):
-            return self._known[number].apply(x)
-        if self._next is None:
-            self._next = GATHERED[type(module)](module)
+            known: Tensor = self._known[number].apply(x)
+            return known
+        with self._lock:
+            gathered = self._next = self._next or GATHERED[type(module)](module)
         rows, columns = (
             _coarser(part, -(-side // size))
-            for part, side, size in zip(self._where, self._side, x.shape[-2:], strict=True)
+            for part, side, size in zip(here.where, here.side, x.shape[-2:], strict=True)
         )
-        self._next.add(x[..., rows, columns])
+        gathered.add(x[..., rows, columns])
         raise _SeenError
 
 

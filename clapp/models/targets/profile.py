@@ -18,11 +18,9 @@ from clapp.models.graph.nodes import Graph, Node
 from clapp.system.strict_yaml import parse_yaml
 from clapp.system.suggest import hint
 
-REWRITES = {
-    "Abs": ("Relu", "Mul", "Add"),
-    "LeakyRelu": ("Relu", "Mul", "Add"),
-}
-"""Operators that others can replace exactly: |x| = relu(x) + relu(-x)."""
+FITTED = ("root", "gelu", "tanh", "sigmoid", "swish")
+"""Functions that are written as straight pieces where an operator of theirs does not run."""
+_BY_RELU = ("abs", "leaky_relu")
 
 
 class Fact(Section):
@@ -60,24 +58,42 @@ class Profile(Section):
     refuses: Annotated[list[Fact], Field(default_factory=list)]
 
     @property
-    def avoided(self) -> frozenset[str]:
-        """Operators that are replaced by others for this target."""
-        refused = {fact.operator for fact in self.refuses}
-        return frozenset(
-            name
-            for name, others in REWRITES.items()
-            if name in refused and not refused.intersection(others)
-        )
+    def refused(self) -> set[str]:
+        """Operators that do not run there."""
+        return {fact.operator for fact in self.refuses if fact.operator is not None}
+
+    @property
+    def multiplies_channels(self) -> bool:
+        """Whether a convolution of one group a channel may have several results for each."""
+        return not any(fact.groups for fact in self.refuses)
+
+    def in_the_way(self, graph: Graph, node: Node) -> set[str]:
+        """The operators of a step that do not run there."""
+        return self.refused.intersection(operators_of(graph, node))
 
     @property
     def mirrors_by_slices(self) -> bool:
         """Whether mirrored and repeated borders are written by Slice and Concat for it."""
         return any(fact.padding for fact in self.refuses)
 
+    def _written(self, graph: Graph, node: Node) -> tuple[str, ...]:
+        """The operators of a step, rewritten where that helps; see `rewrite.py`."""
+        names, refused = operators_of(graph, node), self.in_the_way(graph, node)
+        if not refused:
+            return names
+        if node.kind == "function" and node.function in _BY_RELU:
+            return "Relu", "Conv", "Mul", "Add"
+        if node.kind == "function" and node.function in FITTED:
+            return "Conv", "Relu"
+        if node.kind == "maximum":
+            last = ("Mul",) if "Div" in refused else ("Div",)
+            return "Relu", "Conv", "GlobalMaxPool", "Add", *last
+        return names
+
     def problems(self, graph: Graph) -> Iterator[str]:
         """A message for every unsupported step: operator, step, reason and source."""
         for node in graph.nodes:
-            names = tuple(n for n in operators_of(graph, node) if n not in self.avoided)
+            names = self._written(graph, node)
             for fact in self.refuses:
                 if fact.concerns(graph, node, names):
                     what = fact.operator or "Conv"

@@ -9,6 +9,7 @@ from clapp.models.build import Network
 from clapp.models.families import family_of
 from clapp.models.graph.footprint import steps_of
 from clapp.models.graph.nodes import Graph
+from clapp.models.graph.run import run_graph
 from clapp.pool.validation import validation_set
 from clapp.training.int8.scales import Bits, Scales, State, calibrate, run_int8
 from clapp.training.tensors import chunks, input_tensor, target_tensor
@@ -38,13 +39,17 @@ def exported_state(model: Network) -> State:
 
 
 @torch.no_grad()
-def loss_of(config: Config, graph: Graph, state: State, scales: Scales) -> float:
-    """Mean squared error in integers over the whole validation set."""
+def loss_of(config: Config, graph: Graph, state: State, scales: Scales | None) -> float:
+    """Mean squared error over the whole validation set; in integers, or where None in floats."""
     images, targets = validation_set(config.valid_data, config.target_filter)
     cpu, total = torch.device("cpu"), 0.0
     for part in chunks(images, config.model.widest, cpu):
         x, y = input_tensor(images[part], cpu), target_tensor(targets[part], cpu)
-        total += float(F.mse_loss(run_int8(graph, state, scales, x), y)) * len(x)
+        if scales is None:
+            found = run_graph(graph, state, x, lambda _, value: value)
+        else:
+            found = run_int8(graph, state, scales, x)
+        total += float(F.mse_loss(found, y)) * len(x)
     return total / len(images)
 
 
@@ -63,7 +68,7 @@ def int8_loss(model: Network, config: Config, bits: Bits = 8) -> float:
     return loss_of(config, graph, state, scales)
 
 
-def fine_tune(model: Network, config: Config, bits: Bits = 8) -> tuple[State, Scales]:
+def fine_tune(graph: Graph, state: State, config: Config, bits: Bits = 8) -> tuple[State, Scales]:
     """The weights and scales of a network trained on for integers (quantisation-aware training).
 
     Adam follows gradients that pass through the rounding, on training pictures; scales are found
@@ -71,10 +76,9 @@ def fine_tune(model: Network, config: Config, bits: Bits = 8) -> tuple[State, Sc
     the given ones where none were better.
 
     Raises:
-        ConfigError, UserError: see `int8_loss`.
+        UserError: pictures cannot be read.
     """
-    graph = steps_of(model.config)
-    state = {k: v.detach().clone().requires_grad_() for k, v in exported_state(model).items()}
+    state = {k: v.detach().clone().requires_grad_() for k, v in state.items()}
     x, y = training_pictures(config)
     adam = torch.optim.Adam(state.values(), lr=_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, _STEPS)

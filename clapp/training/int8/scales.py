@@ -71,12 +71,12 @@ def kernel_steps(kernel: Tensor) -> Tensor:
 def calibrate(graph: Graph, state: State, pictures: Tensor, bits: Bits = 8) -> Scales:
     """The scale of every value that is rounded, from the least and the largest on `pictures`.
 
-    Results of padding and of maxima over windows have the scale of their input.
+    Padding and maxima keep the scale of what they are given.
     """
     extremes = extremes_of(graph, state, pictures)
     scales = {IMAGE: IMAGE_SCALES[bits]}
     for node in graph.nodes:
-        if node.kind in ("pad", "window"):
+        if node.kind in ("pad", "window", "peak"):
             scales[node.output] = scales[node.inputs[0]]
             continue
         scales[node.output] = scale_of(*extremes[node.output], bits)

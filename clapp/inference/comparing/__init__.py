@@ -1,0 +1,1 @@
+"""What a comparison of models is made on, and what it shows."""
