@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from clapp.filters.base import Plane
-from clapp.filters.library import as_picture
+from clapp.filters.base import Plane, as_picture
 from clapp.training.preview import signed
 
 Picture = NDArray[np.uint8]
