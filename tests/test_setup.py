@@ -245,6 +245,8 @@ def test_doctor_says_what_does_not_work(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("CLAPP_CACHE", str(file))
     found = {one.name: one.text for one in failing(file, "postgresql://u:hush@localhost:1/d")}
     assert set(found) == {"cache", "results", "storage"}
+    assert "CLAPP_CACHE=FOLDER" in found["cache"]
+    assert "--results FOLDER" in found["results"]
     assert "hush" not in found["storage"]
     assert "available" in failing(tmp_path, device="cuda:9")[0].text
     done = RUN.invoke(app, ["doctor", "--results", str(file)])
