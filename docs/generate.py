@@ -155,7 +155,7 @@ def _keys(keys: Mapping[str, Mapping[str, Any]]) -> str:
             (
                 code(key),
                 code(shown(one["default"])) if "default" in one else "",
-                plain(allowed(one)),
+                "[a filter](filters.md)" if key.endswith("filter") else plain(allowed(one)),
                 plain(one.get("description", "")),
             )
             for key, one in keys.items()
@@ -218,7 +218,7 @@ def _registries() -> Iterable[tuple[str, str, Iterable[tuple[str, str]]]]:
     yield (
         "Objectives",
         "`objectives`, `limits`",
-        ((k, plain(v.title)) for k, v in OBJECTIVES.items()),
+        ((k, plain(v.meaning or v.title)) for k, v in OBJECTIVES.items()),
     )
     yield "Picking rules", "`clapp export --pick`", ((k, plain(v)) for k, v in rules())
     yield "Samplers", "`sampler`", ((k, sentence(v)) for k, v in SAMPLERS.items())

@@ -142,6 +142,7 @@ def test_explain_finds_a_key_by_its_end_and_names_the_nearest() -> None:
         "train_data.crop_size",
         "valid_data.crop_size",
     }
+    assert explained("max_retry")[0]["allowed"].endswith("below 2,147,483,648")
     (timeout,) = explained("budget.timeout")
     assert timeout["meaning"].startswith("Time in which the study was being worked on")
     assert "adam" in call("config", "--explain", "config.train.optimizer")

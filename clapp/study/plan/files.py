@@ -76,6 +76,7 @@ class StudyFile(Section):
     plugins: list[Annotated[str, AfterValidator(load_plugin)]] = Field(default_factory=list)
     """Modules that register samplers, objectives and the like; imported before the rest is read."""
     description: str = ""
+    """One line, for the report, the dashboard and `clapp studies`."""
     search_space: str | dict[str, Any] = "filternet"
     """Name of a packaged search space, path of a file, or the space itself."""
     config: dict[str, Any] = Field(default_factory=dict)
@@ -83,9 +84,11 @@ class StudyFile(Section):
     objectives: Annotated[list[ObjectiveName], Field(min_length=1)] = Field(
         default_factory=lambda: ["loss", "params", "flops"]
     )
+    """What is minimised; the loss is always among it."""
     limits: dict[ObjectiveName, PositiveFloat | None] = Field(default_factory=dict)
     """Largest values allowed; those known before a training are checked before it."""
     sampler: Annotated[str, one_of(SAMPLERS.names)] = "evolution"
+    """What proposes the next network."""
     pruner: Annotated[SerializeAsAny[Pruner], BeforeValidator(parse_pruner)] = Front()
     """Its name, or a mapping of `name` and settings."""
     budget: Budget = Budget()
@@ -96,6 +99,7 @@ class StudyFile(Section):
     target: Annotated[str, one_of(known_targets)] | None = None
     """What the network is to run on; values that do not run there leave the search space."""
     seed: Seed = 0
+    """What all draws and trainings follow from."""
 
     @field_validator("objectives")
     @classmethod
