@@ -83,8 +83,8 @@ def _parameter(one: Any) -> tuple[str, str, str, str]:
     option = one.param_type_name == "option"
     names = ", ".join(map(code, [*one.opts, *one.secondary_opts])) if option else code(_shown(one))
     value = "" if getattr(one, "is_flag", False) else code(_shown(one) if option else "")
-    default = "required" if one.required else "" if one.default in (None, False) else one.default
-    return names, value, code(str(default)) if default else "", plain(one.help or "")
+    default = "" if one.default is None or one.default is False else code(str(one.default))
+    return names, value, "required" if one.required else default, plain(one.help or "")
 
 
 def _shown(one: Any) -> str:
@@ -92,7 +92,8 @@ def _shown(one: Any) -> str:
         return str(one.metavar or one.name.upper())
     kind = one.type_descriptor.annotation
     kind = next(iter(get_args(kind)), kind)  # of a list
-    return {"int": "N", "float": "NUMBER", "str": "TEXT"}.get(kind.__name__, kind.__name__.upper())
+    known = {"int": "N", "float": "NUMBER", "str": "TEXT"}
+    return known.get(kind.__name__, str(kind.__name__).upper())
 
 
 def configuration() -> str:
@@ -154,7 +155,7 @@ def _keys(keys: Mapping[str, Mapping[str, Any]]) -> str:
             (
                 code(key),
                 code(shown(one["default"])) if "default" in one else "",
-                plain(allowed(one)),
+                "[a filter](filters.md)" if key.endswith("filter") else plain(allowed(one)),
                 plain(one.get("description", "")),
             )
             for key, one in keys.items()
@@ -206,7 +207,7 @@ def _registries() -> Iterable[tuple[str, str, Iterable[tuple[str, str]]]]:
     from clapp.front.pick import rules
     from clapp.images.source import SOURCES
     from clapp.models.activations import ACTIVATIONS
-    from clapp.models.families import FAMILIES
+    from clapp.models.families import known_families, section
     from clapp.models.targets.profile import find_target, known_targets
     from clapp.study.pruning.pruners import PRUNERS
     from clapp.study.sampling.samplers import SAMPLERS
@@ -217,7 +218,7 @@ def _registries() -> Iterable[tuple[str, str, Iterable[tuple[str, str]]]]:
     yield (
         "Objectives",
         "`objectives`, `limits`",
-        ((k, plain(v.title)) for k, v in OBJECTIVES.items()),
+        ((k, plain(v.meaning or v.title)) for k, v in OBJECTIVES.items()),
     )
     yield "Picking rules", "`clapp export --pick`", ((k, plain(v)) for k, v in rules())
     yield "Samplers", "`sampler`", ((k, sentence(v)) for k, v in SAMPLERS.items())
@@ -225,7 +226,7 @@ def _registries() -> Iterable[tuple[str, str, Iterable[tuple[str, str]]]]:
     yield (
         "Families of networks",
         "`model.family`",
-        ((k, sentence(v.config)) for k, v in FAMILIES.items()),
+        ((k, sentence(section(k))) for k in known_families()),
     )
     yield "Activations", "`model.activation`", ((k, plain(v.words)) for k, v in ACTIVATIONS.items())
     yield "Losses", "`train.loss_type`", ((k, sentence(v.function)) for k, v in LOSSES.items())

@@ -142,6 +142,7 @@ def test_explain_finds_a_key_by_its_end_and_names_the_nearest() -> None:
         "train_data.crop_size",
         "valid_data.crop_size",
     }
+    assert explained("max_retry")[0]["allowed"].endswith("below 2,147,483,648")
     (timeout,) = explained("budget.timeout")
     assert timeout["meaning"].startswith("Time in which the study was being worked on")
     assert "adam" in call("config", "--explain", "config.train.optimizer")
@@ -245,6 +246,8 @@ def test_doctor_says_what_does_not_work(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("CLAPP_CACHE", str(file))
     found = {one.name: one.text for one in failing(file, "postgresql://u:hush@localhost:1/d")}
     assert set(found) == {"cache", "results", "storage"}
+    assert "CLAPP_CACHE=FOLDER" in found["cache"]
+    assert "--results FOLDER" in found["results"]
     assert "hush" not in found["storage"]
     assert "available" in failing(tmp_path, device="cuda:9")[0].text
     done = RUN.invoke(app, ["doctor", "--results", str(file)])

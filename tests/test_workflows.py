@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 TARGETS = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-CHARGES = {"tests", "docs", "images", "release", "nightly", "train"}
+CHARGES = {"tests", "docs", "images", "release", "nightly", "train", "deploy"}
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def test_commands_of_a_workflow_exist(path: Path) -> None:
             parse(words)
         for target in re.findall(r"\bmake (\w+)", script):
             assert target in TARGETS
-        for name in re.findall(r"(?:bash|kubectl \w+ -[kf]) (\.?[\w./-]+)", script):
+        for name in re.findall(r"(?:\bbash |\.\./)(\.?[\w./-]+)", script):
             assert (ROOT / name).exists(), name
 
 
@@ -102,6 +102,22 @@ def test_images_go_where_a_variable_says() -> None:
         given = step.get("with", {})
         assert str(given.get("registry", "${{")).startswith("${{")
         assert str(given.get("tags", "${{ vars.")).startswith("${{ vars.")
+
+
+def test_what_is_deployed_is_in_the_manifests() -> None:
+    text = "\n".join(scripts(ROOT / ".github" / "workflows" / "deploy.yaml"))
+    manifests = ROOT / "deploy" / "kubernetes" / "serve"
+    there = {
+        f"{one['kind'].lower()}/{one['metadata']['name']}"
+        for path in manifests.glob("*.yaml")
+        for one in yaml.safe_load_all(path.read_text())
+        if "metadata" in one
+    }
+    named = set(re.findall(r"\b(?:job|deployment)[/ ][\w-]+", text))
+    assert len(named) == 3
+    assert {name.replace(" ", "/") for name in named} <= there
+    kustomization = yaml.safe_load((manifests / "kustomization.yaml").read_text())
+    assert [one["name"] for one in kustomization["images"]] == ["clapp"]
 
 
 def test_the_release_builds_what_it_publishes_and_holds_no_token() -> None:

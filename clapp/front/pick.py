@@ -54,7 +54,10 @@ def pick(text: str, found: Finished) -> "Candidate":
     """
     rule, match = _find(text)
     if not found.front:
-        raise UserError("the study has no finished trial yet, so there is nothing to pick")
+        raise UserError(
+            "the study has no finished trial yet, so there is nothing to pick; "
+            "`clapp-optimize --study NAME` goes on with it"
+        )
     return rule.choose(match, found)
 
 

@@ -136,6 +136,7 @@ def allowed(schema: Mapping[str, Any]) -> str:
 
 _PATTERNS = {
     ":": "module:function",
+    r"^(steps|seconds)_to_[0-9.e-]+$": "steps_to_0.005, seconds_to_0.005 or the like",
     r"^(\d+(\.\d+)?[smhd])+$|^\d+(\.\d+)?$": "a duration such as 90s, 30m or 1h30m",
 }
 _TYPES = {
@@ -154,6 +155,10 @@ _BOUNDS = {
 }
 
 
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
 def _bounds(schema: Mapping[str, Any]) -> str:
-    words = [f"{word} {schema[key]:g}" for key, word in _BOUNDS.items() if key in schema]
+    words = [f"{word} {_number(schema[key])}" for key, word in _BOUNDS.items() if key in schema]
     return f", {' and '.join(words)}" if words else ""

@@ -50,7 +50,7 @@ def examine(results: Path, storage: str | None, device: str) -> Iterator[Finding
         "environment": _environment,
         "device": lambda: _device(device),
         "cache": _cache,
-        "results": lambda: _writable(results),
+        "results": lambda: _results(results),
         "storage": lambda: _storage(results, storage),
         "terminal": _terminal,
     }
@@ -101,7 +101,17 @@ def _cores() -> int:
 def _cache() -> str:
     from clapp.pool.eviction import cache_dir
 
-    return _writable(cache_dir())
+    try:
+        return _writable(cache_dir())
+    except OSError as error:
+        raise OSError(f"{error}; CLAPP_CACHE=FOLDER names another one") from error
+
+
+def _results(folder: Path) -> str:
+    try:
+        return _writable(folder)
+    except OSError as error:
+        raise OSError(f"{error}; --results FOLDER names another one") from error
 
 
 def _writable(folder: Path) -> str:

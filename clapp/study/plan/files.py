@@ -77,6 +77,7 @@ class StudyFile(Section):
     plugins: list[Annotated[str, AfterValidator(load_plugin)]] = Field(default_factory=list)
     """Modules that register samplers, objectives and so on; imported before the rest is read."""
     description: str = ""
+    """One line, for the report, the dashboard and `clapp studies`."""
     search_space: str | dict[str, Any] = "filternet"
     """Name of a packaged search space, path of a file, or the space itself."""
     config: dict[str, Any] = Field(default_factory=dict)
@@ -84,9 +85,11 @@ class StudyFile(Section):
     objectives: Annotated[list[ObjectiveName], Field(min_length=1)] = Field(
         default_factory=lambda: ["loss", "params", "flops"]
     )
+    """What is minimised; the loss is always among it."""
     limits: dict[ObjectiveName, PositiveFloat | None] = Field(default_factory=dict)
     """Largest values allowed; those known before a training are checked before it."""
     sampler: Annotated[str, one_of(SAMPLERS.names)] = "evolution"
+    """What proposes the next network."""
     pruner: Annotated[SerializeAsAny[Pruner], BeforeValidator(parse_pruner)] = Front()
     """Its name, or a mapping of `name` and settings."""
     budget: Budget = Budget()
@@ -98,6 +101,7 @@ class StudyFile(Section):
     """The target on which networks must run; values that do not run there are removed from the
     space."""
     seed: Seed = 0
+    """What all draws and trainings follow from."""
 
     @field_validator("objectives")
     @classmethod
