@@ -7,7 +7,8 @@ import numpy as np
 
 from clapp.errors import ParityError
 from clapp.export.c.format import write_float
-from clapp.export.formats import FORMATS, ONNX, Bundle, Difference, Format, Written
+from clapp.export.formats import FORMATS as FORMATS
+from clapp.export.formats import ONNX, Bundle, Difference, Format, Written
 from clapp.export.int8 import write_c_int8, write_onnx_16x8, write_onnx_int8
 from clapp.export.onnx import opset_of, parity, write_onnx
 from clapp.export.pytorch import write_program, write_python
