@@ -144,7 +144,7 @@ def test_explain_finds_a_key_by_its_end_and_names_the_nearest() -> None:
     }
     assert explained("max_retry")[0]["allowed"].endswith("below 2,147,483,648")
     (timeout,) = explained("budget.timeout")
-    assert timeout["meaning"].startswith("Time in which the study was being worked on")
+    assert timeout["meaning"].startswith("Total time of all runs")
     assert "adam" in call("config", "--explain", "config.train.optimizer")
     with pytest.raises(UserError, match="did you mean patience"):
         explained("patiense")
