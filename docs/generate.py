@@ -116,7 +116,8 @@ def configuration() -> str:
 def study() -> str:
     """Every key of a study and of a search space."""
     from clapp.commands.setup.schemas import keys_of, study_keys
-    from clapp.study.plan.files import find_study, known_spaces, one_document
+    from clapp.commands.setup.spaces import one_document
+    from clapp.study.plan.files import find_study, known_spaces
     from clapp.study.plan.parameters import KINDS
     from clapp.system.files import data_dir, read_mapping
 
