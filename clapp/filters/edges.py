@@ -213,7 +213,7 @@ def _thresholds(values: Values) -> str | None:
     root=Flag(False),
 )
 def canny(image: Picture, low: float, high: float, aperture: int, root: bool) -> Picture:
-    """Canny edges, 0 or 255; root: Euclidean gradient magnitude instead of the sum of parts."""
+    """Edges by hysteresis: 0 or 255; root: Euclidean gradients instead of a sum of magnitudes."""
     return np.asarray(cv2.Canny(image, low, high, apertureSize=aperture, L2gradient=root), np.uint8)
 
 
