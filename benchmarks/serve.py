@@ -73,7 +73,7 @@ def run(requests: int, clients: int, size: int, model: Path | None) -> Result:
     with TemporaryDirectory() as name:
         folder = model or _small(Path(name))
         with _serving(folder) as server:
-            path = f"/v1/models/{folder.stem}/apply"
+            path = "/v1/models/model/apply"
             body = _png(photograph(size))
             alone, one = [], []
             for _ in range(_ROUNDS):  # in turn
@@ -124,7 +124,7 @@ def _small(folder: Path) -> Path:
 @contextmanager
 def _serving(model: Path) -> Iterator[_Server]:
     options = ["--port=0", f"--transfer={_TRANSFER}", f"--body={_BODY}B", "--queue=32"]
-    command = [sys.executable, "-m", "clapp", "serve", str(model), *options]
+    command = [sys.executable, "-m", "clapp", "serve", f"model={model}", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_env()) as process:
         try:
             assert process.stdout is not None
