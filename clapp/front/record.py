@@ -36,6 +36,8 @@ class TrialRecord:
         started, ended: seconds since the epoch, so that machines of all time zones agree.
         config: dotted keys in which its configuration differs from the packaged defaults.
         parent: number of the trial whose weights it started from; `move` says what was changed.
+        ancestor: the trial of another study that it was transferred from: `study`, `trial`, its
+            `config` and the `weights` to start from, if any; see `clapp.study.preparing.transfer`.
         weights: of its network, see `clapp.study.storage.heritage`; None: it is too large.
         optimizer: what trained it; `starts` how many first weights left the plateau at once.
         key: hash of the configuration, equal for trials that train the same.
@@ -50,7 +52,6 @@ class TrialRecord:
         curve: its validations as [iteration, seconds, L2].
         stopped: why it was stopped early, a `Verdict` as a mapping; `saved_seconds` that saved.
         audit: the verdict of a trial that was due to be stopped and ran on as a sample.
-        repeats: losses of repeated trainings.
     """
 
     format: int = FORMAT
@@ -63,6 +64,7 @@ class TrialRecord:
     config: Mapping[str, Any] | None = None
     parent: int | None = None
     move: str | None = None
+    ancestor: Mapping[str, Any] | None = None
     weights: str | None = None
     optimizer: str | None = None
     starts: int | None = None
@@ -83,7 +85,6 @@ class TrialRecord:
     stopped: Mapping[str, Any] | None = None
     saved_seconds: float | None = None
     audit: Mapping[str, Any] | None = None
-    repeats: Sequence[float] = ()
 
     def document(self) -> dict[str, Any]:
         """What is stored: the fields that say something, and the present format."""
