@@ -19,6 +19,8 @@ from PIL import Image
 from synthetic import REFERENCE_LOSS, made_up_study
 
 from clapp.errors import UserError
+from clapp.front.repeats import Repeats as StoredRepeats
+from clapp.front.repeats import store_repeats
 from clapp.report import pictures as report_pictures
 from clapp.report import words
 from clapp.report.classical import classical
@@ -140,21 +142,24 @@ def test_curves_in_the_storage_are_thinned_out():
     assert len(steps) <= 61
 
 
-def test_repeats_are_equal_trials_or_listed():
-    data = gather(
-        new_study(
-            complete(0.01, 9, 9, key="a"),
-            complete(0.03, 9, 9, key="a"),
-            complete(0.5, 8, 8, key="b"),
-            complete(0.2, 7, 7, key="c", repeats=[0.1, 0.2, 0.6]),
-        ),
-        NOWHERE,
+def test_repeats_are_equal_trials_or_stored_by_clapp_repeat():
+    study = new_study(
+        complete(0.01, 9, 9, key="a"),
+        complete(0.03, 9, 9, key="a"),
+        complete(0.5, 8, 8, key="b"),
+        complete(0.2, 7, 7, key="c"),
     )
-    assert data.repeats == [Repeats(0, [0.01, 0.03]), Repeats(3, [0.1, 0.2, 0.6])]
-    assert data.repeats[0].mean == pytest.approx(0.02)
-    assert data.repeats[1].deviation == pytest.approx(0.2645751)
-    bars = draw(data)["front-params"].select_traces({"name": "repeats"})
-    assert next(bars).error_y.array == pytest.approx((0.0141421, 0.2645751), rel=1e-4)
+    store_repeats(study, StoredRepeats(2, [0], [0.5], [1.0]))
+    store_repeats(study, StoredRepeats(3, [0, 1, 2, 3], [0.1, 0.2, None, 0.4], [1.0] * 4))
+    data = gather(study, NOWHERE)
+    assert data.repeats == [Repeats(0, [0.01, 0.03]), Repeats(3, [0.1, 0.2, 0.4])]
+    first, second = (one.interval for one in data.repeats)
+    assert (first.mean, second.mean) == pytest.approx((0.0003**0.5, 0.2))
+    bars = next(draw(data)["front-params"].select_traces({"name": "repeats"}))
+    assert bars.y == pytest.approx((first.mean, second.mean), rel=1e-4)
+    assert bars.error_y.array[1] == pytest.approx(second.high - second.mean, rel=1e-4)
+    assert bars.error_y.array[0] == pytest.approx(99 * first.mean, rel=1e-4)  # cut off
+    assert "loss repeated" in dict(section_of(data).trials()["3"]["facts"])
 
 
 def test_importances_find_what_the_loss_depends_on():

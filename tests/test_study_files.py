@@ -245,7 +245,10 @@ def test_spaces_and_filters_are_looked_for_beside_the_study_first(
     ("line", "message"),
     [
         ("num_runs: 3", "num_runs: cannot be set here: a study trains each configuration once"),
-        ("experiment_name: x", "experiment_name: cannot be set here: only `clapp train` uses it"),
+        (
+            "experiment_name: x",
+            "experiment_name: cannot be set here: only `clapp train` and `clapp repeat` use it",
+        ),
         ("train: {output_dir: x}", "train.output_dir: cannot be set here: only `clapp train`"),
         ("valid_data: {min_buffer: 3}", "valid_data.min_buffer: cannot be set here"),
         ("model.output_channels: 3", "the filter sobel_3 returns 1 channel"),

@@ -10,6 +10,7 @@ import typer
 
 from clapp.commands.apply import evaluate, infer
 from clapp.commands.data import data
+from clapp.commands.experiments.verbs import ablate, repeat
 from clapp.commands.filters import filters
 from clapp.commands.serve import serve
 from clapp.commands.setup.config import config
@@ -55,7 +56,7 @@ app = typer.Typer(
 _add_benchmarks()
 app.command()(replay)
 app.command()(filters)
-for _verb in (init, doctor, spaces, config, infer, evaluate, serve):
+for _verb in (init, doctor, spaces, config, infer, evaluate, serve, repeat, ablate):
     app.command()(_verb)
 app.add_typer(data, name="data")
 

@@ -10,7 +10,7 @@ from clapp.config import Config, flatten, identity, load_config, nest
 from clapp.errors import ConfigError, UserError
 from clapp.front.record import TrialRecord, record_of
 from clapp.study.plan.existing import load_existing
-from clapp.study.storage.heritage import first_weights
+from clapp.study.storage.heritage import ancestor_of, inherited_weights
 from clapp.system.process import prepare_process
 from clapp.training.losses import loss_text
 from clapp.training.provenance import provenance
@@ -94,10 +94,10 @@ def repeat(
         reason = reason or (record.failed and f"failed: {record.failed}")
         state = trials[number].state.name.lower()
         raise UserError(f"trial {number} of study {study} was never trained: {reason or state}")
-    config = _config(number, record)
+    config = configuration_of(number, record)
     prepare_process(threads=recorded["threads"])
     folder = out or Path(config.train.output_dir) / f"{loaded.study_name}-{number:05d}"
-    weights = first_weights(config, record.parent, trials)
+    weights = inherited_weights(config, ancestor_of(record, trials))
     result = train_to_folder(config, folder, until=until, overwrite=overwrite, weights=weights)
     differs = _differs(recorded, provenance(config, result["device"]))
     return Repetition(
@@ -112,8 +112,8 @@ def repeat(
     )
 
 
-def _config(number: int, record: TrialRecord) -> Config:
-    """The configuration of a trained trial, limited to the iterations that it was trained.
+def configuration_of(number: int, record: TrialRecord) -> Config:
+    """The configuration of a trained trial, as far as it went.
 
     Raises:
         ConfigError: this version of CLAPP cannot read the configuration.

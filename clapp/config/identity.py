@@ -7,15 +7,16 @@ from typing import Any
 
 from clapp.config.schema import Config
 
-_REPEATED = "a study trains each configuration once; repetitions are made of the model it finds"
+_REPEATED = "a study trains each configuration once; `clapp repeat` trains what it finds again"
+_NAMED = "only `clapp train` and `clapp repeat` use it"
 _FOLLOWED = "only `clapp train` uses it"
 _FIXED = "the validation set is read once and never changes, so it has no buffer"
 _PLACE = "it says where a network is trained, not how"
 NO_EFFECT = {
     "num_runs": _REPEATED,
     "num_parallel_runs": _REPEATED,
-    "experiment_name": _FOLLOWED,
-    "train.output_dir": _FOLLOWED,
+    "experiment_name": _NAMED,
+    "train.output_dir": _NAMED,
     "train.output_log_interval": _FOLLOWED,
     "valid_data.min_buffer": _FIXED,
     "valid_data.max_buffer": _FIXED,

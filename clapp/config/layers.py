@@ -72,8 +72,8 @@ def refuse_repetitions(config: Config) -> None:
         value, taken = getattr(config, key), defaults()[key]
         if value not in (1, taken):
             raise ConfigError(
-                f"{key}: {value} has no effect: one network is trained; train each repetition with "
-                "another train.seed"
+                f"{key}: {value} has no effect: one network is trained; `clapp repeat` trains one "
+                "from each of several seeds"
             )
 
 

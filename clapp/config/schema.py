@@ -169,7 +169,7 @@ class Config(Section):
 
     num_runs: Count
     num_resolutions: Annotated[int, Field(ge=1, le=8)]
-    num_parallel_runs: Count
+    num_parallel_runs: Count | None
     experiment_name: str | None
     train_data: DataConfig
     valid_data: ValidConfig

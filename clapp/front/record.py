@@ -37,6 +37,8 @@ class TrialRecord:
         config: dotted keys in which its configuration differs from the packaged defaults.
         parent: number of the trial whose weights it started from; `move` describes what was
             changed.
+        ancestor: the trial of another study that it was transferred from: `study`, `trial`, its
+            `config` and the `weights` to start from, if any; see `clapp.study.preparing.transfer`.
         weights: weights of its network, see `clapp.study.storage.heritage`; None: the network is
             too large.
         optimizer: the optimiser; `starts`: how many of the initial weights had left the plateau at
@@ -54,7 +56,6 @@ class TrialRecord:
         stopped: why it was stopped early, a `Verdict` as a mapping; `saved_seconds`: the time this
             saved.
         audit: the verdict on a trial that was due to be stopped and ran on as a sample.
-        repeats: losses of repeated trainings.
     """
 
     format: int = FORMAT
@@ -67,6 +68,7 @@ class TrialRecord:
     config: Mapping[str, Any] | None = None
     parent: int | None = None
     move: str | None = None
+    ancestor: Mapping[str, Any] | None = None
     weights: str | None = None
     optimizer: str | None = None
     starts: int | None = None
@@ -87,7 +89,6 @@ class TrialRecord:
     stopped: Mapping[str, Any] | None = None
     saved_seconds: float | None = None
     audit: Mapping[str, Any] | None = None
-    repeats: Sequence[float] = ()
 
     def document(self) -> dict[str, Any]:
         """The document to store: all fields with values, and the present format."""

@@ -37,9 +37,11 @@ def is_lost(trial: FrozenTrial) -> bool:
 
 
 def enqueued_as(record: TrialRecord) -> tuple[str, Any] | None:
-    """The reason why a trial was enqueued: a baseline, or a lost trial."""
+    """What a trial was enqueued for: a baseline, a trial of another study, or a lost trial."""
     if record.retry_of is not None:
         return ("retry_of", record.retry_of)
+    if record.ancestor is not None:
+        return ("ancestor", (record.ancestor["study"], record.ancestor["trial"]))
     return None if record.baseline is None else ("baseline", record.baseline)
 
 

@@ -1,6 +1,5 @@
 """The data of a report: a study and the small files in its results, without pictures."""
 
-import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from clapp.config import defaults, flatten
 from clapp.filters.library import filter_name
 from clapp.front.hypervolume import Moment, history, worst_point
+from clapp.front.objectives import positive
 from clapp.front.outcomes import (
     Candidate,
     candidates,
@@ -23,10 +23,12 @@ from clapp.front.outcomes import (
 )
 from clapp.front.pick import Finished, meaning, pick
 from clapp.front.record import record_of
+from clapp.front.repeats import repeats_of
 from clapp.front.trials import is_trained
 from clapp.report.importances import Importances, importances
 from clapp.report.trials import Trial, outcome, read_json, read_trial
 from clapp.study.plan.definition import DEFINITION, ELAPSED
+from clapp.system.intervals import Interval, log_interval
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -47,14 +49,9 @@ class Repeats(NamedTuple):
     losses: list[float]
 
     @property
-    def mean(self) -> float:
-        """Mean loss."""
-        return statistics.fmean(self.losses)
-
-    @property
-    def deviation(self) -> float:
-        """Standard deviation of the sample."""
-        return statistics.stdev(self.losses)
+    def interval(self) -> Interval:
+        """The mean over seeds and its 95 % interval."""
+        return log_interval([positive(loss) for loss in self.losses])
 
 
 @dataclass(frozen=True)
@@ -159,7 +156,7 @@ def gather(
         history=history(study, own),
         shared=history(study, own if worst is None else worst),
         importances=importances(study),
-        repeats=_repeats(frozen),
+        repeats=_repeats(study, frozen),
         elapsed=float(study.user_attrs.get(ELAPSED, 0.0)) or _span(trials),
         ledger=_read_mapping(folder / "ledger.json"),
         provenance=_provenance(frozen),
@@ -178,22 +175,21 @@ def _picks(found: Finished, reference: Candidate | None) -> list[Pick]:
     return picks
 
 
-def _repeats(trials: Iterable[FrozenTrial]) -> list[Repeats]:
-    """Configurations with several losses, from equal trials or from `repeats` of one trial."""
+def _repeats(study: "Study", trials: Iterable[FrozenTrial]) -> list[Repeats]:
+    """Configurations with several losses: repeated by `clapp repeat`, or of equal trials."""
+    repeated = repeats_of(study)
     equal: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    found = []
     for trial in trials:
-        if trial.state is not TrialState.COMPLETE:
-            continue
         record = record_of(trial)
-        if len(record.repeats) > 1:
-            found.append(Repeats(trial.number, [float(loss) for loss in record.repeats]))
-        elif record.key is not None and record.loss is not None:  # equal for all seeds
-            equal[record.key].append((trial.number, record.loss))
+        if trial.state is TrialState.COMPLETE and None not in (record.key, record.loss):
+            equal[str(record.key)].append((trial.number, float(record.loss or 0.0)))
+    found = [Repeats(number, one.finite) for number, one in repeated.items()]
     found += [
-        Repeats(same[0][0], [loss for _, loss in same]) for same in equal.values() if len(same) > 1
+        Repeats(same[0][0], [loss for _, loss in same])  # equal for all seeds
+        for same in equal.values()
+        if same[0][0] not in repeated
     ]
-    return sorted(found)
+    return sorted(one for one in found if len(one.losses) > 1)
 
 
 def _span(trials: Sequence[Trial]) -> float:

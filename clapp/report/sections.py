@@ -16,6 +16,7 @@ from clapp.report.figures import decisions, fronts, search, space
 from clapp.report.figures.style import Figure
 from clapp.report.pictures import Picture, Pictures
 from clapp.report.trials import Trial
+from clapp.system.intervals import Interval
 from clapp.system.strict_yaml import dump_yaml
 
 
@@ -92,7 +93,7 @@ class Section:
         picks: dict[int, list[str]] = {}
         for pick in self.data.picks:
             picks.setdefault(pick.model.trial, []).append(pick.why)
-        repeats = {one.trial: _repeats(one.mean, one.deviation) for one in self.data.repeats}
+        repeats = {one.trial: _repeats(one.interval) for one in self.data.repeats}
         return {
             str(trial.number): _card(
                 trial, picks.get(trial.number, []), repeats.get(trial.number, "")
@@ -159,8 +160,9 @@ def _card(trial: Trial, picks: Sequence[str], repeats: str) -> dict[str, Any]:
     }
 
 
-def _repeats(mean: float, deviation: float) -> str:
-    return f"{words.short(mean)} ± {words.short(deviation)} ({decibels(mean)})"
+def _repeats(found: Interval) -> str:
+    ends = f"{words.short(found.low)} to {words.short(found.high)}"
+    return f"{words.short(found.mean)} ({decibels(found.mean)}), {ends} with 95 %"
 
 
 def _tiles(data: StudyData) -> list[Tile]:
@@ -234,7 +236,7 @@ def _front_row(data: StudyData, model: Candidate, others: Sequence[str]) -> Fron
         model,
         [objective(name).format(model.values[name]) for name in others],
         ", ".join(remarks),
-        _repeats(repeats.mean, repeats.deviation) if repeats else "",
+        _repeats(repeats.interval) if repeats else "",
         _in_words(model),
     )
 

@@ -13,7 +13,7 @@ from clapp.config import Config, ModelConfig, Section, defaults
 from clapp.filters.library import known_filters
 from clapp.front.objectives import OBJECTIVES
 from clapp.models.families import known_families, section
-from clapp.study.plan.files import StudyFile
+from clapp.study.plan.files import FROM, StudyFile
 from clapp.study.plan.parameters import KINDS
 from clapp.study.plan.space import refusal
 from clapp.study.pruning.pruners import PRUNERS
@@ -102,7 +102,12 @@ def study_schema() -> Schema:
         "default": "filternet",
         "description": about,
     }
-    properties["baselines"]["additionalProperties"] = {"$ref": "#/$defs/configuration"}
+    properties["baselines"] |= {
+        "additionalProperties": {"$ref": "#/$defs/configuration"},
+        "properties": {
+            FROM: {"type": "string", "description": "A study whose front is tried first."}
+        },
+    }
     properties["config"] = {
         "description": "Laid over the packaged defaults; nested or dotted keys.",
         "$ref": "#/$defs/configuration",

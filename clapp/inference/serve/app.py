@@ -112,9 +112,7 @@ class Service:
     async def _warm_up(self) -> None:
         await asyncio.to_thread(load_codecs)
         for model in self.models.values():
-            for _ in range(self.limits.workers):  # each has a runner of its own
-                problem = await asyncio.to_thread(model.warm_up)
-            if problem:
+            if problem := await asyncio.to_thread(model.warm_up):
                 logger.warning(f"{model.name}: {problem}")
 
     async def answer(

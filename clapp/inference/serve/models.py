@@ -1,11 +1,10 @@
-"""The models of a server: their names, their filters, and a runner of each for every thread."""
+"""The models of a server: their names, their filters, and how each is applied to a picture."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from queue import SimpleQueue
 
 import numpy as np
 
@@ -33,15 +32,11 @@ class Served:
         filter_name: of the classical filter it learned; None: it is not known or cannot be run.
     """
 
-    def __init__(self, name: str, path: str, workers: int, memory: int) -> None:
+    def __init__(self, name: str, path: str, memory: int) -> None:
         self.name = name
         self._memory = memory
-        self._runners: SimpleQueue[Runner] = SimpleQueue()
-        for _ in range(workers):  # a torch module is for one thread at a time
-            runner = open_runner(path)
-            self._runners.put(runner)
+        self._runner = runner = open_runner(path)
         self.channels = runner.channels
-        self._tiles = runner.parts is not None
         self._filter: Callable[[Picture], Picture] | None = None
         self.filter_name: str | None = None
         if runner.filter is not None:
@@ -66,20 +61,17 @@ class Served:
             RefusedError: too large for a model that needs whole pictures, too slow, or a size that
                 the model's file does not take.
         """
-        runner = self._runners.get()
+        needed = bytes_at_once(self._runner, *picture.shape[:2])
+        if self._runner.parts is None and needed > self._memory:
+            raise RefusedError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"{self.name} needs the whole picture at once, for which {needed / 1e6:.0f} MB "
+                f"are not allowed here (--memory {self._memory / 1e6:.0f}MB)",
+            )
         try:
-            needed = bytes_at_once(runner, *picture.shape[:2])
-            if not self._tiles and needed > self._memory:
-                raise RefusedError(
-                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                    f"{self.name} needs the whole picture at once, for which {needed / 1e6:.0f} MB "
-                    f"are not allowed here (--memory {self._memory / 1e6:.0f}MB)",
-                )
-            return filter_picture(_Timed(runner, deadline), picture, self._memory)
+            return filter_picture(_Timed(self._runner, deadline), picture, self._memory)
         except UserError as error:
             raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, one_line(error)) from error
-        finally:
-            self._runners.put(runner)
 
     def classical(self, picture: Picture, deadline: Deadline) -> Picture:
         """What the classical filter makes of uint8 (H, W, 3), as `apply` returns it.
@@ -131,12 +123,11 @@ class _Timed:
             yield timed
 
 
-def open_models(given: Iterable[str], workers: int, memory: int) -> dict[str, Served]:
+def open_models(given: Iterable[str], memory: int) -> dict[str, Served]:
     """Models by name.
 
     Args:
         given: `PATH` or `NAME=PATH`; without a name, the folder's or file's.
-        workers: threads that use them.
         memory: bytes for a picture; see `clapp.inference.tiles`.
 
     Raises:
@@ -152,7 +143,7 @@ def open_models(given: Iterable[str], workers: int, memory: int) -> dict[str, Se
             )
         if name in found:
             raise UserError(f"{text}: there is a model {name!r} already; NAME=PATH names it")
-        found[name] = Served(name, path, workers, memory)
+        found[name] = Served(name, path, memory)
     return found
 
 

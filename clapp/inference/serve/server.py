@@ -36,7 +36,7 @@ def serve(models: Sequence[str], host: str, port: int, limits: Limits) -> None:
         UserError: a model cannot be used, or nothing can listen at the address.
     """
     prepare_process(threads=1)
-    served = open_models(models, limits.workers, limits.memory)
+    served = open_models(models, limits.memory)
     listening = _listen(host, port)
     longest = limits.seconds + 2 * limits.transfer + 1
     config = uvicorn.Config(

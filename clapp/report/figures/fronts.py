@@ -218,24 +218,25 @@ def _marked(data: StudyData, shown: Drawing) -> list[dict[str, Any]]:
 
 
 def _errors(data: StudyData, x: str) -> list[dict[str, Any]]:
-    """Mean and standard deviation of configurations that were trained several times."""
+    """The mean over seeds and its 95 % interval, of configurations trained several times."""
     models = {c.trial: c for c in data.candidates}
     found = [repeats for repeats in data.repeats if repeats.trial in models]
     if not found:
         return []
+    intervals = [repeats.interval for repeats in found]
     return [
         {
             "name": "repeats",
             "type": "scatter",
             "mode": "markers",
             "x": positive(getattr(models[r.trial], x) for r in found),
-            "y": positive(r.mean for r in found),
+            "y": positive(one.mean for one in intervals),
             "customdata": [r.trial for r in found],
             "error_y": {
                 "type": "data",
-                "array": [r.deviation for r in found],
-                # A bar must not reach zero, which is not on a log scale.
-                "arrayminus": [min(r.deviation, 0.9 * r.mean) for r in found],
+                # Of two seeds an interval may reach over the whole scale.
+                "array": [min(one.high, 100 * one.mean) - one.mean for one in intervals],
+                "arrayminus": [one.mean - max(one.low, 0.01 * one.mean) for one in intervals],
                 "color": "var(--ink)",
                 "thickness": 1.5,
             },
@@ -258,7 +259,9 @@ def _caption(data: StudyData, classical: Classical, view: _View) -> str:
     if view.x == "flops":
         parts.append(classical.source)
     if data.repeats:
-        parts.append("Bars are the mean and standard deviation of repeated trainings.")
+        parts.append(
+            "Bars are the mean over seeds and its 95 % interval, of networks trained several times."
+        )
     return " ".join(parts)
 
 

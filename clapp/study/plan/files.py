@@ -29,6 +29,8 @@ SPACES = "search_spaces"
 """Name of the folder of search spaces, beside studies and in the package."""
 FILTER, TARGET = "filter", "train_data.target_filter"
 """Top-level key of a study file, and the key of a configuration that it sets."""
+FROM = "from"
+"""Key of `baselines` that names another study."""
 ObjectiveName = Annotated[str, BeforeValidator(known_objective)]
 
 LONGEST = 36500 * 86400.0
@@ -57,7 +59,7 @@ def seconds(value: Any) -> float:
     return float(total)
 
 
-def _reference() -> dict[str, dict[str, Any]]:
+def _reference() -> dict[str, dict[str, Any] | str]:
     return {"reference": {}}
 
 
@@ -95,8 +97,8 @@ class StudyFile(Section):
     budget: Budget = Budget()
     max_retry: Annotated[int, Field(ge=0, lt=2**31)] = 2
     """How often a configuration is tried again after its worker was killed."""
-    baselines: dict[str, dict[str, Any]] = Field(default_factory=_reference)
-    """Named configurations tried first, each laid over `config`."""
+    baselines: dict[str, dict[str, Any] | str] = Field(default_factory=_reference)
+    """Named configurations tried first, each laid over `config`; `from`: a study whose front is."""
     target: Annotated[str, one_of(known_targets)] | None = None
     """The target on which networks must run; values that do not run there are removed from the
     space."""
@@ -116,12 +118,28 @@ class StudyFile(Section):
     @classmethod
     def _mappings(cls, value: Any) -> Any:
         for name, changes in value.items() if isinstance(value, dict) else ():
-            if not isinstance(changes, dict):
+            if name == FROM and not (isinstance(changes, str) and changes):
+                raise ValueError(
+                    f"{name}: {shown(changes)} is not allowed; allowed: the results folder of a "
+                    "study, its name, or URL/NAME of one in a storage"
+                )
+            if name != FROM and not isinstance(changes, dict):
                 raise ValueError(
                     f"{name}: {shown(changes)} is not allowed; "
                     "allowed: a mapping of keys, {} for none"
                 )
         return value
+
+    @property
+    def named_baselines(self) -> dict[str, dict[str, Any]]:
+        """The baselines without `from`."""
+        return {name: one for name, one in self.baselines.items() if isinstance(one, dict)}
+
+    @property
+    def origin(self) -> str | None:
+        """The study whose front is tried first, as written; None: there is none."""
+        found = self.baselines.get(FROM)
+        return found if isinstance(found, str) else None
 
 
 def find_file(name_or_path: str, folder: str, kind: str) -> Path:

@@ -69,7 +69,7 @@ class Plan:
 
     def baseline(self, name: str) -> dict[str, Any]:
         """The dotted keys in which a baseline differs from the study's configuration."""
-        return _dotted(self.file.baselines[name], f"baselines.{name}")
+        return _dotted(self.file.named_baselines[name], f"baselines.{name}")
 
     def baseline_parameters(self, name: str) -> dict[str, Any]:
         """The trial parameters of a baseline, as far as the search space can express it."""
@@ -145,13 +145,13 @@ def _resolve(
     base = flatten(compose(layers).model_dump())
     resolved = file.model_copy(update={"search_space": space.document(), "config": written})
     plan = Plan(name, resolved, layers, space, base)
-    for baseline in file.baselines:
+    for baseline in file.named_baselines:
         _check_baseline(plan, origin, baseline)
     return plan
 
 
 def _check_baseline(plan: Plan, origin: str, name: str) -> None:
-    changes = _dotted(plan.file.baselines[name], f"{origin}: baselines.{name}")
+    changes = _dotted(plan.file.named_baselines[name], f"{origin}: baselines.{name}")
     for key in changes:
         reason = refusal(key)
         if reason:

@@ -180,7 +180,7 @@ def _redrawn(plan: Plan, trial: FrozenTrial, before: Mapping[str, Any]) -> Froze
     if not trial.params:  # it waits, or its parameters were never drawn
         return redrawn
     baseline = record_of(trial).baseline
-    changes = plan.baseline(baseline) if baseline in plan.file.baselines else {}
+    changes = plan.baseline(baseline) if baseline in plan.file.named_baselines else {}
     values = plan.space.represent({**plan.base, **before, **changes, **trial.params})
     drawn = _Drawn(values)
     for key in values:

@@ -18,8 +18,11 @@ from optuna.trial import TrialState
 from clapp.errors import UserError
 from clapp.front.record import NOTED, attributes, record_of
 from clapp.study.plan.definition import DEFINITION, LOCKS, RESOLVED, first_change, started_with
+from clapp.study.plan.existing import RESULTS
+from clapp.study.plan.files import FROM
 from clapp.study.plan.plan import Plan
 from clapp.study.preparing.growth import finish, growth, rewrite
+from clapp.study.preparing.transfer import enqueue, transfers
 from clapp.study.storage import liveness
 from clapp.study.storage.retries import enqueuing, interrupt
 from clapp.study.storage.signs import machines_at_work
@@ -66,25 +69,32 @@ def make_folder(folder: Path) -> None:
 
 
 def create_study(
-    plan: Plan, storage: BaseStorage, locks: Path, accept_filter_change: bool = False
+    plan: Plan,
+    storage: BaseStorage,
+    locks: Path,
+    accept_filter_change: bool = False,
+    results: Path = RESULTS,
 ) -> "Study":
     """Create the study of `plan` with its baselines enqueued, or open the existing one.
 
     Args:
+        results: where a study that it starts from is looked for by its name.
         accept_filter_change: go on although the code of a filter function has changed.
 
     Raises:
-        UserError: it was started with another definition.
+        UserError: it was started with another definition, or the study that it starts from does
+            not serve, see `clapp.study.preparing.transfer`.
     """
     with enqueuing(locks):
-        return _create_study(plan, storage, locks, accept_filter_change)
+        return _create_study(plan, storage, locks, accept_filter_change, results)
 
 
 def _create_study(
-    plan: Plan, storage: BaseStorage, locks: Path, accept_filter_change: bool
+    plan: Plan, storage: BaseStorage, locks: Path, accept_filter_change: bool, results: Path
 ) -> "Study":
     directions = [StudyDirection.MINIMIZE] * len(plan.file.objectives)
     finish(plan.name, storage)
+    moved = [] if _has_begun(plan, storage) else transfers(plan, results)
     try:
         study = optuna.create_study(
             storage=storage, study_name=plan.name, directions=directions, load_if_exists=False
@@ -98,11 +108,21 @@ def _create_study(
         warnings.simplefilter("ignore", ExperimentalWarning)
         study.set_metric_names(list(plan.file.objectives))
     _enqueue_baselines(plan, study)
+    enqueue(study, moved)
     study.set_user_attr(RESOLVED, plan.resolved())
     study.set_user_attr(
         DEFINITION, plan.definition()
     )  # written last, as the mark of a complete study
     return study
+
+
+def _has_begun(plan: Plan, storage: BaseStorage) -> bool:
+    """Whether the study is there with all that it starts from, which may be gone by now."""
+    if plan.name not in optuna.get_all_study_names(storage):
+        return False
+    study = optuna.load_study(study_name=plan.name, storage=storage)
+    baselines = study.user_attrs.get(DEFINITION, {}).get("baselines", {})
+    return bool(baselines.get(FROM) == plan.file.origin)
 
 
 def _wait_for_creator(study: "Study") -> None:
@@ -118,9 +138,9 @@ def _wait_for_creator(study: "Study") -> None:
 
 
 def _foreign(study: "Study") -> bool:
-    """Whether another program made this study: it has trials that are no baselines."""
-    trials = study.get_trials(deepcopy=False)
-    return any(record_of(trial).baseline is None for trial in trials)
+    """Whether somebody else made this study: it has trials that nothing of it begins with."""
+    records = map(record_of, study.get_trials(deepcopy=False))
+    return any(record.baseline is None and record.ancestor is None for record in records)
 
 
 def _check_definition(plan: Plan, study: "Study", accept_filter_change: bool) -> None:
@@ -170,7 +190,7 @@ def _grown(plan: Plan, study: "Study", storage: BaseStorage, locks: Path) -> "St
 
 def _enqueue_baselines(plan: Plan, study: "Study") -> None:
     there = {record_of(trial).baseline for trial in study.get_trials(deepcopy=False)}
-    for name in plan.file.baselines:
+    for name in plan.file.named_baselines:
         if name not in there:
             parameters = plan.baseline_parameters(name)
             study.enqueue_trial(parameters, user_attrs=attributes(baseline=name))

@@ -123,7 +123,11 @@ def _prepare(plan: Plan, options: Options) -> "Run":
     with storage_errors(url):
         storage = open_storage(url)
         study = prepare.create_study(
-            plan, storage, folder / definition.LOCKS, options.accept_filter_change
+            plan,
+            storage,
+            folder / definition.LOCKS,
+            options.accept_filter_change,
+            options.results,
         )
         return Run(plan, options, study, folder, url)
 

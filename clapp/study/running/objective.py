@@ -19,7 +19,7 @@ from clapp.study.running.job import Job
 from clapp.study.running.running_trial import RunningTrial
 from clapp.study.running.stop import Stop
 from clapp.study.running.watch import Emit, Watch
-from clapp.study.storage.heritage import first_weights, packed
+from clapp.study.storage.heritage import ancestor_of, inherited_weights, packed
 from clapp.study.storage.keep import keep
 from clapp.system.seeding import derived_seed
 from clapp.training.provenance import provenance
@@ -68,7 +68,7 @@ class Objective:
             self._skip(trial, skip)
         watch = Watch(trial, config, rules, self._job, self._emit, self._stop, self._records)
         sample = round(sampling + time.perf_counter() - start, 4)
-        weights = first_weights(config, trial.record.parent, trials)
+        weights = inherited_weights(config, ancestor_of(trial.record, trials))
         if weights is None:
             trial.note(parent=None, move=None)
         result = self._trained(trial, config, watch, weights)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from clapp.study.pruning.problem import Problem
 
 STARTUP = 40
-"""Random trials before the first mutation."""
+"""Trials drawn anywhere before anything is changed; none where a study starts from another one."""
 ANYWHERE = 0.2
 """Share of random trials after that."""
 SMALL = 100
@@ -125,6 +125,7 @@ class Evolution(BaseSampler):
         self._known: set[int] = set()
         self._tried: set[str | None] = set()
         self._trained = 0
+        self._transferred = False
         self._members: list[Member] = []
 
     def infer_relative_search_space(
@@ -160,7 +161,7 @@ class Evolution(BaseSampler):
         tried = self._tried | {record_of(trial).key for trial in running}
         parents, others = self._best()
         for _ in range(TRIES):
-            young = self._trained < STARTUP or not parents
+            young = not parents or (self._trained < STARTUP and not self._transferred)
             if young or self._random.random() < ANYWHERE:
                 found = self._anywhere()
             else:
@@ -184,6 +185,7 @@ class Evolution(BaseSampler):
             self._known.add(trial.number)
             self._tried.add(record_of(trial).key)
             self._trained += is_trained(trial)
+            self._transferred |= record_of(trial).ancestor is not None
             record = self._records.one(trial) if trial.state == TrialState.COMPLETE else None
             if record is not None and record.loss is not None:
                 self._members.append(Member(trial, record.sizes, record.loss))

@@ -1,7 +1,9 @@
 """Weights that trials inherit, stored in records so that all machines of a study have them."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,20 +38,48 @@ def unpacked(text: str, model: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def first_weights(
-    config: Config, parent: int | None, trials: Sequence[FrozenTrial]
-) -> State | None:
-    """The initial weights of a trial: those of its parent, as far as they fit.
+@dataclass(frozen=True)
+class Ancestor:
+    """A trained network whose weights another one starts from.
 
-    They depend only on the parent's record and the trial's seed. None: the trial has no parent, or
-    the parent's weights were not stored.
+    Attributes:
+        config: the dotted keys in which its configuration differs from the packaged defaults.
+        weights: as `packed` wrote them.
     """
-    record = record_of(trials[parent]) if parent is not None else None
-    if record is None or record.weights is None:
+
+    config: Mapping[str, Any]
+    weights: str
+
+    def document(self) -> dict[str, Any]:
+        """The ancestor as JSON documents hold it."""
+        return {"config": dict(self.config), "weights": self.weights}
+
+
+def ancestor_of(record: TrialRecord, trials: Sequence[FrozenTrial]) -> Ancestor | None:
+    """Whose weights a trial starts from: those of a trial of another study, or of its parent.
+
+    None: neither, or the weights were not stored.
+    """
+    if record.ancestor is not None:
+        weights = record.ancestor["weights"]
+        return None if weights is None else Ancestor(record.ancestor["config"], weights)
+    parent = record_of(trials[record.parent]) if record.parent is not None else None
+    if parent is None or parent.weights is None:
         return None
-    older = configuration(record).model
+    return Ancestor(parent.config or {}, parent.weights)
+
+
+def inherited_weights(config: Config, ancestor: Ancestor | None) -> State | None:
+    """The weights that a training starts from: those of its ancestor, as far as they fit.
+
+    They follow from the ancestor and the seed alone. None: it has no ancestor, or one of another
+    family.
+    """
+    if ancestor is None:
+        return None
+    older = compose([Layer("record of a trial", nest(dict(ancestor.config)))], stored=True).model
     with torch.device("meta"):
-        weights = unpacked(record.weights, build_model(older))
+        weights = unpacked(ancestor.weights, build_model(older))
     with torch.random.fork_rng([]):
         torch.manual_seed(config.train.seed)
         return heir(older, weights, config.model)

@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 from optuna.exceptions import UpdateFinishedTrialError
@@ -56,9 +56,10 @@ def enqueue_again(study: "Study", max_retry: int, *, failed_baselines: bool = Fa
     trials = all_trials(study)
     again = lost(trials, max_retry, failed_baselines=failed_baselines)
     for trial in again:
-        facts = {"retry_of": trial.number, "attempt": next_attempt(trial)}
-        baseline = record_of(trial).baseline
-        study.enqueue_trial(parameters(trial), user_attrs=attributes(**facts, baseline=baseline))
+        facts: dict[str, Any] = {"retry_of": trial.number, "attempt": next_attempt(trial)}
+        record = record_of(trial)
+        facts |= {"baseline": record.baseline, "ancestor": record.ancestor}
+        study.enqueue_trial(parameters(trial), user_attrs=attributes(**facts))
     return len(again)
 
 

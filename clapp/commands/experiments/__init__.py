@@ -1,0 +1,1 @@
+"""Trainings repeated from several seeds and compared: `clapp repeat` and `clapp ablate`."""

@@ -1,0 +1,1 @@
+"""What experiments show: plots as a page and as pictures, tables."""
