@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from optuna import Study
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -36,10 +36,12 @@ ANYWHERE = 0.2
 SMALL = 100
 """The most parameters wanted of a random trial: small networks train fastest, and mutations
 grow."""
-DRAWS = 16
+DRAWS = 4
 """Draws in search of a small network; if none is small, the smallest is tried."""
-SHRINK = 0.4
-"""Share of the children that shrink their parent by one change from the list of `clapp shrink`."""
+LISTED = 0.4
+"""Share of the children that differ from their parent by one change of a fixed list."""
+BORDER = "model.padding"
+"""The key that changes what a network sees beyond the picture, and no weight."""
 NEAR = 25
 """Number of trials near the front with which a parent may be crossed."""
 SMALLEST_EFFORT = 1e6
@@ -163,7 +165,7 @@ class Evolution(BaseSampler):
         for _ in range(TRIES):
             young = not parents or (self._trained < STARTUP and not self._transferred)
             if young or self._random.random() < ANYWHERE:
-                found = self._anywhere()
+                found = self._anywhere(tried)
             else:
                 found = self._child(parents, others, tried)
             if found is not None and identity(found.config) not in tried:
@@ -209,21 +211,17 @@ class Evolution(BaseSampler):
         parents.sort(key=lambda one: (-one.loss, *(-size for size in one.sizes)))
         return parents, [self._members[i].trial.params for i in near[:NEAR]]
 
-    def _anywhere(self) -> Candidate | None:
-        """The first of a few draws that is small, or else the smallest."""
+    def _anywhere(self, tried: set[str | None]) -> Candidate | None:
+        """The largest of a few small draws that are new, or the smallest where none is small."""
         from clapp.models.costs import cost
 
-        smallest, least = None, float("inf")
-        for _ in range(DRAWS):
-            found = self._made({})
-            if found is None:
-                continue
-            params, _ = cost(found.config.model)
-            if params <= SMALL:
-                return found
-            if params < least:
-                smallest, least = found, params
-        return smallest
+        draws = [found for _ in range(DRAWS) if (found := self._made({})) is not None]
+        new = [found for found in draws if identity(found.config) not in tried]
+        if not new:
+            return None
+        sizes = [cost(found.config.model).params for found in new]
+        small = [size for size in sizes if size <= SMALL]
+        return new[sizes.index(max(small) if small else min(sizes))]
 
     def _child(
         self,
@@ -234,31 +232,44 @@ class Evolution(BaseSampler):
         # Models with low losses are chosen more often, since they are worth shrinking, but large
         # networks less often, so that a few of them do not use up the time.
         chances = (
-            np.arange(1, len(parents) + 1) / np.array([_effort(one) for one in parents]) ** 1.5
+            np.arange(1, len(parents) + 1) ** 2 / np.array([_effort(one) for one in parents]) ** 1.5
         )
         parent = parents[self._random.choice(len(parents), p=chances / chances.sum())]
         trial = parent.trial
-        if self._random.random() < SHRINK:
-            move, given = self._shrunk(trial, tried)
+        if self._random.random() < LISTED:
+            move, given = self._listed(trial, tried)
         else:
-            move, given = changed(dict(trial.params), trial.distributions, others, self._random)
+            move, given = changed(
+                dict(trial.params), trial.distributions, others, self._weights, self._random
+            )
         found = self._made(given) if given else None
         return found and found._replace(parent=trial.number, move=move)
 
-    def _shrunk(self, parent: FrozenTrial, tried: set[str | None]) -> tuple[str, dict[str, Any]]:
-        """A parent's parameters with one change that makes its network smaller; empty: all tried.
+    def _listed(self, parent: FrozenTrial, tried: set[str | None]) -> tuple[str, dict[str, Any]]:
+        """A parent's parameters with one change of a fixed list; empty: all were tried.
 
-        The list of such changes is that of `clapp shrink`.
+        On the list is what `clapp shrink` does, and every other border: a network of the right
+        form with the wrong border is no better than many others.
         """
         from clapp.study.storage.heritage import configuration  # loads torch
 
         config = configuration(record_of(parent))
         flat = flatten(config.model_dump())
+        changes = [
+            (words, {f"model.{key}": value for key, value in values.items()})
+            for words, values in smaller(config.model)
+        ]
+        borders = parent.distributions.get(BORDER)
+        if isinstance(borders, CategoricalDistribution):
+            changes += [
+                (f"border: {choice}", {BORDER: choice})
+                for choice in borders.choices
+                if choice != parent.params[BORDER]
+            ]
         left = []
-        for words, values in smaller(config.model):
-            changes = {f"model.{key}": value for key, value in values.items()}
-            given = self._problem.space.represent(flat | changes)
-            key = identity(compose([Layer("a change", nest(flat | changes))]))
+        for words, change in changes:
+            given = self._problem.space.represent(flat | change)
+            key = identity(compose([Layer("a change", nest(flat | change))]))
             if key not in tried:
                 left.append((words, dict(given)))
         return left[int(self._random.integers(len(left)))] if left else ("", {})

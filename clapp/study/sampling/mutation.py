@@ -15,6 +15,7 @@ from clapp.study.sampling.draw import step_from
 
 Parameters = dict[str, Any]
 Distributions = Mapping[str, BaseDistribution]
+Weights = Mapping[str, Sequence[float]]
 LAYERS = "model.num_layers"
 NEARBY = 0.5
 """Share of the changed numbers that move a little instead of being drawn anew."""
@@ -25,17 +26,41 @@ ALSO = 0.25
 
 
 def change_keys(
-    given: Parameters, distributions: Distributions, random: np.random.Generator
+    given: Parameters, distributions: Distributions, weights: Weights, random: np.random.Generator
 ) -> Parameters:
-    """Draw one or a few keys anew; half of the numbers only move a little."""
+    """One key or a few get another value; half of the numbers only move a little.
+
+    A key that every block has counts as one: what all blocks share, as the padding, is changed as
+    often as the kernels are, however many blocks there are.
+    """
     kept = dict(given)
-    count = min(len(kept), int(random.geometric(1 - ANOTHER)))
-    for key in random.choice(sorted(kept), size=count, replace=False):
+    places: dict[str, list[str]] = {}
+    for key in sorted(kept):
+        places.setdefault(key.partition("[")[0], []).append(key)
+    count = min(len(places), int(random.geometric(1 - ANOTHER)))
+    for name in random.choice(sorted(places), size=count, replace=False):
+        key = str(random.choice(places[name]))
         old, distribution = kept.pop(key), distributions[key]
-        number = not isinstance(distribution, CategoricalDistribution)
-        if number and random.random() < NEARBY:
+        if isinstance(distribution, CategoricalDistribution):
+            kept |= _another(key, old, distribution, weights.get(key), random)
+        elif random.random() < NEARBY:
             kept[key] = step_from(old, distribution, random)
     return kept
+
+
+def _another(
+    key: str,
+    old: Any,
+    distribution: CategoricalDistribution,
+    weights: Sequence[float] | None,
+    random: np.random.Generator,
+) -> Parameters:
+    """Another choice for a key; nothing where there is no other one."""
+    chances = np.array(weights if weights is not None else [1.0] * len(distribution.choices))
+    chances[distribution.choices.index(old)] = 0
+    if not chances.any():
+        return {}
+    return {key: distribution.choices[random.choice(len(chances), p=chances / chances.sum())]}
 
 
 def redraw_output(given: Parameters, random: np.random.Generator) -> Parameters:
@@ -120,6 +145,7 @@ def changed(
     given: Parameters,
     distributions: Distributions,
     others: Sequence[Mapping[str, Any]],
+    weights: Weights,
     random: np.random.Generator,
 ) -> tuple[str, Parameters]:
     """A random mutation of `given` and its name; empty if it is impossible.
@@ -127,10 +153,11 @@ def changed(
     Args:
         given: the parameters of a trial, and their distributions.
         others: parameters of other good trials.
+        weights: how often the choices of a key are drawn; those of other keys as often as another.
     """
     layered: list[tuple[str, Callable[[], Parameters], float]] = [
-        ("change keys", lambda: change_keys(given, distributions, random), 7),
-        ("redraw output", lambda: redraw_output(given, random), 2.5),
+        ("change keys", lambda: change_keys(given, distributions, weights, random), 7),
+        ("redraw output", lambda: redraw_output(given, random), 4),
         ("cross", lambda: cross(given, others[int(random.integers(len(others)))], random), 1),
         ("insert layer", lambda: insert_layer(given, random), 0.5),
         ("remove layer", lambda: remove_layer(given, random), 0.5),
