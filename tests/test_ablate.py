@@ -11,12 +11,13 @@ from typer.testing import CliRunner
 
 from clapp.commands.app import app
 from clapp.commands.experiments.ablate import BASE, ablate
-from clapp.commands.experiments.plots.output import effect_rows, write_ablation
+from clapp.commands.experiments.plots.output import effect_rows, worth_text, write_ablation
 from clapp.commands.experiments.targets import Target
 from clapp.commands.experiments.tricks import TRICKS, Variant, changed_by, matched, variant
 from clapp.config import Config, load_config
 from clapp.errors import ConfigError, UserError
 from clapp.models.costs import cost
+from clapp.system.intervals import Interval
 
 REFERENCE = load_config(None, ["train.device=cpu"])
 PLANTED = {"output-norm": 0.5, "rezero": 2.5, "activation": 1.8, "norm": 1.35, "loss": 1.0}
@@ -160,3 +161,9 @@ def test_the_command_trains_and_prints(tmp_path: Path, monkeypatch: Any) -> None
         assert word in str(wrong.exception)
     both = CliRunner().invoke(app, ["ablate"])
     assert "give MODEL or --trial STUDY N" in str(both.exception)
+
+
+def test_ratios_as_text() -> None:
+    assert worth_text(Interval(5767.3, 4717.6, 7048, 5)) == "5,767 [4,718, 7,048]"
+    assert worth_text(Interval(0.00191, 0.0015, 0.0023, 5)) == "0.0019 [0.0015, 0.0023]"
+    assert (worth_text(Interval(1.25, 0, float("inf"), 1)), worth_text(None)) == ("1.2", "unknown")

@@ -147,5 +147,10 @@ def worth_text(worth: Interval | None) -> str:
     """A ratio with its interval: "1.8 [1.4, 2.3]"."""
     if worth is None:
         return "unknown"
-    ends = f" [{worth.low:.2g}, {worth.high:.2g}]" if worth.size > 1 else ""
-    return f"{worth.mean:.2g}{ends}"
+    ends = f" [{_two(worth.low)}, {_two(worth.high)}]" if worth.size > 1 else ""
+    return f"{_two(worth.mean)}{ends}"
+
+
+def _two(ratio: float) -> str:
+    """A ratio in two digits, a large one as a whole number."""
+    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"
