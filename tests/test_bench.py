@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import driver, infer, pool
+from benchmarks import driver, infer, large, pool
 from benchmarks.measure import Result, figure, in_process, in_turn, machine
 from clapp.config import load_config
 from clapp.errors import ClappError, ConfigError, UserError
@@ -254,3 +254,20 @@ def test_help_imports_no_heavy_library() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
     listed = clapp("bench", "--help").stdout
     assert all(verb in listed for verb in ("trainer", "pool", "study", "infer", "driver", "scale"))
+
+
+def test_large_pictures_beside_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # set back afterwards
+    monkeypatch.setattr(large, "in_process", lambda call, *words: (call(*words), 0))
+    monkeypatch.setattr(large, "MEMORY", 4_000_000)
+    result = large.run(1100, ["over its maximum"], 1, whole=True)
+    assert [row["name"] for row in result.rows] == [
+        f"over its maximum, {way}" for way in ("tiles", "tiles, 2 threads", "whole")
+    ]
+    for row in result.rows:
+        assert 0 < row["critical_seconds"] <= row["cpu_seconds"]
+        assert row["mib_above_idle"] > 0
+    assert result.ratios.keys() == {
+        "over its maximum: whole / tiles",
+        "over its maximum: 1 thread / 2 threads",
+    }

@@ -182,6 +182,9 @@ def test_streams_and_exit_codes(model, apply, photos, tmp_path) -> None:
     assert done.returncode == 0, done.stderr
     with Image.open(io.BytesIO(done.stdout)) as image:
         assert np.array_equal(np.asarray(image), apply.frame(PIXELS))
+    done = clapp("infer", str(model), "-", "-", "--format", "tif", given=done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"II*")
     done = clapp("infer", str(model), "-", "-", given=b"no picture")
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.startswith(b"error: standard input: cannot be read as a picture")

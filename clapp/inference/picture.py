@@ -2,9 +2,11 @@
 
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -79,7 +81,10 @@ class FileFilter(NamedTuple):
         """
         with open_pixels(picture, self.memory) as pixels:
             if not isinstance(out, Path):
-                self._write(pixels, out, format_of(suffix))
+                with NamedTemporaryFile() as whole:  # no half of a picture, and formats that seek
+                    self._write(pixels, whole, format_of(suffix))
+                    whole.seek(0)
+                    shutil.copyfileobj(whole, out)
                 return
             try:
                 with atomic_path(out) as temporary, temporary.open("wb") as file:

@@ -142,7 +142,11 @@ def open_pixels(picture: Path | bytes, budget: int) -> Iterator[Pixels]:
 
 def _large(picture: Path | bytes, budget: int) -> OnDisk | None:
     """A large picture strip by strip; None: it is small, or can only be read as a whole."""
-    with BytesIO(picture) if isinstance(picture, bytes) else picture.open("rb") as file:
+    try:
+        file = BytesIO(picture) if isinstance(picture, bytes) else picture.open("rb")
+    except OSError:  # `read_file` says why
+        return None
+    with file:
         try:
             strips = open_strips(file)
         except Exception:  # a broken header; `decode` says of what kind, or reads it all the same

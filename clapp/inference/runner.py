@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +17,7 @@ from clapp.inference.parts import GATHERED_PARTS, PARTS, Apply, Gather, Parts, p
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession  # type: ignore[import-untyped]
 
-    from clapp.inference.reductions import Reduced
+    from clapp.inference.reductions import Reduced, Reduction
 
 Batch = NDArray[np.float32]
 
@@ -156,8 +157,10 @@ class _OnnxRunner:
         self.filter: FilterSpec | None = _json_or_none(properties.get("filter"))
         self.min_size: int = _json_or_none(properties.get("min_size")) or 1
         self.parts = Parts.read(properties.get(PARTS))
-        self._reduced = None if self.parts else self._in_pieces(properties.get(GATHERED_PARTS))
-        self.gathers = self._reduced is not None
+        self._statistics: list[Reduction] = []
+        if self.parts is None:
+            self._look_for_statistics(Parts.read(properties.get(GATHERED_PARTS)))
+        self.gathers = bool(self._statistics)
         shape = self._session.get_outputs()[0].shape
         self.channels = 3 if shape[1:2] == [3] else 1
 
@@ -175,30 +178,32 @@ class _OnnxRunner:
 
     @contextmanager
     def by_parts(self, gather: Gather) -> Iterator[Apply]:
-        reduced = self._reduced
-        if reduced is None:
+        if not self._statistics:
             yield lambda images, _: self.run(images)
             return
+        reduced = self._reduced
         known = reduced.gathered(gather, self._given)
         yield lambda images, _: reduced.apply(self._given(images), known)
 
     def _given(self, images: Batch) -> NDArray[Any]:
         return np.rint(images * 255).astype(np.uint8) if self._uint8 else images
 
-    def _in_pieces(self, parts: str | None) -> "Reduced | None":
-        """The network cut at its statistics; None: it has none, or others than can be gathered."""
-        self.parts = Parts.read(parts)
-        if self.parts is None:
-            return None
+    def _look_for_statistics(self, parts: Parts | None) -> None:
+        """Find the statistics of the whole picture that a file says it has."""
+        if parts is None:
+            return
         import onnx
 
-        from clapp.inference.reductions import Reduced, reductions_of
+        from clapp.inference.reductions import reductions_of
 
-        found = reductions_of(onnx.load(self._path))
-        if not found:
-            self.parts = None
-            return None
-        return Reduced(self._path, found, lambda content: _session(content).run)
+        self._statistics = reductions_of(onnx.load(self._path)) or []
+        self.parts = parts if self._statistics else None
+
+    @cached_property
+    def _reduced(self) -> "Reduced":
+        from clapp.inference.reductions import Reduced
+
+        return Reduced(self._path, self._statistics, lambda content: _session(content).run)
 
 
 def _json_or_none(text: str | None) -> Any:

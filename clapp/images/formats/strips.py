@@ -24,6 +24,8 @@ _BYTES = 4 * 2**20  # of a strip's samples
 _COLOURS = {1: 0, 2: 4, 3: 2, 4: 6}  # PNG's colour types by samples of eight bits
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _LARGEST_CHUNK = 2**24  # of what is no pixels
+_SEEN = (b"iCCP", b"PLTE", b"tRNS")  # what decides on colours
+_SAYING = (*_SEEN, b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # and on the orientation
 Rows = NDArray[np.uint8]
 
 
@@ -105,9 +107,9 @@ def _png(file: BinaryIO) -> Strips | None:
     others = {
         chunk.name: _written(chunk.name, _data(file, chunk))
         for chunk in chunks
-        if chunk.name not in (b"IHDR", b"IDAT", b"IEND") and chunk.length <= _LARGEST_CHUNK
+        if chunk.name in _SAYING and chunk.length <= _LARGEST_CHUNK
     }
-    seen = b"".join(others.get(name, b"") for name in (b"iCCP", b"PLTE", b"tRNS"))
+    seen = b"".join(others.get(name, b"") for name in _SEEN)
     small = _file(_header(1, 1, 8, 0), b"".join(others.values()), b"\0\0")
     size = -(-width * depth * _SAMPLES[colour] // 8)  # bytes of a row
 
