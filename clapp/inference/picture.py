@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +82,7 @@ class FileFilter(NamedTuple):
         with open_pixels(picture, self.memory) as pixels:
             if not isinstance(out, Path):
                 with NamedTemporaryFile() as whole:  # no half of a picture, and formats that seek
-                    self._write(pixels, whole, format_of(suffix))
+                    self._write(pixels, cast(BinaryIO, whole), format_of(suffix))
                     whole.seek(0)
                     shutil.copyfileobj(whole, out)
                 return
