@@ -132,6 +132,8 @@ def filter_file(picture: Picture) -> dict[str, float]:
     prepare_process(threads=1)
     allow_any_size()
     runner = open_runner(picture.model)
+    if picture.memory == _NO_LIMIT:
+        runner.parts = None  # which would be computed tile by tile all the same
     filter_picture(runner, photograph(64))
     apply = FileFilter(runner, picture.memory, picture.threads)
     idle = _memory("VmRSS:")
