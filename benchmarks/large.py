@@ -3,7 +3,7 @@
 Each figure comes from a process of its own, which first filters a small picture: its memory then is
 what "above idle" is counted from. Seconds are those of processors, so that other work on the
 machine counts little. Two threads are compared by what two idle cores would take: the seconds of
-reading the file, and then those of the busiest thread.
+reading the file, and then those of the busiest thread, at least half of all.
 """
 
 import threading
@@ -183,9 +183,9 @@ class _Threads:
             self._when_read = self._seconds()
 
     def critical(self) -> float:
-        """Of all threads until the picture was read, and from then on of the busiest."""
-        read = self._when_read or self._first
-        return self.all() - sum(self._taken(read)) + max(self._taken(read))
+        """Of all threads until the picture was read, then of the busiest, or half of all."""
+        taken = self._taken(self._when_read or self._first)
+        return self.all() - sum(taken) + max(*taken, sum(taken) / 2)
 
     def _taken(self, since: dict[str, float] | None = None) -> list[float]:
         since = self._first if since is None else since
