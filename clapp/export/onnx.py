@@ -27,7 +27,6 @@ from clapp.models.targets.rewrite import Fitted
 from clapp.training.int8.scales import Scales
 
 TOLERANCE = 1e-4
-DTYPES = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
 
 
 def write_onnx(

@@ -11,18 +11,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from clapp.config import Config, Layer, compose, flatten, identity, nest
 from clapp.errors import ExhaustedError
 from clapp.front.record import record_of
-from clapp.front.trials import is_enqueued, is_trained
+from clapp.front.trials import is_trained
 from clapp.models.smaller import smaller
 from clapp.study.pruning.decide import Records
-from clapp.study.sampling.draw import Draw, value, within_limits
+from clapp.study.sampling.at_once import AtOnce
+from clapp.study.sampling.draw import Draw, within_limits
 from clapp.study.sampling.mutation import changed
 from clapp.study.sampling.reach import within_reach
 
@@ -114,42 +113,20 @@ class Member(NamedTuple):
     loss: float
 
 
-class Evolution(BaseSampler):
+class Evolution(AtOnce):
     """An Optuna sampler; see the module."""
 
     def __init__(self, problem: "Problem", seed: int) -> None:
+        super().__init__(seed)
         self._problem = problem
-        self._random = np.random.default_rng(seed)
         self._weights = problem.space.weights()
         self._records = Records(problem.objectives, problem.limits)
-        self._next: dict[str, Any] = {}
         # Facts about the finished trials.
         self._known: set[int] = set()
         self._tried: set[str | None] = set()
         self._trained = 0
         self._transferred = False
         self._members: list[Member] = []
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Choose the whole configuration; Optuna then asks for its values."""
-        if is_enqueued(trial):
-            self._next = {}
-            return {}
-        chosen = self.propose(study.get_trials(deepcopy=False))
-        self._next = chosen.drawn
-        return chosen.distributions
-
-    def sample_relative(self, *_: Any) -> dict[str, Any]:
-        """The values of the configuration chosen."""
-        return self._next
-
-    def sample_independent(
-        self, _study: Study, _trial: FrozenTrial, _name: str, distribution: BaseDistribution
-    ) -> Any:
-        """A value of an enqueued trial that was not given."""
-        return value(distribution, self._random)
 
     def propose(self, trials: list[FrozenTrial]) -> Candidate:
         """What to try next.

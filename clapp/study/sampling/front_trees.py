@@ -13,19 +13,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from clapp.config import Config, identity
 from clapp.front.hypervolume import log_hypervolume
 from clapp.front.objectives import CONSTANT_LOSS, exact_costs, exact_names, positive, worst_values
 from clapp.front.record import record_of
-from clapp.front.trials import is_enqueued
 from clapp.study.pruning.decide import Records, exact_sizes
 from clapp.study.pruning.pruners import Record, finished_from
-from clapp.study.sampling.draw import Draw, step_from, value, within_limits
+from clapp.study.sampling.at_once import AtOnce
+from clapp.study.sampling.draw import Draw, step_from, within_limits
 from clapp.study.sampling.features import Encoder
 from clapp.study.sampling.reach import within_reach
 
@@ -69,41 +67,19 @@ class Candidate(NamedTuple):
     move: str | None = None
 
 
-class FrontSampler(BaseSampler):
+class FrontSampler(AtOnce):
     """An Optuna sampler; see the module."""
 
     def __init__(self, problem: "Problem", seed: int) -> None:
+        super().__init__(seed)
         self._problem = problem
-        self._random = np.random.default_rng(seed)
         self._objectives = problem.objectives
         self._sizes = exact_names(self._objectives)
         self._encode = Encoder(problem.space.column_documents())
         self._possible: dict[str, Any] | None = None
         self._model: Any = None
         self._seen = 0  # number of trials when the model was fitted
-        self._next: dict[str, Any] = {}
         self._records = Records(self._objectives, problem.limits)
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Choose the whole configuration; Optuna then asks for its values."""
-        if is_enqueued(trial):
-            self._next = {}
-            return {}
-        chosen = self.propose(study.get_trials(deepcopy=False))
-        self._next = chosen.drawn
-        return chosen.distributions
-
-    def sample_relative(self, *_: Any) -> dict[str, Any]:
-        """The values of the configuration chosen."""
-        return self._next
-
-    def sample_independent(
-        self, _study: Study, _trial: FrozenTrial, _name: str, distribution: BaseDistribution
-    ) -> Any:
-        """A value of an enqueued trial that was not given."""
-        return value(distribution, self._random)
 
     def propose(self, trials: list[FrozenTrial]) -> Candidate:
         """The configuration to try next, given all trials of the study.
