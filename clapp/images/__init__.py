@@ -28,7 +28,7 @@ After `import frames`, `train_data.name=frames:3` works. The process that fills 
 module too, from the same search path.
 """
 
-from clapp.config import DataConfig
+from clapp.config.schema import DataConfig
 from clapp.errors import ConfigError
 from clapp.images.folder import Folder
 from clapp.images.hub import Hub

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from clapp.config import DataConfig
+from clapp.config.schema import DataConfig
 from clapp.errors import ConfigError, UserError
 from clapp.images.decode import decode
 from clapp.images.paths import expanded, is_folder, kind_of, listing_digest, nested, read_file, real

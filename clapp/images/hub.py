@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from clapp.config import DataConfig
+from clapp.config.schema import DataConfig
 from clapp.errors import ConfigError, UserError, one_line
 from clapp.images import splits
 from clapp.images.decode import decode

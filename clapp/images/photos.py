@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from clapp.config import DataConfig
+from clapp.config.schema import DataConfig
 from clapp.errors import UserError, one_line
 from clapp.images.decode import decode
 from clapp.images.folder import opened

@@ -8,7 +8,7 @@ import numpy as np
 from loguru import logger
 from numpy.typing import NDArray
 
-from clapp.config import DataConfig
+from clapp.config.schema import DataConfig
 from clapp.errors import ConfigError, one_line
 from clapp.system.registry import Registry
 from clapp.system.suggest import hint

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clapp.config import DataConfig
+from clapp.config.schema import DataConfig
 from clapp.images.source import (
     SOURCES,
     Named,

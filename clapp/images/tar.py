@@ -11,7 +11,7 @@ from typing import IO, Any, cast
 import numpy as np
 from PIL import Image
 
-from clapp.config import DataConfig
+from clapp.config.schema import DataConfig
 from clapp.errors import ConfigError, UserError
 from clapp.images.decode import decode
 from clapp.images.folder import SPLITS, share
