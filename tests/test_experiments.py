@@ -25,13 +25,14 @@ from clapp.commands.experiments.plots.bands import band_of
 from clapp.commands.experiments.plots.output import write_group
 from clapp.commands.experiments.repeat import Group, group_of, repeat_group, summary
 from clapp.commands.experiments.runs import Outcome, do, outcome_in
-from clapp.commands.experiments.targets import target_of, target_of_trial
+from clapp.commands.experiments.targets import Target, target_of, target_of_trial
 from clapp.config import Config, load_config
 from clapp.errors import ClappError, UserError
 from clapp.front.outcomes import front_of
 from clapp.front.repeats import repeats_of
 from clapp.models.build import build_model
 from clapp.study.plan.existing import load_existing
+from clapp.study.storage.heritage import Ancestor
 from clapp.training.result import Point, TrainResult
 
 CONFIG = load_config(None, [*TINY, "model={capacity: 1, num_layers: 1}"])
@@ -93,6 +94,14 @@ def test_a_folder_holds_one_configuration(tmp_path: Path) -> None:
     (group.folder / "seed-00000" / "curve.json").write_text("[")
     with pytest.raises(UserError, match="is no finished training"):
         outcome_in(group.folder / "seed-00000", 0)
+
+
+def test_what_is_drawn_from_scratch_lies_apart(tmp_path: Path) -> None:
+    target = Target("net", "net", tmp_path, CONFIG, Ancestor({}, "AAAA"))
+    found = [group_of(target, scratch=scratch) for scratch in (False, True)]
+    assert [one.folder.name for one in found] == ["net", "net-from-scratch"]
+    assert [one.ancestor is None for one in found] == [False, True]
+    assert group_of(replace(target, ancestor=None), scratch=True).folder == tmp_path / "net"
 
 
 def test_processes_train_the_same_as_one_process_and_outlive_a_kill(tmp_path: Path) -> None:

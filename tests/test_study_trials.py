@@ -539,6 +539,21 @@ def test_a_study_with_trained_trials_that_finds_nothing_new_ends_well(
         "6 trials in a row were skipped, the last for: limit: latency 50"
     )
     assert trials.trained(bench.trials()) == 1
+    for trial in bench.trials():  # also what was skipped for it
+        record = record_of(trial)
+        assert record.measured_on is not None
+        assert record.measured_on.endswith(", alone")
+
+
+def test_workers_let_one_that_measures_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clapp.study.running.objective.measured_costs", lambda *_: {"latency": 5.0})
+    rests: list[bool] = []
+    monkeypatch.setattr("clapp.system.alone.Alone.rest", lambda self: rests.append(self._working))
+    bench = Bench(tmp_path, "limits: {latency: 10}\nbudget: {trials: 1}")
+    bench.work()
+    assert rests == [True]  # at the only validation, while it works
 
 
 def test_a_space_in_which_everything_was_tried_ends_the_search_well(tmp_path: Path) -> None:

@@ -346,12 +346,16 @@ def _all_exact(config: "Config") -> dict[str, float]:
     return found
 
 
+def measured_names(names: Iterable[str]) -> list[str]:
+    """Those of the objectives that are measured before a training."""
+    entries = (objective(name) for name in names)
+    return [o.name for o in entries if o.before is not None and not o.exact]
+
+
 def measured_costs(config: "Config", names: Iterable[str]) -> dict[str, float]:
     """The objectives in `names` that are measured before a training: name -> value."""
-    entries = (objective(name) for name in names)
-    return {
-        o.name: float(o.before(config)) for o in entries if o.before is not None and not o.exact
-    }
+    entries = (objective(name) for name in measured_names(names))
+    return {o.name: float(o.before(config)) for o in entries if o.before is not None}
 
 
 def results(result: "TrainResult", names: Iterable[str]) -> dict[str, float]:

@@ -46,6 +46,7 @@ class TrialRecord:
         key: hash of the configuration, equal for trials that train the same.
         params, flops: sizes of its network.
         others: further objectives and limited values by name, in the units of `objectives`.
+        measured_on: the processor that measured some of them, such as latency, and how.
         skipped: why it was not trained; `duplicate_of`: number of the trial that it repeats.
         failed: why it failed.
         loss: mean L2 over the validation pictures at the end; None when it was stopped early.
@@ -76,6 +77,7 @@ class TrialRecord:
     params: int | None = None
     flops: int | None = None
     others: Mapping[str, float] | None = None
+    measured_on: str | None = None
     skipped: str | None = None
     duplicate_of: int | None = None
     failed: str | None = None

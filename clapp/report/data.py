@@ -200,9 +200,11 @@ def _span(trials: Sequence[Trial]) -> float:
 
 
 def _provenance(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
-    """The provenance of the latest trained trial that has one."""
+    """The provenance of the latest trained trial that has one, and what measured others."""
     found = (record_of(t).provenance for t in reversed(trials) if is_trained(t))
-    return next((dict(value) for value in found if value), {})
+    latest = next((dict(value) for value in found if value), {})
+    measured = sorted({on for t in trials if (on := record_of(t).measured_on)})
+    return latest | ({"measured on": "; ".join(measured)} if measured else {})
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:

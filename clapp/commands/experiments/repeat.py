@@ -109,7 +109,8 @@ def group_of(target: Target, folder: Path | None = None, *, scratch: bool = Fals
         folder: where they are written; None: in the target's home.
         scratch: do not start from the weights of its ancestor.
     """
-    place = folder or target.home / target.slug
+    otherwise = "-from-scratch" if scratch and target.ancestor is not None else ""
+    place = folder or target.home / f"{target.slug}{otherwise}"
     ancestor = None if scratch else target.ancestor
     return Group(target.name, place, target.config, ancestor, target.plugins)
 

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clapp.errors import UserError
 from clapp.export.c import rows, rows_int8
 from clapp.export.c.header import Code, header_text, workspace, zeros_row
 from clapp.export.c.source import Emitter
@@ -27,16 +26,7 @@ def write_c_int8(
 
     Args:
         name, title, least: see `clapp.export.c.source.write_c`.
-
-    Raises:
-        UserError: a step needs floats.
     """
-    norms = [node for node in graph.nodes if node.kind == "norm"]
-    if norms:
-        raise UserError(
-            "--format c-int8: a group normalisation needs statistics of the picture in floats; "
-            "allowed: networks with model.norm none"
-        )
     plan = plan_stages(graph, copied=True)
     full, half, rest = workspace(plan)
     last = scales["output"]
@@ -47,7 +37,7 @@ def write_c_int8(
         least,
         (full, half, rest),
         uint8=True,
-        math="integers only" if plan.maximum is None else "integers, and floats once a picture",
+        math="integers, and floats once a picture" if _has_floats(plan) else "integers only",
         kinds=("int8_t", "int32_t"),
         ranges=("", f"levels q; the result is {last.step:.9g} * (q - ({last.zero}))"),
     )
@@ -81,6 +71,7 @@ class _Int8Statements(Statements):
     ) -> None:
         super().__init__(graph, weights, plan, uint8=True)
         self._scales, self._exact = scales, fused(graph)
+        self.normed: list[tuple[str, str]] = []
 
     def scale(self, value: str) -> Scale:
         """The scale of a value."""
@@ -236,8 +227,10 @@ class _Int8Statements(Statements):
             "}",
         ]
 
-    def change(self, _: int, node: Node) -> list[str]:
+    def change(self, number: int, node: Node) -> list[str]:
         """Statements that change row `row`."""
+        if node.kind == "norm":
+            return self._norm(number, node)
         each = f"for (int c = 0; c < {node.channels}; c++)"
         if node.kind == "pad":
             self.use("fill", rows_int8.FILL)
@@ -250,6 +243,23 @@ class _Int8Statements(Statements):
             return []  # the convolution has already clipped at zero
         self.use("look_up", rows_int8.LOOK_UP)
         return [each, f"    look_up(line(own, row, c), {self._table(node)}, n);"]
+
+    def _norm(self, number: int, node: Node) -> list[str]:
+        self.use("norm", rows_int8.norm(max(norm.channels for _, norm in self.norms)))
+        index = self.norms.index((number, node))
+        weight, bias = (self._constant(name) for name in node.weights)
+        self.normed.append((weight, bias))
+        each = f"for (int c = 0; c < {node.channels}; c++)"
+        of = f"net->s[{index}]"
+        return [
+            f"if (net->pass == {index}) {{",
+            f"    {each}",
+            f"        collect(&{of}, line(own, row, c), n);",
+            "    continue;",
+            "}",
+            each,
+            f"    normalise(line(own, row, c), {of}.a[c], {of}.b[c], n);",
+        ]
 
     def _table(self, node: Node) -> str:
         """The C name of the lookup table of an activation."""
@@ -290,6 +300,10 @@ class _Int8Statements(Statements):
         ]
 
 
+def _has_floats(plan: Plan) -> bool:
+    return plan.maximum is not None or plan.passes > 1
+
+
 class _Int8Emitter(Emitter):
     kind, file, lines_text = "int8_t", "model_int8", rows_int8.LINES
 
@@ -300,12 +314,20 @@ class _Int8Emitter(Emitter):
         self._say: _Int8Statements = _Int8Statements(graph, weights, scales, plan)
 
     def _includes(self) -> str:
-        return f'#include "{self.file}.h"\n'
+        math = "\n#include <math.h>\n" if self._say.norms else ""
+        return f'#include "{self.file}.h"\n{math}'
 
     def _extra_state(self) -> str:
         peak = "    int peak;\n" if self._plan.maximum else ""
         zeros = "    int8_t *zeros;\n" if zeros_row(self._plan)[0] else ""
-        return f"    int32_t *sum; /* of one row */\n{zeros}{peak}"
+        count = len(self._say.norms)
+        gather = f"    int pass;\n    struct statistics s[{count}];\n" if count else ""
+        return f"    int32_t *sum; /* of one row */\n{zeros}{gather}{peak}"
+
+    def _finish(self, index: int, node: Node) -> str:
+        into, out = self._say.scale(node.inputs[0]), self._say.scale(node.output)
+        weight, bias = self._say.normed[index]
+        return f", {into.step!r}, {weight}, {bias}, {node.channels}, {out.step!r}, {out.zero}"
 
     def _edges(self, stage: Stage) -> str:
         if stage.border == "zero":

@@ -4,7 +4,7 @@ A level q stands for scale * (q - zero). Factors between scales are whole number
 """
 
 from clapp.export.c import rows
-from clapp.models.graph.nodes import MAX_EPS, Node
+from clapp.models.graph.nodes import MAX_EPS, NORM_EPS, Node
 
 LINES = rows.LINES.replace("float", "int8_t")
 FILL = rows.FILL.replace("float", "int8_t")
@@ -123,6 +123,46 @@ static void divide(int8_t *table, int peak, float scale, int zero, float to, int
         const float v = (float)(q - zero) * factor + (float)to_zero;
         const int level = (int)(v < 0.0f ? v - 0.5f : v + 0.5f);
         table[q + 128] = (int8_t)(level < -128 ? -128 : level > 127 ? 127 : level);
+    }}
+}}
+"""
+
+
+def norm(channels: int) -> str:
+    """Group normalisation with one group, of values of at most so many channels."""
+    return f"""\
+/* Sums of all levels of a value; then level * a + b, by 2^16, for each channel. */
+struct statistics {{
+    int64_t sum, squares, b[{channels}];
+    int32_t a[{channels}];
+}};
+
+static void collect(struct statistics *s, const int8_t *row, int n)
+{{
+    for (int x = 0; x < n; x++) {{
+        s->sum += row[x];
+        s->squares += row[x] * row[x];
+    }}
+}}
+
+static void finish(struct statistics *s, double count, double scale, const float *weight,
+                   const float *bias, int channels, double to, int zero)
+{{
+    const double mean = (double)s->sum / count;
+    const double variance = (double)s->squares / count - mean * mean;
+    const double inverse = scale / sqrt(variance * scale * scale + {NORM_EPS!r});
+    for (int c = 0; c < channels; c++) {{
+        const double factor = weight[c] * inverse / to;
+        s->a[c] = (int32_t)floor(factor * 65536.0 + 0.5);
+        s->b[c] = (int64_t)floor((bias[c] / to + zero - mean * factor) * 65536.0 + 32768.5);
+    }}
+}}
+
+static void normalise(int8_t *row, int32_t a, int64_t b, int n)
+{{
+    for (int x = 0; x < n; x++) {{
+        const int64_t q = ((int64_t)row[x] * a + b) >> 16;
+        row[x] = (int8_t)(q < -128 ? -128 : q > 127 ? 127 : q);
     }}
 }}
 """

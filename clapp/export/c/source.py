@@ -176,6 +176,10 @@ class Emitter:
             f"    scale(output + i, 1.0f / (net.peak + {rows.number(MAX_EPS)}), width);",
         ]
 
+    def _finish(self, index: int, node: Node) -> str:  # noqa: ARG002
+        """What finishing statistics needs beside the number of values."""
+        return ""
+
     def _passes(self, last: int) -> list[str]:
         text = []
         for index, (number, node) in enumerate(self._say.norms):
@@ -184,7 +188,7 @@ class Emitter:
                 f"net.pass = {index};",
                 f"make_{number}(&net, net.height[{level}] - 1);",
                 f"finish(&net.s[{index}], (double)net.height[{level}] * net.width[{level}] "
-                f"* {node.channels});",
+                f"* {node.channels}{self._finish(index, node)});",
                 f"for (int i = 0; i <= {last}; i++)",
                 "    net.made[i] = 0;",
             ]

@@ -51,6 +51,7 @@ class Node:
         weights: names in the state dictionary.
         border: of a conv: none (the result is smaller), zero, reflect or replicate.
         outside: (rows, columns) that a `pad` adds on each side.
+        most: larger values have the same effect as this one, so integers need not reach them.
     """
 
     kind: str
@@ -65,6 +66,7 @@ class Node:
     border: str = "zero"
     function: str = ""
     outside: tuple[int, int] = (0, 0)
+    most: float | None = None
 
     @property
     def reach(self) -> tuple[int, int]:

@@ -120,8 +120,9 @@ class _Writer:
         name = output or self._name("part")
         return self._add("conv", (value,), len(kernel), name, weights=weights, groups=groups)
 
-    def _relu(self, value: str, channels: int) -> str:
-        return self._add("function", (value,), channels, self._name("part"), function="relu")
+    def _relu(self, value: str, channels: int, most: float | None = None) -> str:
+        name = self._name("part")
+        return self._add("function", (value,), channels, name, function="relu", most=most)
 
     def _by_relu(self, x: str, channels: int, output: str, negative: float | None) -> str:
         """relu(x) + negative * relu(-x), with a factor of 1 where `negative` is None."""
@@ -146,7 +147,7 @@ class _Writer:
             falls, groups = _spread(falls, channels), 1
         parts = channels * count
         over = self._conv(x, falls, np.tile(1 + starts / widths, channels), groups)
-        over = self._relu(over, parts)
+        over = self._relu(over, parts, most=1.0)  # the next ReLU is 0 from there on
         clipped = self._conv(over, np.full((parts, 1), -1.0), np.ones(parts), groups=parts)
         clipped = self._relu(clipped, parts)
         rises = _spread(np.tile(np.diff(pieces.values), channels)[:, None], channels).T

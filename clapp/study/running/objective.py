@@ -10,7 +10,7 @@ from optuna.exceptions import TrialPruned
 from clapp.config import Config, differences, identity
 from clapp.errors import ConfigError, one_line
 from clapp.front.feasible import violations
-from clapp.front.objectives import exact_costs, measured_costs, results
+from clapp.front.objectives import exact_costs, measured_costs, measured_names, results
 from clapp.front.record import INTERRUPTED
 from clapp.study.plan.plan import Plan
 from clapp.study.pruning.decide import Records, Rules, Skip, before_training, over_limit
@@ -21,8 +21,9 @@ from clapp.study.running.stop import Stop
 from clapp.study.running.watch import Emit, Watch
 from clapp.study.storage.heritage import ancestor_of, inherited_weights, packed
 from clapp.study.storage.keep import keep
+from clapp.system.alone import Alone
 from clapp.system.seeding import derived_seed
-from clapp.training.provenance import provenance
+from clapp.training.provenance import processor, provenance
 
 if TYPE_CHECKING:
     from clapp.models.family import State
@@ -42,6 +43,7 @@ class Objective:
         self._names = {*plan.objectives, *plan.limits}
         self._violations: dict[str, float] = {}  # state of the present trial
         self._records = Records(plan.objectives, plan.limits)
+        self._alone = Alone() if measured_names(self._names) else None
 
     def __call__(self, trial: RunningTrial, sampling: float = 0.0) -> list[float]:
         """Run `trial`; returns its objectives in the order of the study file.
@@ -57,6 +59,12 @@ class Objective:
             TrialError: failed or interrupted; `failed` of the record says why.
             UserError, FeederError: no other trial can be trained or saved either.
         """
+        if self._alone is None:
+            return self._run(trial, sampling)
+        with self._alone.work():
+            return self._run(trial, sampling)
+
+    def _run(self, trial: RunningTrial, sampling: float) -> list[float]:
         self._violations, start = {}, time.perf_counter()
         config = self._configure(trial)
         values = self._known_before(trial, config)
@@ -67,6 +75,7 @@ class Objective:
         if skip is not None:
             self._skip(trial, skip)
         watch = Watch(trial, config, rules, self._job, self._emit, self._stop, self._records)
+        watch.rest = self._alone.rest if self._alone is not None else None
         sample = round(sampling + time.perf_counter() - start, 4)
         weights = inherited_weights(config, ancestor_of(trial.record, trials))
         if weights is None:
@@ -118,10 +127,12 @@ class Objective:
         others = {name: v for name, v in values.items() if name not in ("params", "flops")}
         trial.note(params=int(values["params"]), flops=int(values["flops"]), others=others or None)
         self._constrain(trial, values)
-        measured = measured_costs(config, self._names)
-        if measured:
-            trial.note(others={**others, **measured})
-            self._constrain(trial, measured)
+        if self._alone is None:
+            return values
+        with self._alone.measure():
+            measured = measured_costs(config, self._names)
+        trial.note(others={**others, **measured}, measured_on=f"{processor()}, alone")
+        self._constrain(trial, measured)
         return values | measured
 
     def _constrain(

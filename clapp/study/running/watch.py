@@ -27,11 +27,13 @@ class Watch:
         interrupted: why it was ended from outside, for example by the user.
         duplicate: number of another running trial with the same configuration.
         verdict: why it was stopped early.
+        rest: stands still while another worker measures; None: nobody does.
     """
 
     interrupted: str | None = None
     duplicate: int | None = None
     verdict: Verdict | None = None
+    rest: Callable[[], None] | None = None
 
     def __init__(
         self,
@@ -51,6 +53,8 @@ class Watch:
 
     def __call__(self, progress: "Progress") -> bool:
         """Handle a validation; returning True ends the training."""
+        if self.rest is not None:
+            self.rest()
         self._emit("progress", number=self._trial.number, step=progress.step, l2=progress.l2)
         self._curve.append([progress.step, round(progress.seconds, 2), progress.l2])
         deadline = self._job.deadline

@@ -79,7 +79,10 @@ def calibrate(graph: Graph, state: State, pictures: Tensor, bits: Bits = 8) -> S
         if node.kind in ("pad", "window", "peak"):
             scales[node.output] = scales[node.inputs[0]]
             continue
-        scales[node.output] = scale_of(*extremes[node.output], bits)
+        low, high = extremes[node.output]
+        if node.most is not None:
+            high = min(high, node.most)
+        scales[node.output] = scale_of(low, high, bits)
     for name in fused(graph):
         scales[name] = scales[graph.users(name)[0].output]
     return scales
