@@ -111,6 +111,7 @@ def test_onnx_says_what_it_is(exported):
         "params": str(exported.params),
         "loss": properties["loss"],
         "min_size": "2",
+        "parts_with_statistics": "[1, 1, 1, 76]",
         "clapp": clapp.__version__,
         "input": '{"name": "image", "type": "float32", "layout": "(N, 3, H, W)", "range": [0, 1]}',
         "output": properties["output"],
