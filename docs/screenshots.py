@@ -12,7 +12,8 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 
-from clapp.front.outcomes import front_of, front_table, reference_of
+from clapp.front.outcomes import front_of, reference_of
+from clapp.front.tables import front_table
 from clapp.study.display.live import PlainView
 from clapp.study.display.screen import Screen
 from clapp.study.display.snapshot import Snapshot

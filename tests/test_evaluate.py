@@ -141,8 +141,8 @@ def test_resize_and_crop(zero, tmp_path):
 def test_mistakes(zero, pictures, tmp_path):
     with pytest.raises(UserError, match=r"no such file or folder; .*photos:validation"):
         evaluate(zero, tmp_path / "none")
-    with pytest.raises(UserError, match="photos:test: there is no such file or folder"):
-        evaluate(zero, "photos:test")
+    with pytest.raises(UserError, match="photos:tests: there is no such file or folder"):
+        evaluate(zero, "photos:tests")
     with pytest.raises(ConfigError, match="did you mean sobel_3"):
         evaluate(zero, pictures, "sobel3")
     for resize, crop in ((64, 65), (64, 6)):

@@ -85,14 +85,15 @@ def test_export_writes_the_whole_folder(exported, results):
     assert exported.path == results / "edges" / "export" / "min-loss"
     assert sorted(p.name for p in exported.path.iterdir()) == sorted(FILES)
     assert sorted(p.name for p in exported.path.parent.iterdir()) == ["min-loss"]
-    assert exported.document() == {
-        "path": str(exported.path),
-        "trial": 1,
-        "params": cost(MODELS[1]).params,
-        "flops": cost(MODELS[1]).flops,
-        "loss": 0.0001,
-        "files": FILES,
-    }
+    document = exported.document()
+    assert document["path"] == str(exported.path)
+    assert (document["trial"], document["loss"]) == (1, 0.0001)
+    assert document["params"] == cost(MODELS[1]).params
+    assert document["flops"] == cost(MODELS[1]).flops
+    assert document["files"] == FILES
+    assert (document["crops"], document["test_crops"]) == (18, 36)
+    assert document["test_low"] < document["test_loss"] < document["test_high"]
+    assert "stability" not in document  # made up without the spread of its losses
     assert 0 < exported.parity <= 1e-4
 
 
@@ -143,9 +144,14 @@ def test_card_figures_are_those_of_evaluate(exported):
 
     card = (exported.path / "card.md").read_text()
     found = evaluate(exported.path, "photos:validation")
-    assert f"| loss (mean L2) | {loss_text(found.l2)} |" in card
+    assert (
+        f"| validation loss (mean L2) | {loss_text(found.l2)}, over 18 crops of 6 pictures" in card
+    )
+    tested = evaluate(exported.path, "photos:test")
+    over = "over 36 crops of 6 pictures"
+    assert f"| test loss (mean L2) | {loss_text(tested.l2)}, {over}" in card
     assert f"| mean SSIM | {found.ssim:.4f} |" in card
-    assert f"| measured on | {found.images} pictures of photos (validation)" in card
+    assert "| validation pictures | photos (validation), shorter side 256" in card
 
 
 def test_card_s_python_runs(exported, tmp_path, monkeypatch):

@@ -12,12 +12,10 @@ from clapp.front.outcomes import (
     candidates,
     counts,
     front,
-    front_document,
     front_of,
-    print_front,
     reference_of,
-    write_front,
 )
+from clapp.front.tables import front_document, print_front, write_front
 
 # set_metric_names is experimental in Optuna.
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

@@ -13,10 +13,7 @@ from clapp.front.outcomes import (
     Candidate,
     beats,
     candidates,
-    front_document,
     front_of,
-    front_table,
-    write_front,
 )
 from clapp.front.repeats import (
     Repeats,
@@ -25,6 +22,7 @@ from clapp.front.repeats import (
     repeats_of,
     store_repeats,
 )
+from clapp.front.tables import front_document, front_table, write_front
 from clapp.system.intervals import log_interval, paired_ratio
 
 NAMES = ["loss", "params"]

@@ -137,11 +137,40 @@ def test_a_fresh_process_sees_the_same_pictures():
 
 
 def test_photos_splits_share_no_scene():
-    train, validation = set(PHOTOS["train"]), set(PHOTOS["validation"])
-    assert not train & validation
-    assert {"motorcycle_left.png", "motorcycle_right.png"} <= train
-    assert len(list(open_source(data(split="validation")).epoch(0))) == len(validation)
-    assert len(list(open_source(data()).epoch(0))) == len(train) * (1 + REGIONS)
+    sets = {split: set(names) for split, names in PHOTOS.items()}
+    assert len(set.union(*sets.values())) == sum(map(len, sets.values()))
+    assert {"motorcycle_left.png", "motorcycle_right.png"} <= sets["train"]
+    for split, names in sets.items():
+        pictures = list(open_source(data(split=split)).epoch(0))
+        assert len(pictures) == len(names) * (1 + REGIONS[split])
+
+
+def test_photos_say_which_picture_each_crop_is_of():
+    from clapp.images.photos import _read
+
+    source = open_source(data(split="test"))
+    found = list(source.epoch(0))
+    names = [PHOTOS["test"][number] for number in source.origins(len(found))]
+    assert sorted(names[:6]) == sorted(PHOTOS["test"])
+    for name, picture in zip(names[:12], found, strict=False):
+        whole = _read(name)
+        rows, columns = picture.shape[:2]
+        windows = np.lib.stride_tricks.sliding_window_view(whole[..., 0], (rows, columns))
+        assert (windows == picture[..., 0]).all(axis=(2, 3)).any(), name
+    again = source.origins(40)  # the second epoch has another order
+    assert sorted(again[36:]) != sorted(again[:4]) or again[36:] != again[:4]
+
+
+def test_a_mix_says_which_pictures_are_one():
+    from clapp.images import origins
+
+    source = open_source(data(name="photos+synthetic", split="validation"))
+    found = origins(source, 24)
+    photographs, made = found[::2], found[1::2]
+    assert photographs[:6] == photographs[6:]
+    assert len(set(photographs)) == 6
+    assert len(set(made)) == 12
+    assert not set(photographs) & set(made)
 
 
 def test_photos_epochs_start_with_each_whole_picture_in_another_order():
@@ -180,13 +209,14 @@ def test_a_mix_takes_turns_and_never_ends():
     mixed = open_source(data(name="synthetic+photos", split="validation"))
     shapes = [picture.shape[:2] for picture in islice(mixed.epoch(0), 40)]
     assert all(shape == (288, 288) for shape in shapes[::2])
-    assert len(set(shapes[1:13:2])) == len(set(shapes[13:25:2])) > 3
+    assert len(set(shapes[1:13:2])) == 5  # whole pictures, two of the same size
+    assert len(set(shapes[13:37:2])) > 8  # regions of them
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "photos", "split": "test"}, "allowed: train, validation"),
+        ({"name": "photos", "split": "all"}, "allowed: train, validation, test"),
         ({"name": "photos+photos"}, "photos, synthetic, photos+synthetic, folder:PATH"),
         ({"name": "photos+folder:x"}, "known: photos"),
         ({"name": "flder:x"}, "known: photos"),

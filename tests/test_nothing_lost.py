@@ -18,8 +18,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from clapp.config import identity
 from clapp.errors import UserError
-from clapp.front.outcomes import front_document
 from clapp.front.record import record_of
+from clapp.front.tables import front_document
 from clapp.front.trials import is_lost, is_trained, trained
 from clapp.study.plan.existing import load_existing
 from clapp.study.storage.keep import trial_folder

@@ -324,8 +324,8 @@ def validation(**changes) -> ValidConfig:
 @pytest.mark.parametrize("spec", ["sobel_3", {"kernel": [[1, 0, -1]], "normalize": "max"}])
 def test_the_validation_set_is_fixed_and_filtered_after_the_crop(spec: FilterSpec):
     images, targets = validation_set(validation(), spec)
-    assert images.shape == (6, 224, 224, 3)
-    assert targets.shape == (6, 224, 224)
+    assert images.shape == (18, 224, 224, 3)
+    assert targets.shape == (18, 224, 224)
     assert images.dtype == targets.dtype == np.uint8
     for image, target in zip(images, targets, strict=True):
         np.testing.assert_array_equal(target, apply_filter(spec, image))

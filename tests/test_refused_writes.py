@@ -197,7 +197,7 @@ def test_a_trial_without_a_record_crashes_no_reader(
     attributes: dict[str, Any], tmp_path: Path
 ) -> None:
     from clapp.front.ledger import write_ledger
-    from clapp.front.outcomes import print_front, write_front
+    from clapp.front.tables import print_front, write_front
     from clapp.report.data import gather
     from clapp.study.display.snapshot import Watcher
     from clapp.study.display.words import describe

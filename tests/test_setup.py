@@ -193,6 +193,18 @@ def test_what_init_writes_runs_at_once(tmp_path: Path) -> None:
     assert (tmp_path / "results" / "my_filter" / "study.db").exists()
 
 
+def test_init_takes_packaged_test_pictures_where_a_folder_has_none(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for split in ("train", "validation"):
+        (tmp_path / "few" / split).mkdir(parents=True)
+        Image.new("RGB", (40, 40)).save(tmp_path / "few" / split / "a.png")
+    call("init", "canny", "--pictures", str(tmp_path / "few"), "--out", str(tmp_path))
+    config = make_plan(str(tmp_path / "my_canny.yaml")).config({}, seed=0, device=None)
+    assert config.valid_data.name == f"folder:{tmp_path / 'few'}"
+    assert (config.test_set.name, config.test_set.split) == ("photos", "test")
+
+
 def test_init_never_overwrites_and_leaves_nothing_when_it_refuses(tmp_path: Path) -> None:
     call("init", "--out", str(tmp_path))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

@@ -124,6 +124,87 @@ def test_splits_of_a_dataset(one, other, meet):
     assert shared("x/y", "huggingface:x/y", one, other) is meet
 
 
+def refusal(**sections) -> str:
+    try:
+        load_config(sections)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def test_the_test_set_shares_no_picture_with_either(root):
+    picture(root / "h" / "c.png")
+    three = {
+        "train_data": {"name": "folder:f", "split": "all"},
+        "valid_data": {"name": "folder:g", "split": "all"},
+        "test_data": {"name": "folder:h", "split": "all"},
+    }
+    assert refusal(**three) == ""
+    for other, one in (("train_data", "f"), ("valid_data", "g")):
+        said = refusal(**three | {"test_data": {"name": f"folder:./{one}", "split": "all"}})
+        assert f"{other} and test_data share pictures: folder:{one} and folder:./{one}" in said
+        assert "\n" not in said
+    assert "train_data and test_data share pictures: photos, split test" in refusal(
+        train_data={"split": "test"}
+    )
+    assert "split 'tests' of photos is not allowed" in said_by_check("test_data.split=tests")
+    hashed = {"name": "folder:f"}
+    splits = ("train", "validation", "test")
+    sections = zip(("train_data", "valid_data", "test_data"), splits, strict=True)
+    assert refusal(**{name: {**hashed, "split": split} for name, split in sections}) == ""
+
+
+def said_by_check(override: str) -> str:
+    from clapp.commands.data import describe
+
+    with pytest.raises(UserError) as error:
+        describe(load_config(None, [override]))
+    return str(error.value)
+
+
+def test_a_stored_training_is_not_asked_whether_its_test_set_is_new(root, tmp_path):
+    import skimage
+
+    from clapp.config import load_stored
+    from clapp.system.strict_yaml import dump_yaml
+
+    folder = Path(skimage.__file__).parent / "data"
+    old = {"train_data": {"name": f"folder:{folder}", "split": "all"}}
+    old["valid_data"] = {"name": "synthetic"}
+    assert "train_data and test_data share pictures" in refusal(**old)
+    (tmp_path / "config.yaml").write_text(dump_yaml(old))
+    assert load_stored(tmp_path / "config.yaml").test_set.name == "photos"
+
+
+def test_the_test_set_has_the_sizes_of_the_validation_set_unless_it_says_its_own():
+    config = load_config(None, ["valid_data.crop_size=48", "valid_data.resize_base=64"])
+    assert (config.test_set.crop_size, config.test_set.resize_base) == (48, 64)
+    config = load_config(None, ["valid_data.crop_size=48", "test_data.crop_size=32"])
+    assert (config.test_set.crop_size, config.test_set.resize_base) == (32, 256)
+    assert "test_data: crop_size 300 does not fit into resize_base 256" in refusal(
+        test_data={"crop_size": 300}
+    )
+    assert "test_data.min_buffer: unknown key" in refusal(test_data={"min_buffer": 3})
+
+
+def test_content_is_compared_between_all_three(root):
+    from clapp.commands.data import Same, same_content
+
+    for name in ("f", "g", "h"):
+        Image.new("RGB", (40, 40), {"f": 1, "g": 2, "h": 2}[name]).save(
+            picture(root / name / "a.png")
+        )
+    (root / "g" / "b.png").unlink()
+    sections = ("train_data", "valid_data", "test_data")
+    config = load_config(
+        {
+            name: {"name": f"folder:{folder}", "split": "all"}
+            for name, folder in zip(sections, "fgh", strict=True)
+        }
+    )
+    assert same_content(config) == [Same("valid_data", "test_data", 0, 0)]
+
+
 FRAMES = """
 import numpy as np
 import clapp

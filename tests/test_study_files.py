@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clapp.config import Layer, defaults, layers
+from clapp.config import Layer, defaults, identity, layers
 from clapp.errors import UserError
 from clapp.filters.library import resolve
 from clapp.study.plan.definition import Change, first_change
@@ -172,11 +172,37 @@ def test_a_study_of_a_version_that_kept_no_defaults(write: Any) -> None:
     assert found == Change("config.train.optimizer", "is 'auto'; the study was started with 'adam'")
     same = make_plan("mine", ["train.optimizer=adam"])
     old = old | {"config": same.definition()["config"]}
-    assert first_change(old, None, same.definition(), same.resolved()) is None
+    resolved = same.resolved()
+    assert "holds other pictures" in str(first_change(old, None, same.definition(), resolved))
+    first_edition = dict.fromkeys(resolved["editions"], 1)
+    resolved = resolved | {"editions": first_edition}
+    assert first_change(old, None, same.definition(), resolved) is None
     other = make_plan("mine", ["train.batch_size=8", "train.optimizer=adam"])
     found = first_change(old, None, other.definition(), other.resolved())
     assert found is not None
     assert found.where == "config.train.batch_size"
+
+
+def test_packaged_pictures_of_another_edition_make_another_study(write: Any) -> None:
+    old = make_plan(write("config: {valid_data: {num_images: 2}}"))
+    before = old.resolved() | {"editions": {"train_data": 1, "valid_data": 1}}
+    found = first_change(old.definition(), before, old.definition(), old.resolved())
+    assert found is not None
+    assert found.where == "config.train_data"
+    assert "divides its packaged photographs anew" in found.how
+    made = ["train_data.name=synthetic", "valid_data.name=synthetic"]
+    other = make_plan("mine", made)
+    assert other.resolved()["editions"] == {"train_data": 1, "valid_data": 1}
+
+
+def test_the_test_set_may_change_and_is_no_part_of_a_trial(write: Any) -> None:
+    old = make_plan(write("config: {train: {batch_size: 8}}"))
+    full = "config: {train: {batch_size: 8}, test_data: {name: synthetic, num_images: 9}}"
+    new = make_plan(write(full))
+    assert change(old, new) is None
+    first, second = (plan.config({}, seed=0, device=None) for plan in (old, new))
+    assert second.test_set.name == "synthetic"
+    assert identity(first) == identity(second)
 
 
 FILTER = "import numpy as np\ndef f(image):\n    return image[..., {}].copy()\n"

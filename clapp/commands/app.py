@@ -86,18 +86,29 @@ def _version(
 
 @app.command()
 def front(
-    study: StudyName, results: Results = RESULTS, storage: Storage = None, json: AsJson = False
+    study: StudyName,
+    test: Annotated[
+        bool, typer.Option("--test", help="Measure the front on the test pictures, once.")
+    ] = False,
+    results: Results = RESULTS,
+    storage: Storage = None,
+    json: AsJson = False,
 ) -> None:
-    """The Pareto front of a study, deduplicated."""
+    """The Pareto front of a study, deduplicated; with --test how optimistic its losses are."""
     with status("reading the study"):
-        from clapp.front.outcomes import front_document, print_front
+        from clapp.front.tables import front_document, print_front
+        from clapp.report.tested import known_front, test_front
         from clapp.study.plan.existing import load_existing
 
         loaded = load_existing(study, results, storage)
+        folder = results / loaded.study_name
+        if test:
+            prepare_process()
+        found = test_front(loaded, folder) if test else known_front(loaded, folder)
     if json:
-        print_json(front_document(loaded))
+        print_json(front_document(loaded, found))
     else:
-        print_front(loaded)
+        print_front(loaded, found)
 
 
 @app.command()
@@ -158,9 +169,10 @@ def export(
     if json:
         print_json(result.document())
         return
-    typer.echo(
-        f"trial {result.trial}: {result.figures()}\n{result.path}: {', '.join(result.files)}"
-    )
+    typer.echo(f"trial {result.trial}: {result.figures()}")
+    for line in result.trust:
+        typer.echo(line)
+    typer.echo(f"{result.path}: {', '.join(result.files)}")
 
 
 @app.command()
@@ -187,8 +199,11 @@ def train(
         typer.Option(metavar="wandb|tensorboard", help="Follow it there; repeatable."),
     ] = None,
     trial: Annotated[
-        tuple[str, int] | None,
-        typer.Option(metavar="STUDY N", help="Repeat trial N of a study and compare the losses."),
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="STUDY N|RULE",
+            help="Repeat trial N of a study, or the one that a rule picks, and compare the losses.",
+        ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the model that is in the folder.")
@@ -222,6 +237,7 @@ def train(
             f"{document['path']}: {amount('loss', document['loss'])} after "
             f"{document['iterations']} iterations and {document['seconds']:.1f} s "
             f"({document['stop_reason']})"
+            + (f"; over {document['measured_on']}" if document["measured_on"] else "")
         )
 
 
@@ -258,7 +274,7 @@ def _say_step(step: "Step") -> None:
 
 
 def _repeat(
-    trial: tuple[str, int],
+    trial: tuple[str, str],
     configured: bool,
     results: Path,
     storage: str | None,

@@ -3,17 +3,22 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clapp.commands.train import train_to_folder
 from clapp.config import Config, flatten, identity, load_config, nest
 from clapp.errors import ConfigError, UserError
+from clapp.front.outcomes import candidates, objectives
+from clapp.front.pick import Finished, pick
 from clapp.front.record import TrialRecord, record_of
 from clapp.study.plan.existing import load_existing
 from clapp.study.storage.heritage import ancestor_of, inherited_weights
 from clapp.system.process import prepare_process
 from clapp.training.losses import loss_text
 from clapp.training.provenance import provenance
+
+if TYPE_CHECKING:
+    from optuna import Study
 
 SAME = 1e-6
 """Relative difference of losses allowed where versions, processor and pictures are the same."""
@@ -69,13 +74,16 @@ class Repetition:
 
 def repeat(
     study: str,
-    number: int,
+    which: str,
     results: Path,
     storage: str | None,
     out: Path | None,
     overwrite: bool = False,
 ) -> Repetition:
-    """Train trial `number` of a study again, into `out` or a folder named after it.
+    """Train a trial of a study again, into `out` or a folder named after it.
+
+    Args:
+        which: its number, or a picking rule.
 
     Raises:
         UserError: there is no such study or trial, or the trial was not trained, or its end cannot
@@ -83,6 +91,7 @@ def repeat(
     """
     loaded = load_existing(study, results, storage)
     trials = loaded.get_trials(deepcopy=False)
+    number = _number(which, loaded)
     if not 0 <= number < len(trials):
         raise UserError(f"study {study} has no trial {number}; it has {len(trials)}, from 0 up")
     record = record_of(trials[number])
@@ -110,6 +119,17 @@ def repeat(
         differs=differs,
         tolerance=ELSEWHERE if differs else SAME,
     )
+
+
+def _number(which: str, study: "Study") -> int:
+    """The trial that a number or a picking rule stands for.
+
+    Raises:
+        UserError: it is neither, or the rule picks nothing.
+    """
+    if which.isdecimal():
+        return int(which)
+    return pick(which, Finished.of(candidates(study), objectives(study))).trial
 
 
 def configuration_of(number: int, record: TrialRecord) -> Config:

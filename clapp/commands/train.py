@@ -84,6 +84,8 @@ def train_to_folder(
         "seconds": result.seconds,
         "stop_reason": result.stop_reason,
         "device": result.device,
+        "measured_on": result.spread.words() if result.spread is not None else None,
+        **(result.spread.document() if result.spread is not None else {}),
     }
     trackers.finish(summary)
     return summary

@@ -7,6 +7,7 @@ from clapp.config.explain import explain as explain
 from clapp.config.filternet import Activation as Activation
 from clapp.config.filternet import BlockShape as BlockShape
 from clapp.config.filternet import FilterNetConfig as FilterNetConfig
+from clapp.config.identity import AFTERWARDS as AFTERWARDS
 from clapp.config.identity import ELSEWHERE as ELSEWHERE
 from clapp.config.identity import NO_EFFECT as NO_EFFECT
 from clapp.config.identity import identity as identity
@@ -28,6 +29,7 @@ from clapp.config.schema import Config as Config
 from clapp.config.schema import Count as Count
 from clapp.config.schema import DataConfig as DataConfig
 from clapp.config.schema import FilterSpec as FilterSpec
+from clapp.config.schema import HeldBackConfig as HeldBackConfig
 from clapp.config.schema import Seed as Seed
 from clapp.config.schema import TrainConfig as TrainConfig
 from clapp.config.schema import ValidConfig as ValidConfig

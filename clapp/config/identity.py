@@ -30,7 +30,9 @@ ELSEWHERE = {
     "train_data.token": "it is a secret, and gives access to the same pictures",
     "valid_data.token": "it is a secret, and gives access to the same pictures",
 }
-"""Keys that say where, or with which rights, a network is trained; the network is the same."""
+"""Keys that decide where or with whose rights a network is trained, not what it becomes."""
+AFTERWARDS = "test_data"
+"""The section of a configuration that no training reads: it may change while a study runs."""
 DEFAULT_FAMILY = "filternet"
 NEUTRAL = {"schedule": "cosine", "weight_average": None, "clip_gradient": None}
 """Keys that older versions did not have, with the value that behaves as those versions did."""
@@ -50,6 +52,7 @@ def essence(config: Config) -> dict[str, Any]:
     document = config.model_dump(mode="json") | {
         "model": config.model.canonical().model_dump(mode="json")
     }
+    del document[AFTERWARDS]
     if document["model"]["family"] == DEFAULT_FAMILY:
         del document["model"]["family"]  # so that hashes of older studies stay valid
     for key in (*NO_EFFECT, *ELSEWHERE, *_SEEDS):

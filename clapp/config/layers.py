@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError, create_model
 
 from clapp.config.explain import explain
 from clapp.config.model import ModelConfig, section_of
-from clapp.config.schema import STORED, Config
+from clapp.config.schema import COMPARED, STORED, Config
 from clapp.errors import ConfigError
 from clapp.system.files import read_mapping, shown
 from clapp.system.strict_yaml import ends_in_comment, parse_yaml
@@ -105,12 +105,12 @@ def load_stored(path: Path) -> Config:
     return compose([Layer(str(path), read_mapping(path))], stored=True)
 
 
-def compose(layers: Iterable[Layer], stored: bool = False) -> Config:
+def compose(layers: Iterable[Layer], stored: bool = False, compared: bool = False) -> Config:
     """Lay `layers` over the packaged defaults, in order, and validate the result.
 
     Args:
-        stored: the configuration was read from the folder of a finished training; see
-            `load_stored`.
+        stored: the values are those of a training that took place, see `load_stored`.
+        compared: the test set was found to share no picture with the others.
 
     Raises:
         ConfigError: names the last layer that touches the key at fault.
@@ -123,7 +123,8 @@ def compose(layers: Iterable[Layer], stored: bool = False) -> Config:
     _fit_defaults(merged, written)
     if not stored:
         _fit_channels(merged, written)
-    return validate(Config, merged, [Layer(DEFAULTS, defaults()), *written], {STORED: stored})
+    context = {STORED: stored, COMPARED: compared}
+    return validate(Config, merged, [Layer(DEFAULTS, defaults()), *written], context)
 
 
 def _of_same_family(below: dict[str, Any], layer: Layer) -> dict[str, Any]:

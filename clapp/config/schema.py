@@ -32,7 +32,12 @@ Side = Annotated[int, Field(ge=8, le=2**15)]
 STORED = "stored"
 """Key of the validation context: true where a finished training wrote the configuration.
 
-Its filter is then not resolved: it may be a function that is not on this machine.
+Its filter may be a function that is not on this machine, and its test set newer than itself.
+"""
+COMPARED = "compared"
+"""Key of the validation context that says: the sources of pictures were compared before.
+
+Trials of a study differ in their networks, and the test set is to cost them nothing.
 """
 _OPTIMISERS = "clapp.training.optimisers.registry"
 _LOSSES = "clapp.training.losses"
@@ -84,6 +89,24 @@ class ValidConfig(DataConfig):
     """The fixed validation set."""
 
     num_images: Count
+
+
+class HeldBackConfig(Section):
+    """Where the pictures come from that no training and no search sees.
+
+    Sizes that are None are those of the validation set.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    split: Annotated[str, Field(min_length=1)]
+    num_images: Count
+    resize_base: Side | None
+    crop_size: Side | None
+    image_key: str
+    subset: str | None
+    streaming: bool
+    token: str | None
+    seed: Seed
 
 
 class TrainConfig(Section):
@@ -173,12 +196,20 @@ class Config(Section):
     experiment_name: str | None
     train_data: DataConfig
     valid_data: ValidConfig
+    test_data: HeldBackConfig
     model: Annotated[SerializeAsAny[ModelConfig], BeforeValidator(of_family)]
     train: TrainConfig
 
     def with_train(self, **changes: Any) -> Self:
         """A copy with other values in `train`, which are not validated."""
         return self.model_copy(update={"train": self.train.model_copy(update=changes)})
+
+    @property
+    def test_set(self) -> ValidConfig:
+        """The test set as a validation set is described: same sizes unless it has its own."""
+        own = {k: v for k, v in self.test_data.model_dump().items() if v is not None}
+        own["subset"], own["token"] = self.test_data.subset, self.test_data.token
+        return self.valid_data.model_copy(update=own)
 
     @property
     def target_filter(self) -> FilterSpec:
@@ -207,9 +238,7 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        # The image sources import the configuration, so they are imported here.
-        shared_pictures = import_module("clapp.images").shared_pictures
+    def _consistent(self, info: ValidationInfo) -> Self:
         train, valid = self.train_data, self.valid_data
         if train.target_filter is None:
             raise ValueError("train_data.target_filter must name a filter")
@@ -218,13 +247,30 @@ class Config(Section):
                 f"valid_data.target_filter {valid.target_filter!r} differs from "
                 f"train_data.target_filter {train.target_filter!r}; null takes it from there"
             )
-        shared = shared_pictures(train, valid)
-        if shared is not None:
-            splits = " and ".join(dict.fromkeys((train.split, valid.split)))
-            raise ValueError(f"train_data and valid_data share pictures: {shared}, split {splits}")
+        self._refuse_shared("train_data", "valid_data")
+        test = self.test_set
+        if test.crop_size > test.resize_base:
+            raise ValueError(
+                f"test_data: crop_size {test.crop_size} does not fit into resize_base "
+                f"{test.resize_base}; null takes that of valid_data"
+            )
+        context = info.context or {}
+        if not (context.get(STORED) or context.get(COMPARED)):
+            self._refuse_shared("train_data", "test_data")
+            self._refuse_shared("valid_data", "test_data")
         if self.train.batch_size % 2 ** (self.num_resolutions - 1):
             raise ValueError(
                 f"train.batch_size {self.train.batch_size} cannot be halved for "
                 f"{self.num_resolutions} resolutions"
             )
         return self
+
+    def _refuse_shared(self, one: str, other: str) -> None:
+        # The sources lie above the configuration, which only asks whether they share pictures.
+        sections = [
+            self.test_set if name == "test_data" else getattr(self, name) for name in (one, other)
+        ]
+        shared = import_module("clapp.images").shared_pictures(*sections)
+        if shared is not None:
+            splits = " and ".join(dict.fromkeys(section.split for section in sections))
+            raise ValueError(f"{one} and {other} share pictures: {shared}, split {splits}")

@@ -6,30 +6,33 @@ from string import Template
 from typing import Any
 
 from clapp import __version__
-from clapp.config import Config, FilterSpec
+from clapp.config import Config, FilterSpec, ValidConfig
 from clapp.export.formats import Difference, Written
 from clapp.export.options import Options
 from clapp.filters.library import filter_name
 from clapp.front.objectives import loss_text
 from clapp.front.outcomes import Candidate
-from clapp.inference.metrics import Edges, Metrics
+from clapp.front.pick import Stability
+from clapp.inference.heldout import Measured
+from clapp.inference.metrics import Edges
 from clapp.system.strict_yaml import dump_yaml
+from clapp.training.folder import PREVIEW
 
+_PREVIEWED = "the first validation pictures: input, classical filter, model, difference"
 _CARD = Template("""\
 # $filter in $params parameters
 
 A small convolutional network that stands in for the classical filter $filter: it takes a colour
 picture of $sizes and returns $returned of the same size.
 
-![input, classical filter, model, difference](preview.png)
-$definition
+$preview$definition
 | | |
 |---|---|
 $numbers
 
 $differences
 
-The figures come from the pictures by which this model was chosen among others, so they flatter it.
+$trust
 To measure it on pictures of your own: `clapp evaluate . FOLDER`.
 
 ## Use
@@ -80,7 +83,6 @@ Image.fromarray((output * 255).round().astype(np.uint8)).save("filtered.png")
 | `model.safetensors` | the weights |
 | `config.yaml` | the configuration it was trained with; `model` is the architecture |
 $files
-| `preview.png` | the first validation pictures: input, classical filter, model, difference |
 
 Made by CLAPP $version.
 """)
@@ -95,6 +97,7 @@ class Origin:
         rule: the picking rule as given, and its `meaning` in words.
         chosen: the exported candidate.
         reference: the hand-tuned reference of the same study, once trained.
+        stability: how often the rule chooses it when losses are resampled; None: not known.
     """
 
     study: str
@@ -102,6 +105,7 @@ class Origin:
     meaning: str
     chosen: Candidate
     reference: Candidate | None
+    stability: Stability | None = None
 
 
 @dataclass(frozen=True)
@@ -109,17 +113,16 @@ class Figures:
     """Measurements for the card.
 
     Attributes:
-        pictures: number of validation pictures over which `metrics` are means.
+        measured: fidelity on validation and test pictures.
         min_size: the smallest side in pixels.
         training: the content of the trial's `result.json`.
-        edges: measures of edges; None: the targets are not binary.
+        preview: whether there is one.
     """
 
-    metrics: Metrics
-    pictures: int
+    measured: Measured
     min_size: int
     training: dict[str, Any]
-    edges: Edges | None = None
+    preview: bool = True
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ def write_card(
 ) -> str:
     """The card as Markdown."""
     spec = config.target_filter
+    files = written.files | ({PREVIEW: _PREVIEWED} if figures.preview else {})
     numbers = _numbers(config, origin, figures) | written.facts
     return _CARD.substitute(
         filter=f"`{filter_name(spec)}`",
@@ -149,7 +153,9 @@ def write_card(
         differences=_differences(proof),
         read=_read(options),
         **_taken(options, config.model.output_channels),
-        files="\n".join(f"| `{name}` | {meaning} |" for name, meaning in written.files.items()),
+        files="\n".join(f"| `{name}` | {meaning} |" for name, meaning in files.items()),
+        preview=f"![input, classical filter, model, difference]({PREVIEW})\n" * figures.preview,
+        trust=_trust(figures.measured),
         min_size=figures.min_size,
         version=__version__,
         **_output(config.model.output_channels),
@@ -218,6 +224,14 @@ def _definition(spec: FilterSpec) -> str:
     return f"\nThe filter, as it stands in `config.yaml`:\n\n```yaml\n{dump_yaml(spec)}```\n"
 
 
+def _set(data: ValidConfig) -> str:
+    """A set of pictures, and how they are cut."""
+    return (
+        f"{data.name} ({data.split}), shorter side {data.resize_base}, central "
+        f"{data.crop_size}x{data.crop_size}"
+    )
+
+
 def _edges(found: Edges | None) -> dict[str, str]:
     if found is None:
         return {}
@@ -225,19 +239,58 @@ def _edges(found: Edges | None) -> dict[str, str]:
     return {"F1 of edges, within one pixel": text}
 
 
+def _trust(found: Measured) -> str:
+    """What the figures are worth."""
+    if found.both is None:
+        return (
+            "The loss comes from the pictures by which this model was chosen among others, so it "
+            f"flatters the model; {found.note or 'it was never measured on others'}."
+        )
+    return (
+        "The search chose this model among others by the validation pictures, so their figures "
+        "flatter it. No training and no choice saw the test pictures: their loss is the one to "
+        "expect. Intervals are over pictures; crops of one picture are not independent."
+    )
+
+
+def _losses(origin: Origin, found: Measured) -> dict[str, str]:
+    """The loss on validation and test pictures, side by side."""
+    if found.both is None and found.metrics is None:
+        return {"validation loss (mean L2)": f"{loss_text(origin.chosen.loss)}, by the study"}
+    if found.both is None:
+        assert found.metrics is not None
+        return {"validation loss (mean L2)": loss_text(found.metrics.l2)}
+    valid, test = found.both
+    return {
+        "validation loss (mean L2)": f"{loss_text(valid.mean)}, over {valid.words()}",
+        "test loss (mean L2)": f"{loss_text(test.mean)}, over {test.words()}",
+        "test loss / validation loss": f"{found.both.ratio:.2f}",
+    }
+
+
 def _numbers(config: Config, origin: Origin, figures: Figures) -> dict[str, str]:
-    chosen, valid, training = origin.chosen, config.valid_data, figures.training
+    chosen, training, found = origin.chosen, figures.training, figures.measured
     numbers = {
         "parameters": f"{chosen.params:,}",
         "FLOPs at 224x224": f"{chosen.flops:,} (2 per multiply-add)",
-        "loss (mean L2)": loss_text(figures.metrics.l2),
-        "mean L1": f"{figures.metrics.l1:.5f}",
-        "mean PSNR": f"{figures.metrics.psnr:.2f} dB",
-        "mean SSIM": f"{figures.metrics.ssim:.4f}",
-        **_edges(figures.edges),
-        "measured on": f"{figures.pictures} pictures of {valid.name} ({valid.split}), shorter side "
-        f"{valid.resize_base}, central {valid.crop_size}x{valid.crop_size}",
+        **_losses(origin, found),
+    }
+    if found.metrics is not None:
+        numbers |= {
+            "mean L1": f"{found.metrics.l1:.5f}",
+            "mean PSNR": f"{found.metrics.psnr:.2f} dB",
+            "mean SSIM": f"{found.metrics.ssim:.4f}",
+            **_edges(found.edges),
+        }
+    numbers |= {
+        "validation pictures": _set(config.valid_data),
+        "test pictures": _set(config.test_set),
+    }
+    if found.note:
+        numbers["note"] = found.note
+    numbers |= {
         "chosen by": f"`{origin.rule}`: {origin.meaning}",
+        **({"resampled": origin.stability.words()} if origin.stability is not None else {}),
         "from": f"study {origin.study}, trial {chosen.trial}",
         "trained for": f"{training['iterations']:,} iterations, {training['images']:,} crops, "
         f"{training['seconds']:.0f} s on {training['device']}",

@@ -13,19 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clapp import __version__
+from clapp.config import Config, HeldBackConfig
 from clapp.errors import UserError
 from clapp.export.card import Figures, Origin, Proof, write_card
 from clapp.export.formats import FORMATS, ONNX, Bundle, Difference, Written
 from clapp.export.options import Options, check_options, check_target
 from clapp.export.writers import compare, write_format
-from clapp.filters.base import as_unit
 from clapp.front.objectives import amount, loss_text
-from clapp.front.outcomes import candidates, front, objectives, reference_of
-from clapp.front.pick import Finished, folder_name, meaning, pick
-from clapp.inference.metrics import edges, mean, mean_edges, measure
+from clapp.front.optimism import Both
+from clapp.front.outcomes import candidates, objectives, reference_of
+from clapp.front.pick import Finished, Stability, folder_name, meaning, pick, stability
+from clapp.inference.heldout import Measured, measured, test_data_of, with_test_data
 from clapp.inference.runner import as_batch
+from clapp.models.build import Network
 from clapp.models.targets.profile import find_target
-from clapp.pool.validation import validation_set
+from clapp.study.plan.definition import DEFINITION
 from clapp.study.plan.existing import load_existing
 from clapp.study.storage.keep import trial_folder
 from clapp.system.files import write_text
@@ -40,7 +42,7 @@ from clapp.training.folder import (
     save_weights,
 )
 from clapp.training.int8.loss import loss_of
-from clapp.training.preview import predict, write_preview
+from clapp.training.preview import write_preview
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -57,6 +59,10 @@ class ExportResult(NamedTuple):
         loss: mean L2 over the validation set.
         files: the names of the files in it.
         parity: the largest difference found between ONNX Runtime and PyTorch.
+        both: its loss on validation and test pictures as measured now, or before and elsewhere;
+            None: never.
+        stability: how often the rule chooses it when losses are resampled; None: not known.
+        note: why the pictures could not be measured here.
     """
 
     path: Path
@@ -66,12 +72,31 @@ class ExportResult(NamedTuple):
     loss: float
     files: tuple[str, ...]
     parity: float
+    both: Both | None = None
+    stability: Stability | None = None
+    note: str = ""
 
     def document(self) -> dict[str, Any]:
         """What `clapp export --json` prints."""
-        values = self._asdict()
-        del values["parity"]
-        return values | {"path": str(self.path)}
+        names = ("trial", "params", "flops", "loss", "files")
+        values = {"path": str(self.path)} | {name: getattr(self, name) for name in names}
+        if self.both is not None:
+            values |= self.both.validation.document() | self.both.document()
+        if self.stability is not None:
+            values["stability"] = self.stability.document()
+        return values
+
+    @property
+    def trust(self) -> list[str]:
+        """What is known of how far the loss can be trusted, a line each."""
+        lines = []
+        if self.both is not None:
+            for name, one in (("validation", self.both.validation), ("test", self.both.test)):
+                lines.append(f"{name} loss {loss_text(one.mean)}, over {one.words()}")
+            lines.append(f"test loss over validation loss: {self.both.ratio:.2f}")
+        if self.stability is not None:
+            lines.append(self.stability.words())
+        return [*lines, *([self.note] if self.note else [])]
 
     def figures(self) -> str:
         """The model in one line, such as "loss 0.004 (24.0 dB), 300 parameters, 8M FLOPs"."""
@@ -107,19 +132,28 @@ def export_pick(
     folder = results / loaded.study_name
     origin = _origin(loaded, rule)
     out = folder / "export" / folder_name(rule) if out is None else out
-    return export_folder(trial_folder(folder, origin.chosen.trial), origin, out, options)
+    test_data = test_data_of(loaded.user_attrs.get(DEFINITION, {}))
+    return export_folder(folder, origin, out, options, test_data)
 
 
 def _origin(study: "Study", rule: str) -> Origin:
-    found = candidates(study)
-    chosen = pick(rule, Finished(front(found, objectives(study)), found))
-    return Origin(study.study_name, rule, meaning(rule), chosen, reference_of(study))
+    found = Finished.of(candidates(study), objectives(study))
+    chosen, stable = pick(rule, found), stability(rule, found)
+    return Origin(study.study_name, rule, meaning(rule), chosen, reference_of(study), stable)
 
 
 def export_folder(
-    source: Path, origin: Origin, out: Path, options: Options | None = None
+    results: Path,
+    origin: Origin,
+    out: Path,
+    options: Options | None = None,
+    test_data: HeldBackConfig | None = None,
 ) -> ExportResult:
-    """Export the model in the trial folder `source` to `out`, whole or not at all.
+    """Export the chosen model of a study to `out`, whole or not at all.
+
+    Args:
+        results: the folder of the study's results.
+        test_data: the test set of the study as it is now; None: that of the trial.
 
     Raises:
         UserError, ParityError: see `export_pick`.
@@ -131,40 +165,49 @@ def export_folder(
     for name in options.formats:
         FORMATS.find(name)
     chosen = origin.chosen
+    source = trial_folder(results, chosen.trial)
     model, config = load_trained(source)
+    config = with_test_data(config, test_data)
     check_options(options, model.min_size)
     training = read_result(source)
-    images, targets = validation_set(config.valid_data, config.target_filter)
-    tell(f"running trial {chosen.trial} on {len(images)} validation pictures")
-    outputs = predict(model, images)  # (N, S, S) or (N, S, S, 3)
-    pairs = list(zip(outputs, as_unit(targets), strict=True))
-    metrics = mean([measure(*pair) for pair in pairs])
+    found = measured(results, chosen.trial, model, config)
     with _replacing(out) as folder:
         save_weights(folder, model)
         save_config(folder, config)
         properties = {
             "filter": json.dumps(config.target_filter),
             "params": str(chosen.params),
-            "loss": str(metrics.l2),
+            "loss": str(chosen.loss if found.metrics is None else found.metrics.l2),
             "clapp": __version__,
         }
-        proof = _proof(images, model.min_size, options.size)
+        proof = _proof(found.images, model.min_size, options.size)
         bundle = Bundle(folder, model, config, options, proof, properties)
         if options.target is not None:
             check_target(options, bundle.graph)
         written, differences = _write_formats(bundle)
-        write_preview(folder / PREVIEW, model, config)
+        preview = _write_preview(folder / PREVIEW, source, found, model, config)
         sizes = [picture.shape[2:] for picture in proof]
         proven = Proof([(h, w) for h, w in sizes], differences)
-        found = mean_edges([edges(*pair) for pair in pairs])
-        figures = Figures(metrics, len(images), model.min_size, training, found)
+        figures = Figures(found, model.min_size, training, preview)
         write_text(folder / CARD, write_card(config, origin, figures, written, proven, options))
-    files = (*FILES, *(name for name in written.files if name not in FILES))
+    always = FILES if preview else tuple(name for name in FILES if name != PREVIEW)
+    files = (*always, *(name for name in written.files if name not in FILES))
     onnx = differences[0].values
-    assert not isinstance(onnx, str)  # a model that cannot be run is not exported
-    return ExportResult(
-        out, chosen.trial, chosen.params, chosen.flops, chosen.loss, files, max(onnx)
-    )
+    assert not isinstance(onnx, str)  # what cannot be run is not exported
+    sizes_and_loss = (chosen.trial, chosen.params, chosen.flops, chosen.loss)
+    trust = (found.both, origin.stability, found.note)
+    return ExportResult(out, *sizes_and_loss, files, max(onnx), *trust)
+
+
+def _write_preview(
+    path: Path, source: Path, found: Measured, model: Network, config: Config
+) -> bool:
+    """Draw the preview, or take the one that was drawn elsewhere; whether there is one."""
+    if found.metrics is not None:
+        write_preview(path, model, config)
+    elif (source / PREVIEW).is_file():
+        shutil.copyfile(source / PREVIEW, path)
+    return path.is_file()
 
 
 def _write_formats(bundle: Bundle) -> tuple[Written, list[Difference]]:

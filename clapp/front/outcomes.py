@@ -1,28 +1,22 @@
 """The Pareto front of a study: which trained models no other model beats in every objective."""
 
-import csv
-import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clapp.errors import UserError
 from clapp.front.feasible import is_feasible
 from clapp.front.objectives import amount, objective
 from clapp.front.record import record_of
-from clapp.front.repeats import Repeats, expected_loss, front_chances, repeats_of
-from clapp.system.console import plain_console
-from clapp.system.files import dump_json, write_text
+from clapp.front.repeats import Repeats, expected_loss, repeats_of
+from clapp.training.losses import Spread
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
-    from rich.table import Table
 
 REFERENCE = "reference"
-_ALWAYS = ("loss", "params", "flops")
+ALWAYS = ("loss", "params", "flops")
 
 
 @dataclass(frozen=True)
@@ -37,6 +31,7 @@ class Candidate:
         loss: mean L2 over the validation set.
         config: dotted key -> value, where the trial's configuration differs from the defaults.
         baseline: name of the baseline of the study that the trial is, if any.
+        spread: what the loss is a mean over; None: an older version did not store it.
         repeats: its trainings from other seeds, if there are any; see `expected_loss`.
     """
 
@@ -47,11 +42,12 @@ class Candidate:
     loss: float
     config: dict[str, Any]
     baseline: str | None = None
+    spread: Spread | None = None
     repeats: Repeats | None = None
 
     def shown(self) -> dict[str, float]:
         """Objective -> value, for tables: loss, parameters, FLOPs, and the study's others."""
-        always = {name: float(getattr(self, name)) for name in _ALWAYS}
+        always = {name: float(getattr(self, name)) for name in ALWAYS}
         return always | {name: value for name, value in self.values.items() if name not in always}
 
     def cells(self) -> dict[str, str]:
@@ -65,8 +61,19 @@ class Candidate:
     def document(self) -> dict[str, Any]:
         """The candidate as `clapp front --json` prints it."""
         whole = {"params": self.params, "flops": self.flops}
+        spread = self.spread.document() if self.spread is not None else {}
         repeats = {"repeats": self.repeats.document()} if self.repeats is not None else {}
-        return {"trial": self.trial, **self.shown(), **whole, **repeats, "config": self.config}
+        known = {"trial": self.trial, **self.shown(), **whole, **spread, **repeats}
+        return known | {"config": self.config}
+
+
+def settled(one: Candidate) -> Candidate:
+    """The candidate with the loss that counts when a model is picked, see `expected_loss`."""
+    loss = expected_loss(one)
+    if loss == one.loss:
+        return one
+    values = one.values | ({"loss": loss} if "loss" in one.values else {})
+    return replace(one, loss=loss, values=values)
 
 
 def objectives(study: "Study") -> list[str]:
@@ -116,7 +123,7 @@ def feasible(
 
 def _candidate(trial: "FrozenTrial", names: list[str]) -> Candidate | None:
     record, values = record_of(trial), dict(zip(names, trial.values, strict=True))
-    known = {name: values.get(name, record.value(name)) for name in _ALWAYS}
+    known = {name: values.get(name, record.value(name)) for name in ALWAYS}
     if any(value is None for value in known.values()):
         return None
     return Candidate(
@@ -127,6 +134,7 @@ def _candidate(trial: "FrozenTrial", names: list[str]) -> Candidate | None:
         loss=float(known["loss"] or 0.0),
         config=dict(record.config or {}),
         baseline=record.baseline,
+        spread=record.spread,
     )
 
 
@@ -192,84 +200,6 @@ def counted(trials: "Iterable[FrozenTrial]") -> dict[str, int]:
     return number
 
 
-def front_document(study: "Study") -> dict[str, Any]:
-    """`clapp front --json`: the study's name, its counts and its front.
-
-    A member that was repeated has `repeats`, with `on_front`, its chance to be on the front.
-    """
-    found = front_of(study)
-    chances = front_chances(found, objectives(study))
-    rows = [candidate.document() for candidate in found]
-    for row in rows:
-        if "repeats" in row:
-            row["repeats"]["on_front"] = chances.get(row["trial"])
-    return {"study": study.study_name, "counts": counts(study), "front": rows}
-
-
-def write_front(folder: Path, study: "Study") -> None:
-    """Write `front.json` and `front.csv` (a column per configuration key) into `folder`."""
-    document = front_document(study)
-    write_text(folder / "front.json", dump_json(document) + "\n")
-    write_text(folder / "front.csv", _csv(document["front"]))
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    keys = sorted({key for row in rows for key in row["config"]})
-    numbers = [key for key in (rows[0] if rows else _ALWAYS) if key not in ("config", "repeats")]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*numbers, *keys])
-    for row in rows:
-        config = [row["config"].get(key, "") for key in keys]
-        writer.writerow([row[key] for key in numbers] + [_cell(value) for value in config])
-    return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """Null is written as such: an empty cell means that the key has its default."""
-    return value if isinstance(value, str | int | float) else json.dumps(value)
-
-
-def front_table(
-    found: Sequence[Candidate], reference: Candidate | None, *, short: bool = False
-) -> "Table":
-    """`found` as a table; models at least as good as `reference` in loss, params and FLOPs are
-    marked, with a star where the table shall be `short`.
-    """
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    names = list(found[0].shown()) if found else list(_ALWAYS)
-    table.add_column("trial", justify="right")
-    for name in names:
-        table.add_column(objective(name).heading, justify="right")
-    repeated = not short and any(one.repeats is not None for one in found)
-    chances = front_chances(found, [*found[0].values]) if repeated else None
-    if chances is not None:
-        table.add_column("mean over seeds [95 %]")
-        table.add_column("on the front", justify="right")
-    table.add_column("", no_wrap=True)
-    for one in found:
-        remark = _remark(one, reference, "*" if short else "beats the reference")
-        table.add_row(str(one.trial), *one.cells().values(), *_seeds(one, chances), remark)
-    return table
-
-
-def _seeds(one: Candidate, chances: Mapping[int, float] | None) -> list[str]:
-    """The cells of repetitions; without `chances` the table has none."""
-    if chances is None:
-        return []
-    chance = chances.get(one.trial)
-    words = one.repeats.describe() if one.repeats is not None else ""
-    return [words, "" if chance is None else f"{100 * chance:.0f} %"]
-
-
-def _remark(one: Candidate, reference: Candidate | None, better: str) -> str:
-    if one.baseline is not None:
-        return one.baseline
-    return better if reference is not None and beats(one, reference) else ""
-
-
 def beats(one: Candidate, other: Candidate) -> bool:
     """Whether `one` is no worse than `other` in loss, params and FLOPs, and better in one.
 
@@ -277,18 +207,3 @@ def beats(one: Candidate, other: Candidate) -> bool:
     """
     ours, theirs = ((expected_loss(c), c.params, c.flops) for c in (one, other))
     return ours != theirs and all(a <= b for a, b in zip(ours, theirs, strict=True))
-
-
-def print_front(study: "Study") -> None:
-    """Print the front as a table on stdout, with the counts and the reference."""
-
-    console = plain_console()
-    found, reference = front_of(study), reference_of(study)
-    summary = ", ".join(f"{number} {word}" for word, number in counts(study).items() if number)
-    console.print(f"{study.study_name}: {summary or 'no trials yet'}")
-    if not found:
-        console.print("No finished trial yet, so there is no front.")
-        return
-    console.print(front_table(found, reference))
-    if reference is not None and reference not in found:
-        console.print(f"reference (trial {reference.trial}): {reference.figures()}")

@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from clapp.training.losses.spread import Spread
+
 if TYPE_CHECKING:
     from optuna import Trial
     from optuna.trial import FrozenTrial
@@ -50,6 +52,7 @@ class TrialRecord:
         skipped: why it was not trained; `duplicate_of`: number of the trial that it repeats.
         failed: why it failed.
         loss: mean L2 over the validation pictures at the end; None when it was stopped early.
+        pictures, crops, parts: what that is a mean over, see `clapp.training.losses.Spread`.
         iterations, seconds, stop_reason: of its training.
         timings: part of the work -> seconds.
         provenance: versions, machine and sources, see `clapp.training.provenance`.
@@ -82,6 +85,9 @@ class TrialRecord:
     duplicate_of: int | None = None
     failed: str | None = None
     loss: float | None = None
+    pictures: int | None = None
+    crops: int | None = None
+    parts: Sequence[float] = ()
     iterations: int | None = None
     seconds: float | None = None
     stop_reason: str | None = None
@@ -97,6 +103,13 @@ class TrialRecord:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         said = {name: value for name, value in values.items() if value != _DEFAULTS[name]}
         return said | {"format": FORMAT}
+
+    @property
+    def spread(self) -> Spread | None:
+        """What the loss is a mean over; None: an older version did not store it."""
+        if self.loss is None or self.pictures is None or self.crops is None:
+            return None
+        return Spread(self.loss, self.pictures, self.crops, tuple(self.parts))
 
     def value(self, name: str) -> float | None:
         """The value of an objective; None: it was not stored."""

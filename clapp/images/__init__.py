@@ -24,8 +24,11 @@ package work the same way. In a module that can be imported, say `frames.py`:
 
     clapp.register_source("frames", Frames)
 
-After `import frames`, `train_data.name=frames:3` works. The process that fills the pool imports the
-module too, from the same search path.
+A source that yields several crops of one picture says so with `origins(count)`: a number for each
+of the first `count`, equal for crops of the same picture. Intervals of losses are over pictures.
+
+After `import frames`, `train_data.name=frames:3` works. The process that fills the pool imports
+that module too, from the same search path.
 """
 
 from clapp.config.schema import DataConfig
@@ -34,7 +37,16 @@ from clapp.images.folder import Folder
 from clapp.images.hub import Hub
 from clapp.images.mix import Mix
 from clapp.images.photos import Photos
-from clapp.images.source import SOURCES, Named, Skipped, Source, SourceKind, named, stream
+from clapp.images.source import (
+    SOURCES,
+    Named,
+    Skipped,
+    Source,
+    SourceKind,
+    named,
+    origins,
+    stream,
+)
 from clapp.images.synthetic import Synthetic
 from clapp.images.tar import Tar
 
@@ -49,7 +61,9 @@ __all__ = [
     "SourceKind",
     "Synthetic",
     "Tar",
+    "edition",
     "open_source",
+    "origins",
     "register_source",
     "shared_pictures",
     "stream",
@@ -75,6 +89,14 @@ def open_source(data: DataConfig) -> Source:
     """
     sources = [SOURCES[part.kind](data, part.argument) for part in named(data)]
     return sources[0] if len(sources) == 1 else Mix(sources)
+
+
+def edition(data: DataConfig) -> int:
+    """The edition of the packaged pictures in a source; 1 where it has none."""
+    try:
+        return max(getattr(SOURCES[part.kind], "edition", 1) for part in named(data))
+    except ConfigError:  # said when it is opened
+        return 1
 
 
 def shared_pictures(one: DataConfig, other: DataConfig) -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from clapp.images.source import Picture, Skipped, Source, stream
+from clapp.images.source import Picture, Skipped, Source, origins, stream
 
 
 class Mix:
@@ -23,6 +23,16 @@ class Mix:
     def fingerprint(self) -> dict[str, Any]:
         """The sources' own fingerprints."""
         return {"kind": "mix", "sources": [source.fingerprint() for source in self.sources]}
+
+    def origins(self, count: int) -> list[int]:
+        """Numbers that are equal where two of the first `count` pictures are of one."""
+        known: dict[tuple[int, int], int] = {}
+        number, parts = len(self.sources), []
+        for place, source in enumerate(self.sources):
+            taken = len(range(place, count, number))
+            parts.append(iter([(place, one) for one in origins(source, taken)]))
+        keys = [next(parts[position % number]) for position in range(count)]
+        return [known.setdefault(key, len(known)) for key in keys]
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Picture]:  # noqa: ARG002
         """Pictures without end, so that there is only one epoch."""

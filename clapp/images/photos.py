@@ -1,10 +1,11 @@
-"""The photographs in scikit-image's wheel: no download, a fixed split by picture.
+"""The photographs in the wheels of scikit-image and scikit-learn: no download, a fixed split.
 
-docs/data.md lists each picture of the wheel, with the reason why it is used or not.
+docs/data.md says for each picture why it is used, and where.
 """
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import count as whole_numbers
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,11 @@ from clapp.images.source import (
 PHOTOS = {
     "train": (
         "astronaut.png",
-        "brick.png",
         "grass.png",
         "hubble_deep_field.jpg",
         "ihc.png",
-        "moon.png",
         "motorcycle_left.png",
         "motorcycle_right.png",
-        "page.png",
         "retina.jpg",
         "text.png",
     ),
@@ -47,19 +45,40 @@ PHOTOS = {
         "gravel.png",
         "rocket.jpg",
     ),
+    "test": (
+        "brick.png",
+        "china.jpg",
+        "clock_motion.png",
+        "flower.jpg",
+        "moon.png",
+        "page.png",
+    ),
 }
-REGIONS = 16
-"""Regions cut from each training picture in an epoch, beside the whole picture."""
-_SHARP = 128  # pixels: for the default sizes, smaller regions would be enlarged, and so blurred
+REGIONS = {"train": 16, "validation": 2, "test": 5}
+"""Regions cut from each picture of a split in an epoch, beside the whole picture."""
+EDITION = 2
+"""Raised when a split gets other pictures or other regions: losses are then no longer comparable.
+
+In edition 1, brick, moon and page were training pictures, and validation pictures were whole.
+"""
+_SHARP = {"train": 128, "validation": 256, "test": 256}
+"""Pixels: a smaller region would be enlarged, and blurred, for the default sizes."""
+_FOLDERS = {
+    "china.jpg": ("sklearn", "datasets/images"),
+    "flower.jpg": ("sklearn", "datasets/images"),
+}
+_PROJECTS = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
 
 
 @SOURCES.register("photos")
 class Photos:
-    """An epoch yields every picture once and, for training, `REGIONS` regions of each after that.
+    """An epoch yields every picture once, then round by round the `REGIONS` of each.
 
     There are few photographs, and natural scenes have the same statistics at all scales (Ruderman
     and Bialek, 1994), so an enlarged region serves as another photograph.
     """
+
+    edition = EDITION
 
     def __init__(self, data: DataConfig, argument: str = "") -> None:
         check_no_argument(data, argument)
@@ -83,29 +102,45 @@ class Photos:
     def fingerprint(self) -> dict[str, Any]:
         """Names and sizes of the files, and the seed."""
         sizes = {name: _path(name).stat().st_size for name in PHOTOS[self.split]}
-        return {"kind": "photos", "files": sizes, "regions": REGIONS, "seed": self.seed}
+        regions = {"regions": REGIONS[self.split], "sharp": _SHARP[self.split]}
+        return {"kind": "photos", "files": sizes, **regions, "seed": self.seed}
+
+    def origins(self, count: int) -> list[int]:
+        """Which photograph each of the first `count` pictures shows, epoch after epoch."""
+        found: list[int] = []
+        for number in whole_numbers():
+            order = self._generator(number).permutation(len(PHOTOS[self.split]))
+            found += order.tolist() * (1 + REGIONS[self.split])
+            if len(found) >= count:
+                break
+        return found[:count]
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Picture]:
         """The pictures, then regions of them in the order of the pictures, round after round."""
         return islice(self._epoch(number), start, None)
 
     def _epoch(self, number: int) -> Iterator[Picture]:
-        rng = np.random.default_rng([self.seed, number])
+        rng = self._generator(number)
         names = [PHOTOS[self.split][i] for i in rng.permutation(len(PHOTOS[self.split]))]
         pictures = []
         for name in names:
             pictures.append(_read(name))
             yield pictures[-1]
-        if self.split == "train":
-            for _ in range(REGIONS):
-                for picture in pictures:
-                    yield _region(picture, rng)
+        for _ in range(REGIONS[self.split]):
+            for picture in pictures:
+                yield _region(picture, rng, _SHARP[self.split])
+
+    def _generator(self, number: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, number])
 
 
-def _region(picture: Picture, rng: np.random.Generator) -> Picture:
-    """A rectangle at a random place; its sides are a third to all of the picture's, log-uniform."""
+def _region(picture: Picture, rng: np.random.Generator, sharp: int) -> Picture:
+    """A rectangle at a random place, a third to all of each side, log-uniform.
+
+    Its sides are at least `sharp`, where the picture's are.
+    """
     height, width = (
-        round(np.exp(rng.uniform(np.log(max(side / 3, min(side, _SHARP))), np.log(side))))
+        round(np.exp(rng.uniform(np.log(max(side / 3, min(side, sharp))), np.log(side))))
         for side in picture.shape[:2]
     )
     top = rng.integers(picture.shape[0] - height + 1)
@@ -114,13 +149,14 @@ def _region(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 def _path(name: str) -> Path:
-    # Found without importing scikit-image, which takes a while and is not needed.
-    spec = find_spec("skimage")
+    # Found without importing the package, which takes a while and is not needed.
+    package, folder = _FOLDERS.get(name, ("skimage", "data"))
+    spec = find_spec(package)
     if spec is None or spec.origin is None:
-        raise UserError("photos: the package scikit-image, which holds them, is not installed")
-    path = Path(spec.origin).parent / "data" / name
+        raise UserError(f"photos: the package {_PROJECTS[package]}, which holds {name}, is missing")
+    path = Path(spec.origin).parent / folder / name
     if not path.is_file():
-        raise UserError(f"photos: {path} is missing; install scikit-image again")
+        raise UserError(f"photos: {path} is missing; install {_PROJECTS[package]} again")
     return path
 
 

@@ -126,6 +126,16 @@ def named(data: DataConfig) -> list[Named]:
     )
 
 
+def origins(source: Source, count: int) -> list[int]:
+    """Numbers that are equal where two of the first `count` pictures are cut from the same one.
+
+    A source that yields several pictures of one has a method `origins(count)`; from any other, each
+    picture is one by itself.
+    """
+    method = getattr(source, "origins", None)
+    return list(range(count)) if method is None else list(method(count))
+
+
 def stream(source: Source) -> Iterator[Picture]:
     """Yield epoch after epoch, without end."""
     for number in count():

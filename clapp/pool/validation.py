@@ -13,6 +13,7 @@ from clapp.errors import UserError
 from clapp.filters.base import Target
 from clapp.filters.library import resolve
 from clapp.images import Source, open_source
+from clapp.images import origins as origins_of
 from clapp.images.decode import Picture, centre_crop
 from clapp.pool.eviction import cache_dir, digest, writing
 from clapp.system.files import atomic_path
@@ -36,6 +37,12 @@ def validation_set(data: ValidConfig, target_filter: FilterSpec) -> tuple[Pictur
     """
     path = _stored(data)
     return _pictures(path), _targets(path, json.dumps(target_filter))
+
+
+def origins(data: ValidConfig) -> list[int]:
+    """Which picture of the source each of the set is cut from: numbers, equal for the same one."""
+    data = data.model_copy(update={"target_filter": None})  # it may not be hashable
+    return _origins(data, len(_pictures(_stored(data))))
 
 
 def constant_l2(data: ValidConfig, target_filter: FilterSpec) -> float:
@@ -70,6 +77,11 @@ def _make(source: Source, data: ValidConfig) -> Picture:
     if not pictures:
         raise UserError(f"{source.describe()}: there are no pictures")
     return np.stack(pictures)
+
+
+@cache
+def _origins(data: ValidConfig, count: int) -> list[int]:
+    return origins_of(open_source(data), count)
 
 
 @cache

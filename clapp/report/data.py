@@ -13,6 +13,7 @@ from clapp.config import defaults, flatten
 from clapp.filters.library import filter_name
 from clapp.front.hypervolume import Moment, history, worst_point
 from clapp.front.objectives import positive
+from clapp.front.optimism import FrontTest
 from clapp.front.outcomes import (
     Candidate,
     candidates,
@@ -20,8 +21,9 @@ from clapp.front.outcomes import (
     front,
     objectives,
     reference_of,
+    settled,
 )
-from clapp.front.pick import Finished, meaning, pick
+from clapp.front.pick import Finished, Stability, meaning, pick, stability
 from clapp.front.record import record_of
 from clapp.front.repeats import repeats_of
 from clapp.front.trials import is_trained
@@ -35,11 +37,16 @@ if TYPE_CHECKING:
 
 
 class Pick(NamedTuple):
-    """A recommended model: the rule for `clapp export --pick`, and the reason."""
+    """A model worth recommending: the rule that `clapp export --pick` takes, and why.
+
+    Attributes:
+        stability: how often the rule chooses it when losses are resampled; None: not known.
+    """
 
     rule: str
     why: str
     model: Candidate
+    stability: Stability | None = None
 
 
 class Repeats(NamedTuple):
@@ -69,7 +76,8 @@ class StudyData:
             report.
         elapsed: seconds in which the study was running.
         ledger: the content of `ledger.json`.
-        provenance: provenance of the latest trained trial that has one.
+        provenance: of the latest trained trial that has one.
+        tested: losses of the front on validation and test pictures; None: not asked for.
     """
 
     name: str
@@ -92,6 +100,7 @@ class StudyData:
     elapsed: float
     ledger: dict[str, Any]
     provenance: dict[str, Any]
+    tested: FrontTest | None = None
 
     @property
     def trained(self) -> int:
@@ -116,13 +125,15 @@ def gather(
     folder: Path,
     label: str | None = None,
     worst: dict[str, float] | None = None,
+    tested: FrontTest | None = None,
 ) -> StudyData:
     """Read everything a report shows of `study`, except pictures.
 
     Args:
-        folder: its results folder; missing files are left out.
-        label: its name in the report; None: the study's name.
-        worst: the reference point of the `shared` history; None: the study's own.
+        folder: its results folder; what is missing there is left out.
+        label: what to call it; None: its name.
+        worst: the reference point of its `shared` history; None: its own.
+        tested: see `StudyData`.
 
     Raises:
         UserError: the study was not made by CLAPP.
@@ -150,7 +161,7 @@ def gather(
         candidates=found,
         front=best,
         reference=reference,
-        picks=_picks(Finished(best, found), reference),
+        picks=_picks(Finished.of(found, names), reference),
         space={name: d for trial in frozen for name, d in trial.distributions.items()},
         worst=own,
         history=history(study, own),
@@ -160,6 +171,7 @@ def gather(
         elapsed=float(study.user_attrs.get(ELAPSED, 0.0)) or _span(trials),
         ledger=_read_mapping(folder / "ledger.json"),
         provenance=_provenance(frozen),
+        tested=tested,
     )
 
 
@@ -167,9 +179,12 @@ def _picks(found: Finished, reference: Candidate | None) -> list[Pick]:
     """The knee, the lowest loss, and the smallest model as good as the reference."""
     if not found.front:
         return []
-    picks = [Pick(rule, meaning(rule), pick(rule, found)) for rule in ("knee", "min-loss")]
+    picks = [
+        Pick(rule, meaning(rule), pick(rule, found), stability(rule, found))
+        for rule in ("knee", "min-loss")
+    ]
     if reference is not None:
-        rule = f"loss<={reference.loss!r}"
+        rule = f"loss<={settled(reference).loss!r}"
         why = "the fewest parameters that do what the reference does"
         picks.insert(0, Pick(rule, why, pick(rule, found)))
     return picks

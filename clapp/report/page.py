@@ -21,6 +21,7 @@ from clapp.report.figures.compare import compare
 from clapp.report.figures.style import Figure
 from clapp.report.pictures import BUDGET, gather_pictures
 from clapp.report.sections import Section, section
+from clapp.report.tested import test_front
 from clapp.study.plan.existing import load_existing, where
 from clapp.study.storage.storage import default_url, open_storage
 from clapp.system.files import dump_json, write_text
@@ -111,7 +112,8 @@ def render(sources: Sequence[Source]) -> str:
     worst = _common_worst([source.study for source in sources])
     sections = []
     for number, (source, label) in enumerate(zip(sources, labels, strict=True), start=1):
-        data = gather(source.study, source.folder, label, worst)
+        tested = test_front(source.study, source.folder)
+        data = gather(source.study, source.folder, label, worst, tested)
         pictures = gather_pictures(data.folder, data.front, data.picks, BUDGET // len(sources))
         sections.append(section(f"s{number}", data, pictures, source.where))
     together = compare([one.data for one in sections]) if len(sections) > 1 else []

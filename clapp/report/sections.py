@@ -6,7 +6,7 @@ from shlex import quote
 from typing import Any, NamedTuple
 
 from clapp.errors import ConfigError
-from clapp.front.objectives import amount, decibels, objective
+from clapp.front.objectives import amount, decibels, loss_text, objective
 from clapp.front.outcomes import Candidate, beats
 from clapp.models.words import in_words
 from clapp.report import facts, words
@@ -49,6 +49,15 @@ class FrontRow(NamedTuple):
     words: str
 
 
+class Trusted(NamedTuple):
+    """How far a model's loss can be trusted, as cells of a table."""
+
+    interval: str
+    test: str
+    test_interval: str
+    ratio: str
+
+
 class Shown(NamedTuple):
     """A preview in the gallery."""
 
@@ -83,6 +92,8 @@ class Section:
     provenance: list[tuple[str, str]]
     definition: str
     configurations: list[tuple[str, str]]
+    trusted: dict[int, Trusted]
+    trust: list[str]
 
     def figures(self) -> list[Figure]:
         """All figures, in the order of the page."""
@@ -136,7 +147,50 @@ def section(key: str, data: StudyData, pictures: Pictures, where: str = "") -> S
         provenance=facts.provenance(data),
         definition=dump_yaml(data.definition) if data.definition else "",
         configurations=facts.configurations(data),
+        trusted=_trusted(data),
+        trust=_trust(data),
     )
+
+
+def _trusted(data: StudyData) -> dict[int, Trusted]:
+    """The cells of each model of the front."""
+    models = data.tested.models if data.tested is not None else {}
+    found = {}
+    for one in data.front:
+        both, own = models.get(one.trial), one.spread.bounds if one.spread is not None else ""
+        if both is not None:
+            valid, test = both
+            ratio = f"{both.ratio:.2f}"
+            found[one.trial] = Trusted(valid.bounds, loss_text(test.mean), test.bounds, ratio)
+        else:
+            found[one.trial] = Trusted(own, "", "", "")
+    return found
+
+
+def _trust(data: StudyData) -> list[str]:
+    """How far the losses can be trusted, in sentences."""
+    sentences = []
+    spreads = [one.spread for one in data.front if one.spread is not None]
+    if spreads:
+        sentences.append(
+            f"A validation loss is a mean over {spreads[0].counted}; the search chose by it."
+        )
+    tested = data.tested
+    if tested is not None and tested.models:
+        counted = next(iter(tested.models.values())).test.counted
+        sentences.append(
+            f"A test loss is a mean over {counted} that no training and no choice saw. Intervals "
+            "are of 95 %, over pictures."
+        )
+    if tested is not None and tested.optimism is not None:
+        said = tested.optimism.words()
+        sentences.append(f"{said[:1].upper()}{said[1:]}.")
+    sentences += [
+        f"{pick.rule}: trial {pick.model.trial}, {pick.stability.words()}."
+        for pick in data.picks
+        if pick.stability is not None
+    ]
+    return [*sentences, *(f"{note}." for note in (tested.notes if tested is not None else []))]
 
 
 def _card(trial: Trial, picks: Sequence[str], repeats: str) -> dict[str, Any]:

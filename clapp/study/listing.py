@@ -161,7 +161,7 @@ def overview(study: "Study", folder: Path, *, local: bool) -> Overview:
         hypervolume=log_hypervolume(
             [[c.values[name] for name in worst] for c in best], list(worst.values())
         ),
-        best=pick(RULE, Finished(best, found)) if best else None,
+        best=pick(RULE, Finished.of(found, objectives(study))) if best else None,
         active=max(times, default=None),
     )
 

@@ -111,8 +111,9 @@ NAMES = {
         "random_kernels": "random2_51_15 random_41",
     },
     "front": {
-        "outcomes": "REFERENCE Candidate beats candidates counted counts front "
-        "front_document front_of front_table print_front reference_among reference_of write_front"
+        "outcomes": "REFERENCE Candidate beats candidates counted counts front front_of "
+        "reference_among reference_of",
+        "tables": "front_document front_table print_front write_front",
     },
     "pool": {"pool": "LIMIT Pool"},
     "study.plan": {

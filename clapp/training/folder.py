@@ -103,7 +103,7 @@ def save_weights(folder: Path, model: torch.nn.Module) -> None:
 def save_config(folder: Path, config: Config) -> None:
     """Write `config.yaml`: every key, except that no access token is ever written down."""
     values = config.model_dump()
-    for section in ("train_data", "valid_data"):
+    for section in ("train_data", "valid_data", "test_data"):
         values[section]["token"] = None
     write_text(folder / CONFIG, dump_yaml(values))
 
@@ -225,6 +225,7 @@ def _result(config: Config, result: "TrainResult") -> dict[str, Any]:
         "images": result.images,
         "seconds": result.seconds,
         "timings": result.timings,
+        **(result.spread.facts() if result.spread is not None else {}),
         "params": size.params,
         "flops": size.flops,
         **provenance(config, result.device),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from clapp.config import Config
 from clapp.models.build import Network
+from clapp.training.losses.spread import Spread
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,11 @@ class TrainResult:
             that are being decoded), "step" and "validate".
         curve: every validation.
         device: where it was trained.
-        optimizer: name of the optimiser, with `auto` resolved.
-        starts: how many of the initial weights that were tried had left the plateau of predicting
-            the mean at the first comparison.
-        config: the configuration that was trained.
+        optimizer: what changed the weights, `auto` resolved.
+        starts: of the first weights that were tried, how many left the plateau of predicting the
+            mean by the first comparison.
+        config: what was trained.
+        spread: how many pictures `loss` is a mean over, and where it may lie over others.
     """
 
     model: Network
@@ -72,3 +74,4 @@ class TrainResult:
     optimizer: str
     starts: int
     config: Config | None = None
+    spread: Spread | None = None

@@ -24,9 +24,10 @@ from clapp.models.build import Network, build_model, min_size
 from clapp.models.fast_conv.layer import fast_convolutions
 from clapp.pool.batches import Batch, Batches
 from clapp.pool.pool import Pool, validation_set
+from clapp.pool.validation import origins
 from clapp.training.average import WeightAverage
 from clapp.training.device import resolve_device
-from clapp.training.losses import loss, loss_words, smallest_crop
+from clapp.training.losses import Spread, loss, loss_words, smallest_crop, spread
 from clapp.training.optimisers.registry import OPTIMISERS, Optimiser, chosen
 from clapp.training.result import Point as Point
 from clapp.training.result import Progress as Progress
@@ -105,6 +106,7 @@ class Trainer:
         self.report: Report = report or (lambda _: False)
         self.on_device = batched(config.target_filter) if device.type == "cuda" else None
         self.valid = validation_set(config.valid_data, config.target_filter)
+        self.losses = torch.zeros(0)  # of the last validation over all pictures, one a crop
         self.loss = loss(config.train.loss_type)
         self.optimizer = chosen(config)
         self.rate = 0.0
@@ -147,6 +149,7 @@ class Trainer:
             optimizer=self.optimizer,
             starts=self.starts,
             config=self.config,
+            spread=None if reason == "nan" else self.spread(),
         )
 
     def stage(self, stage: int) -> str:
@@ -259,10 +262,11 @@ class Trainer:
         images, targets = self.valid  # (N, S, S, 3), (N, S, S) or (N, S, S, 3)
         wanted = self.config.train.validation_images
         if wanted is None or wanted >= len(images):
-            return self.l2(self.model, images, targets)
+            self.losses = self.l2(self.model, images, targets)
+            return self.losses.mean()
         turn = (np.arange(wanted) + wanted * self.validations) % len(images)
         self.validations += 1
-        return self.l2(self.model, images[turn], targets[turn])
+        return self.l2(self.model, images[turn], targets[turn]).mean()
 
     def final_l2(self, model: Network, end: Point) -> float:
         """Mean squared error over the whole validation set; `end` is the last validation."""
@@ -270,18 +274,23 @@ class Trainer:
         if (self.config.train.validation_images or len(images)) >= len(images):
             return end.l2
         with self.timed("validate"):
-            return self.l2(model, images, targets).item()
+            self.losses = self.l2(model, images, targets)
+            return self.losses.mean().item()
+
+    def spread(self) -> Spread:
+        """What the final loss is a mean over."""
+        return spread(self.losses.tolist(), origins(self.config.valid_data))
 
     @torch.inference_mode()
     def l2(self, model: Network, images: Pictures, targets: NDArray[Any]) -> Tensor:
-        """Mean squared error of a model on images (N, S, S, 3) and targets like them or grey."""
-        total = torch.zeros((), device=self.device)
+        """Mean squared errors (N,) on images (N, S, S, 3) and targets like them or grey."""
+        found = []
         with fast_convolutions(model):
             for part in chunks(images, self.config.model.widest, self.device):
                 x = input_tensor(images[part], self.device)
                 y = target_tensor(targets[part], self.device)
-                total = total + F.mse_loss(model(x), y) * len(x)
-        return (total / len(images)).cpu()
+                found.append(F.mse_loss(model(x), y, reduction="none").flatten(1).mean(1))
+        return torch.cat(found).cpu()
 
     def times(self) -> dict[str, float]:
         """Seconds by activity; see `TrainResult.timings`."""

@@ -45,9 +45,11 @@ search_space: {name}_space
 
 config:
   # Pictures: photos (packaged), synthetic, folder:PATH, or a Hugging Face dataset.
-  # A folder is split by file name; training and validation share no picture.
+  # A folder is split by file name; no two of the three share a picture. The search chooses by
+  # the validation pictures; the test pictures only tell how good the chosen model is.
   train_data: {{name: {pictures}, split: train, crop_size: 40}}
   valid_data: {{name: {pictures}, split: validation}}
+  test_data: {{name: {test}, split: test}}
   train:
     starts: 2            # first weights that are tried for each network
     min_iterations: 200
@@ -153,8 +155,21 @@ def _study(name: str, parsed: Any, label: str, pictures: Path | None, path: Path
         description=_flow(f"a network in place of {label}"),
         filter=_flow(parsed),
         pictures=_flow(source),
+        test=_flow(_test_source(source)),
         start=f"clapp-optimize --study {shlex.quote(str(path))}",
     )
+
+
+def _test_source(source: str) -> str:
+    """Where test pictures come from: the packaged ones where a small folder has none to spare."""
+    from clapp.config import load_config
+    from clapp.images import open_source
+
+    try:
+        open_source(load_config({"test_data": {"name": source}}).test_set)
+    except UserError:
+        return "photos"
+    return source
 
 
 def _space(name: str, space: str) -> str:

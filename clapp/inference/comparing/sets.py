@@ -14,7 +14,7 @@ from clapp.images import open_source
 from clapp.images.decode import decode
 from clapp.images.folder import Folder
 from clapp.images.paths import read_file
-from clapp.images.photos import PHOTOS, Photos
+from clapp.images.photos import PHOTOS, REGIONS, Photos
 from clapp.images.source import SOURCES, Skipped
 from clapp.inference.picture import read_picture
 
@@ -76,8 +76,9 @@ def _source(data: str, config: DataConfig, most: int) -> tuple[Iterator[Named], 
     name, _, split = data.rpartition(":")
     if name == "photos" and split in PHOTOS:
         photos = Photos(config.model_copy(update={"split": split}))
-        # The pictures come first; what follows them are regions to train on.
-        pictures = islice(photos.epoch(0), len(PHOTOS[split]))
+        # Of training, the pictures alone: what follows them are regions to train on.
+        crops = 1 if split == "train" else 1 + REGIONS[split]
+        pictures = islice(photos.epoch(0), crops * len(PHOTOS[split]))
         return _numbered(data, pictures), photos.skipped
     if name == "photos" or not set(name.partition(":")[0].split("+")) <= set(SOURCES):
         known = ", ".join(f"photos:{name}" for name in PHOTOS)

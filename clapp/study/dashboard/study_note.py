@@ -8,7 +8,7 @@ from typing import Any
 from clapp.config import defaults, flatten
 from clapp.filters.library import filter_name
 from clapp.front.objectives import objective
-from clapp.front.outcomes import Candidate, beats
+from clapp.front.outcomes import Candidate, beats, settled
 from clapp.front.pick import Finished, pick
 from clapp.models.words import in_words
 from clapp.study.dashboard.trial_note import markdown_table
@@ -93,7 +93,7 @@ def _meaning(name: str) -> str:
 
 
 def _picks(standing: Standing) -> str:
-    found = Finished(standing.front, standing.candidates)
+    found = Finished.of(standing.candidates, [*standing.front[0].values])
     rows = []
     for rule in _rules(standing):
         one = pick(rule, found)
@@ -106,8 +106,8 @@ def _picks(standing: Standing) -> str:
 def _rules(standing: Standing) -> Iterable[str]:
     yield from ("knee", "min-loss")
     if standing.reference is not None:
-        # Rounded up, so that some model of the front is always as good as the reference.
-        yield f"loss<={standing.reference.loss * 1.001:.4g}"
+        # As good as the reference; rounded up, for then some model of the front always is.
+        yield f"loss<={settled(standing.reference).loss * 1.001:.4g}"
 
 
 def _next(standing: Standing) -> str:

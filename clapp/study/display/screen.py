@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from clapp.front.drawing import drawing
-from clapp.front.outcomes import front_table
+from clapp.front.tables import front_table
 from clapp.study.display.snapshot import Snapshot
 from clapp.study.display.textplot import Axis, Series, plot, sparkline
 from clapp.study.display.words import clock, counts_in_words, progress_in_words

@@ -56,6 +56,14 @@ def first_change(
             return Change(
                 f"config.{key}", f"is {shown(value)}; the study was started with {shown(before)}"
             )
+    editions = (old_resolved or {}).get("editions", {})
+    for section, edition in new_resolved["editions"].items():
+        if editions.get(section, 1) != edition:
+            return Change(
+                f"config.{section}",
+                "holds other pictures than the study was started with, as this version of CLAPP "
+                "divides its packaged photographs anew",
+            )
     codes = (old_resolved or {}).get("filter_code", {})
     for spec, code in new_resolved["filter_code"].items():
         if codes.get(spec, code) != code:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from clapp.config import (
+    AFTERWARDS,
     ELSEWHERE,
     NO_EFFECT,
     Config,
@@ -65,7 +66,8 @@ class Plan:
         layers = [*self.layers, Layer("trial", nest(changes)), Layer("seed", _train(seed=seed))]
         if device is not None:
             layers.append(Layer(f"--device {device}", _train(device=device)))
-        return compose(layers)
+        # The study's own sources were compared when it was read.
+        return compose(layers, compared="train_data" not in nest(changes))
 
     def baseline(self, name: str) -> dict[str, Any]:
         """The dotted keys in which a baseline differs from the study's configuration."""
@@ -90,12 +92,25 @@ class Plan:
         They show when another version of CLAPP or of a filter's code joins the study.
         """
         ignored = (*NO_EFFECT, *ELSEWHERE, *RESERVED)
-        config = {key: value for key, value in self.base.items() if key not in ignored}
+        config = {
+            key: value
+            for key, value in self.base.items()
+            if key not in ignored and not key.startswith(f"{AFTERWARDS}.")
+        }
         functions = functions_in(self.base["train_data.target_filter"])
-        resolved = {"config": config, "filter_code": {spec: code_hash(spec) for spec in functions}}
-        return cast(
-            dict[str, Any], json.loads(json.dumps(resolved))
-        )  # in the types that a storage returns
+        resolved = {
+            "config": config,
+            "filter_code": {spec: code_hash(spec) for spec in functions},
+            "editions": self._editions(),
+        }
+        return cast(dict[str, Any], json.loads(json.dumps(resolved)))  # as a storage returns it
+
+    def _editions(self) -> dict[str, int]:
+        """The editions of packaged pictures, by section of the configuration."""
+        from clapp.images import edition
+
+        config = self.config({}, seed=0, device=None)
+        return {name: edition(getattr(config, name)) for name in ("train_data", "valid_data")}
 
 
 def _train(**values: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import create_model
 
 from clapp.config import (
+    AFTERWARDS,
     ELSEWHERE,
     NO_EFFECT,
     Layer,
@@ -214,7 +215,9 @@ def _parse(origin: str, raw: dict[str, Any], base: list[Layer]) -> dict[str, Par
 
 
 def refusal(key: str) -> str | None:
-    """The reason why `key` cannot be searched, or None."""
+    """Why a study's trials may not differ in `key`, or None."""
+    if key.startswith(f"{AFTERWARDS}."):
+        return "no trial reads it"
     if key.startswith("valid_data.") or key == "train_data.target_filter":
         return "losses of different trials would not be comparable"
     if key == "train.batch_seed":

@@ -50,7 +50,7 @@ def check_sources(plan: Plan) -> None:
 
     config = plan.config({}, seed=0, device=None)
     check_filter(config)
-    for data in (config.train_data, config.valid_data):
+    for data in (config.train_data, config.valid_data, config.test_set):
         open_source(data)
 
 

@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 
 from clapp.errors import ClappError, UserError
 from clapp.front.ledger import write_ledger
-from clapp.front.outcomes import print_front, write_front
+from clapp.front.tables import print_front, write_front
 from clapp.front.trials import trained
 from clapp.study.dashboard.artifacts import check_artifacts, share_front
 from clapp.study.display.live import View, make_view

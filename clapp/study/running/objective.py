@@ -95,6 +95,7 @@ class Objective:
             others = {name: v for name, v in found.items() if name != "loss"}
             trial.note(
                 loss=result.loss,
+                **(result.spread.facts() if result.spread is not None else {}),
                 weights=packed(result.model),
                 stop_reason=result.stop_reason,
                 others={**(trial.record.others or {}), **others} or None,

@@ -18,3 +18,5 @@ from clapp.training.losses.registry import loss_words as loss_words
 from clapp.training.losses.registry import not_residual as not_residual
 from clapp.training.losses.registry import register_loss as register_loss
 from clapp.training.losses.registry import smallest_crop as smallest_crop
+from clapp.training.losses.spread import Spread as Spread
+from clapp.training.losses.spread import spread as spread
