@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from desk import Desk
+from safetensors.torch import load_file
 
 from clapp.config import load_config
 from clapp.export.folder import export_pick
@@ -200,8 +201,10 @@ def test_a_study_of_another_machine_is_read_from_folder_and_storage_alone(moved:
     there = moved / "results" / "mine" / "export" / "min-loss"
     assert (there / "preview.png").is_file()
     assert "preview.png" not in card  # no trial has drawn one, and here it cannot be
-    for name in ("model.safetensors", "config.yaml"):
-        assert (moved / "model" / name).read_bytes() == (there / name).read_bytes()
+    assert (moved / "model" / "config.yaml").read_bytes() == (there / "config.yaml").read_bytes()
+    ours, theirs = (load_file(one / "model.safetensors") for one in (moved / "model", there))
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name].equal(theirs[name]) for name in ours)
 
     report = clapp("report", "mine", cwd=moved, **fresh)
     assert report.returncode == 0, report.stderr
