@@ -30,6 +30,7 @@ def train(config: Any, report: Any, _weights: Any = None) -> Any:
     report(SimpleNamespace(step=1, seconds=0.1, l2=0.1))
     return SimpleNamespace(
         loss=1 / config.model.capacity,
+        spread=None,
         stop_reason="iterations",
         iterations=1,
         seconds=0.1,

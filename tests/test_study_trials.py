@@ -51,6 +51,7 @@ def result(loss: float = 0.5, reason: str = "iterations") -> Any:
     timings = {"data": 0.02, "step": 0.07, "validate": 0.01}
     return SimpleNamespace(
         loss=loss,
+        spread=None,
         stop_reason=reason,
         iterations=10,
         seconds=0.1,
