@@ -148,6 +148,7 @@ def _stand_in(watch: Watch, write: Callable[[str], Any]) -> Callable[..., Any]:
         report(SimpleNamespace(step=1, seconds=0.0, l2=loss))
         return SimpleNamespace(
             loss=loss,
+            spread=None,
             stop_reason="iterations",
             iterations=1,
             seconds=0.0,
