@@ -17,7 +17,8 @@ from clapp.commands.train import train_to_folder
 from clapp.config import Config, load_config
 from clapp.errors import UserError
 from clapp.filters.base import FILTERS, as_unit
-from clapp.filters.library import apply_filter, check_filter, register_filter, resolve
+from clapp.filters.learned.settings import check_filter
+from clapp.filters.library import apply_filter, register_filter, resolve
 from clapp.inference.evaluate import evaluate
 from clapp.inference.picture import infer
 from clapp.inference.runner import open_runner

@@ -19,6 +19,10 @@ _WHAT = "Export folder, trial folder or .onnx file"
 Memory = Annotated[
     str, typer.Option(metavar="SIZE", help="What larger pictures are cut into tiles for.")
 ]
+Values = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=NUMBER", help="A setting of the model, such as sigma=1.2."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
 
 
@@ -41,6 +45,7 @@ def infer(
         str,
         typer.Option("--format", metavar="SUFFIX", help="Of pictures in a folder, and of -."),
     ] = "png",
+    set_: Values = None,
 ) -> None:
     """Apply a model to pictures or videos of any size, within a memory budget.
 
@@ -52,13 +57,14 @@ def infer(
         raise UserError(f"--bits {bits}: 8 or 16 is expected")
     *inputs, out = paths
     with status("loading the model"):
+        from clapp.inference.adjusted import parse_values
         from clapp.inference.files import STREAM, allow_any_size, filter_files
         from clapp.inference.picture import FileFilter
         from clapp.inference.runner import open_runner
         from clapp.inference.tiles import parse_memory
 
         limit = parse_memory(memory)
-        runner = open_runner(model)
+        runner = open_runner(model, parse_values(set_ or ()))
         if model.suffix.lower() != ".onnx":  # which needs no torch
             prepare_process(threads=1)  # tiles are what is computed at once
         allow_any_size()
@@ -111,10 +117,12 @@ def evaluate(
         ),
     ] = None,
     memory: Memory = "256MB",
+    set_: Values = None,
     json: AsJson = False,
 ) -> None:
     """Compare models with the classical filter: L2, L1, PSNR, SSIM, and F1 of edges."""
     with status("loading the models"):
+        from clapp.inference.adjusted import parse_values
         from clapp.inference.comparing.tables import write_comparison
         from clapp.inference.evaluate import Size, compare
         from clapp.system.strict_yaml import parse_yaml
@@ -123,12 +131,16 @@ def evaluate(
         names, chosen = _models_and_data(models, data)
         spec = None if filter is None else parse_yaml(filter, "--filter")
         size = Size(resize, crop, native)
-        found = compare(names, chosen, spec, size, most=pictures, memory=memory)
+        at = parse_values(set_ or ())
+        found = compare(names, chosen, spec, size, most=pictures, memory=memory, values=at)
         written = write_comparison(out, found) if out is not None else []
     if json:
-        print_json(found.document() if len(found.models) > 1 else found.of(0).document())
+        document = found.document() if len(found.models) > 1 else found.of(0).document()
+        print_json(document | ({"set": at} if at else {}))
     else:
         _print(found)
+        for name, value in at.items():
+            typer.echo(f"at {name}={value:g}")
         for path in written:
             typer.echo(str(path))
 

@@ -10,7 +10,7 @@ from loguru import logger
 
 from clapp.config import Config, differences
 from clapp.errors import UserError
-from clapp.filters.library import check_filter
+from clapp.filters.learned.settings import check_filter
 from clapp.models.family import State
 from clapp.models.fast_conv.layer import fast_convolutions
 from clapp.training.folder import PREVIEW, is_model_folder, save_trained

@@ -67,6 +67,8 @@ def essence(config: Config) -> dict[str, Any]:
     # The losses import the configuration.
     canonical_loss = import_module("clapp.training.losses").canonical_loss
     document["train"]["loss_type"] = canonical_loss(document["train"]["loss_type"])
+    if document["parameter"] is None:
+        del document["parameter"]  # as before filters could be adjusted
     for section in ("train_data", "valid_data"):
         document[section]["target_filter"] = _canonical(document[section]["target_filter"])
     return document

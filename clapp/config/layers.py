@@ -22,7 +22,7 @@ from clapp.system.strict_yaml import ends_in_comment, parse_yaml
 M = TypeVar("M", bound=BaseModel)
 DEEPEST = 8
 """How deep sections may be nested. A configuration has two levels, and the settings of a filter."""
-WHOLE = ("target_filter", "loss_type")
+WHOLE = ("target_filter", "loss_type", "parameter")
 """Keys whose mappings are one value: merging two filters or two sums of losses would mix them."""
 DEFAULTS = "clapp/config/default.yaml"
 """Name of the packaged defaults in error messages."""
@@ -121,6 +121,7 @@ def compose(layers: Iterable[Layer], stored: bool = False, compared: bool = Fals
         merged = merge(_of_same_family(merged, layer), layer.values)
     merged = dict(merged)  # the defaults are shared
     _fit_defaults(merged, written)
+    _fit_filter(merged, written)
     if not stored:
         _fit_channels(merged, written)
     context = {STORED: stored, COMPARED: compared}
@@ -166,11 +167,31 @@ def _fit_defaults(merged: dict[str, Any], written: list[Layer]) -> None:
             merged[section] = {**values, lower: most}
 
 
+def _fit_filter(merged: dict[str, Any], written: list[Layer]) -> None:
+    """Let pairs of pictures be learned from themselves, unless somebody wrote a filter."""
+    data = merged.get("train_data")
+    if not isinstance(data, dict) or not str(data.get("name")).startswith("pairs:"):
+        return
+    if not any(_writes(layer, "train_data", "target_filter") for layer in written):
+        merged["train_data"] = {**data, "target_filter": "paired"}
+    valid, test = merged.get("valid_data"), merged.get("test_data")
+    if not isinstance(valid, dict) or not isinstance(test, dict):
+        return
+    named = any(_writes(layer, "test_data", "name") for layer in written)
+    if not named and str(valid.get("name")).startswith("pairs:"):
+        merged["test_data"] = {**test, "name": valid["name"], "split": "test"}
+
+
 def _fit_channels(merged: dict[str, Any], written: list[Layer]) -> None:
-    """Give the network as many output channels as the filter, unless a layer sets their number."""
+    """Let the network have the inputs and outputs of the filter, unless somebody wrote how many."""
     data, model = merged.get("train_data"), merged.get("model")
     if not isinstance(data, dict) or not isinstance(model, dict):
         return
+    settings = merged.get("parameter")
+    if isinstance(settings, dict) and not any(
+        _writes(layer, "model", "input_channels") for layer in written
+    ):
+        model = merged["model"] = {**model, "input_channels": 3 + len(settings)}
     if any(_writes(layer, "model", "output_channels") for layer in written):
         return
     spec = data.get("target_filter")

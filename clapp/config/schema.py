@@ -5,7 +5,7 @@ Default values live in `default.yaml`, which explains every key.
 
 import re
 from importlib import import_module
-from typing import Annotated, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
 from pydantic import (
     BeforeValidator,
@@ -21,6 +21,10 @@ from clapp.config.choices import one_of, registered
 from clapp.config.model import ModelConfig, of_family
 from clapp.config.section import NonNegative, Section
 from clapp.errors import ConfigError
+from clapp.system.files import shown
+
+if TYPE_CHECKING:
+    from clapp.filters.learned.settings import Setting
 
 FilterSpec = str | dict[str, Any] | list[Any]
 LossSpec = str | dict[str, Any]
@@ -194,11 +198,26 @@ class Config(Section):
     num_resolutions: Annotated[int, Field(ge=1, le=8)]
     num_parallel_runs: Count | None
     experiment_name: str | None
+    parameter: dict[str, list[float]] | None
     train_data: DataConfig
     valid_data: ValidConfig
     test_data: HeldBackConfig
     model: Annotated[SerializeAsAny[ModelConfig], BeforeValidator(of_family)]
     train: TrainConfig
+
+    @field_validator("parameter", mode="before")
+    @classmethod
+    def _ranges(cls, value: Any) -> Any:
+        if value is None or not isinstance(value, dict):
+            return value
+        for name, ends in value.items():
+            pair = isinstance(ends, list | tuple) and len(ends) == 2
+            numbers = pair and all(type(end) in (int, float) for end in ends)
+            if not numbers or not isinstance(name, str):
+                raise ValueError(
+                    f"{name}: {shown(ends)} is not allowed; allowed: two numbers, such as [0.5, 3]"
+                )
+        return {name: [float(end) for end in ends] for name, ends in value.items()}
 
     def with_train(self, **changes: Any) -> Self:
         """A copy with other values in `train`, which are not validated."""
@@ -216,15 +235,43 @@ class Config(Section):
         """The filter the network learns."""
         return cast(FilterSpec, self.train_data.target_filter)  # _consistent refuses null
 
+    @property
+    def settings(self) -> "tuple[Setting, ...]":
+        """Parameters of the filter that are inputs of the network.
+
+        Where the code of the filter is missing, as of a model from elsewhere, any number counts.
+        """
+        from clapp.filters.learned.settings import Setting, settings_of
+
+        try:
+            return settings_of(self.target_filter, self.parameter)
+        except ConfigError:
+            ranges = (self.parameter or {}).items()
+            return tuple(Setting(name, low, high) for name, (low, high) in ranges)
+
+    @model_validator(mode="after")
+    def _adjustable(self, info: ValidationInfo) -> Self:
+        spec = self.train_data.target_filter
+        if not (info.context or {}).get(STORED) and spec is not None:
+            from clapp.filters.learned.settings import settings_of
+
+            try:
+                settings_of(spec, self.parameter)
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+        return self
+
     @model_validator(mode="after")
     def _trainable(self, info: ValidationInfo) -> Self:
         model, spec = self.model, self.train_data.target_filter
         if (info.context or {}).get(STORED) or spec is None:
             return self
-        if model.input_channels != 3:
+        given = 3 + len(self.parameter or {})
+        if model.input_channels != given:
+            more = "" if given == 3 else f", and {given - 3} of `parameter`"
             raise ValueError(
-                f"model.input_channels {model.input_channels} is not allowed; allowed: 3, as "
-                "filters take colour pictures"
+                f"model.input_channels {model.input_channels} is not allowed; allowed: {given}, as "
+                f"filters take colour pictures{more}"
             )
         from clapp.filters.library import filter_name, output_channels
 
@@ -237,6 +284,34 @@ class Config(Section):
             )
         return self
 
+    def _check_pairs(self) -> None:
+        """See that `paired` and pairs of pictures come together."""
+        from clapp.filters.learned.paired import PAIRED, is_paired
+
+        pairs_named = import_module("clapp.images").pairs_named
+        learned = is_paired(self.target_filter)
+        sections = {
+            "train_data": self.train_data,
+            "valid_data": self.valid_data,
+            "test_data": self.test_set,
+        }
+        for key, section in sections.items():
+            if pairs_named(section) and not learned:
+                raise ValueError(
+                    f"{key}.name {section.name} holds targets of its own; allowed: "
+                    f"train_data.target_filter {PAIRED}"
+                )
+            if learned and not pairs_named(section):
+                raise ValueError(
+                    f"{key}.name {section.name} holds no targets; with "
+                    f"train_data.target_filter {PAIRED} allowed: pairs:INPUT,TARGET"
+                )
+        if learned and self.num_resolutions > 1:
+            raise ValueError(
+                f"num_resolutions {self.num_resolutions} is not allowed; allowed: 1, as pairs of "
+                "pictures are not resized"
+            )
+
     @model_validator(mode="after")
     def _consistent(self, info: ValidationInfo) -> Self:
         train, valid = self.train_data, self.valid_data
@@ -247,6 +322,7 @@ class Config(Section):
                 f"valid_data.target_filter {valid.target_filter!r} differs from "
                 f"train_data.target_filter {train.target_filter!r}; null takes it from there"
             )
+        self._check_pairs()
         self._refuse_shared("train_data", "valid_data")
         test = self.test_set
         if test.crop_size > test.resize_base:

@@ -9,7 +9,7 @@ from clapp import __version__
 from clapp.config import Config, FilterSpec, ValidConfig
 from clapp.export.formats import Difference, Written
 from clapp.export.options import Options
-from clapp.filters.library import filter_name
+from clapp.filters.learned.settings import Setting, ranged_name
 from clapp.front.objectives import loss_text
 from clapp.front.outcomes import Candidate
 from clapp.front.pick import Stability
@@ -33,17 +33,17 @@ $numbers
 $differences
 
 $trust
-To measure it on pictures of your own: `clapp evaluate . FOLDER`.
+To measure it on pictures of your own: `clapp evaluate . FOLDER$set`.
 
 ## Use
 
-Input: RGB, float32 (N, 3, H, W) in [0, 1], sides of at least $min_size. Output: float32
+Input: RGB, float32 (N, 3, H, W) in [0, 1], sides of at least $min_size$settings. Output: float32
 (N, $channels, H, W); clamp it to [0, 1] to show it.$onnx
 
 On the command line, in this folder:
 
 ```bash
-clapp infer . photo.jpg filtered.png
+clapp infer . photo.jpg filtered.png$set
 ```
 
 In Python, with CLAPP:
@@ -58,7 +58,7 @@ model = clapp.load(".")
 picture = np.array(Image.open("photo.jpg").convert("RGB"))  # uint8 (H, W, 3)
 image = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255  # float32 (1, 3, H, W)
 with torch.no_grad():
-    output = model(image)[0]$first_torch.clamp(0, 1)  # $shape
+    output = model(image$keywords)[0]$first_torch.clamp(0, 1)  # $shape
 Image.fromarray((output * 255).round().byte().numpy()).save("filtered.png")
 ```
 
@@ -72,7 +72,7 @@ from PIL import Image
 session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
 $read
 image = np.ascontiguousarray(picture.transpose(2, 0, 1)[None])  # (1, 3, H, W)
-output = session.run(["output"], {"image": image})[0][0]$first_numpy.clip(0, 1)  # $shape
+output = session.run(["output"], {"image": image$feed})[0][0]$first_numpy.clip(0, 1)  # $shape
 Image.fromarray((output * 255).round().astype(np.uint8)).save("filtered.png")
 ```
 
@@ -146,7 +146,7 @@ def write_card(
     files = written.files | ({PREVIEW: _PREVIEWED} if figures.preview else {})
     numbers = _numbers(config, origin, figures) | written.facts
     return _CARD.substitute(
-        filter=f"`{filter_name(spec)}`",
+        filter=f"`{ranged_name(spec, config.parameter)}`",
         params=f"{origin.chosen.params:,}",
         definition=_definition(spec),
         numbers="\n".join(f"| {k} | {v} |" for k, v in numbers.items()),
@@ -159,6 +159,7 @@ def write_card(
         min_size=figures.min_size,
         version=__version__,
         **_output(config.model.output_channels),
+        **_settings(config.settings),
     )
 
 
@@ -188,6 +189,20 @@ def _taken(options: Options, channels: int) -> dict[str, str]:
         return {"sizes": "any size", "onnx": onnx}
     sizes = f"{width}x{height} pixels (with CLAPP: of any size)"
     return {"sizes": sizes, "onnx": onnx}
+
+
+def _settings(settings: Sequence[Setting]) -> dict[str, str]:
+    """What is said of settings, and how examples give them: each in the middle of its range."""
+    middle = {s.name: f"{s.value(0.5):g}" for s in settings}
+    said = [f"`{s.name}`, {s.allowed}, float32 (1,) or (N,)" for s in settings]
+    return {
+        "settings": "".join(f"; {text}" for text in said),
+        "set": "".join(f" --set {name}={value}" for name, value in middle.items()),
+        "keywords": "".join(f", {name}={value}" for name, value in middle.items()),
+        "feed": "".join(
+            f', "{name}": np.array([{value}], np.float32)' for name, value in middle.items()
+        ),
+    }
 
 
 def _read(options: Options) -> str:
@@ -280,6 +295,10 @@ def _numbers(config: Config, origin: Origin, figures: Figures) -> dict[str, str]
             "mean L1": f"{found.metrics.l1:.5f}",
             "mean PSNR": f"{found.metrics.psnr:.2f} dB",
             "mean SSIM": f"{found.metrics.ssim:.4f}",
+            **{
+                f"mean PSNR at {said}": f"{one.psnr:.2f} dB (loss {loss_text(one.l2)})"
+                for said, one in found.at.items()
+            },
             **_edges(found.edges),
         }
     numbers |= {

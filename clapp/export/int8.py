@@ -12,10 +12,10 @@ from clapp.export.c.int8 import write_c_int8 as c_source
 from clapp.export.formats import Bundle, Written
 from clapp.export.onnx import write_int8_onnx
 from clapp.export.onnx_int8 import OPSETS
-from clapp.filters.library import filter_name
+from clapp.filters.learned.settings import ranged_name
 from clapp.front.objectives import loss_text
+from clapp.inference.adjusted import feed
 from clapp.inference.runner import Batch, open_session
-from clapp.models.graph.nodes import IMAGE
 from clapp.training.int8.loss import fine_tune, loss_of, training_pictures
 from clapp.training.int8.scales import Bits, Scales, State, calibrate
 
@@ -81,8 +81,8 @@ def _write_onnx(bundle: Bundle, bits: Bits) -> Written:
     session, uint8 = open_session(path), bundle.options.uint8
 
     def run(batch: Batch) -> Batch:
-        given = np.rint(batch * 255).astype(np.uint8) if uint8 else batch
-        result: Batch = session.run(None, {IMAGE: given})[0]
+        given = feed(batch, bundle.config.settings, uint8=uint8)
+        result: Batch = session.run(None, given)[0]
         return result
 
     opset = max(bundle.options.opset or 0, OPSETS[bits])
@@ -93,7 +93,7 @@ def _write_onnx(bundle: Bundle, bits: Bits) -> Written:
 def write_c_int8(bundle: Bundle) -> Written:
     """`model_int8.h` and `model_int8.c`: integers only."""
     int8 = quantised(bundle, original=True)
-    name = filter_name(bundle.config.target_filter)
+    name = ranged_name(bundle.config.target_filter, bundle.config.parameter)
     params = sum(values.size for values in int8.weights.values())
     title = f"{name} in {params} parameters, int8"
     code = c_source(
@@ -103,6 +103,7 @@ def write_c_int8(bundle: Bundle) -> Written:
         f"{identifier(name)}_int8",
         title,
         bundle.model.min_size,
+        bundle.config.settings,
     )
     result = written(bundle, code, "C, int8", uint8=True)
     return result._replace(facts=int8.facts | result.facts)

@@ -18,6 +18,8 @@ from clapp.export.onnx_int8 import Int8Writer
 from clapp.export.onnx_steps import Writer
 from clapp.export.onnx_traced import traced
 from clapp.export.options import LEAST_OPSET, Options
+from clapp.filters.learned.settings import Setting, read_settings, written
+from clapp.inference.adjusted import feed
 from clapp.inference.parts import GATHERED_PARTS, PARTS, parts_of
 from clapp.inference.runner import open_session
 from clapp.models.build import Network
@@ -35,6 +37,7 @@ def write_onnx(
     metadata: Mapping[str, str],
     options: Options | None = None,
     steps: Fitted | None = None,
+    settings: Sequence[Setting] = (),
 ) -> None:
     """Write `model` to `path`, with one input `image` and one output `output`.
 
@@ -42,6 +45,8 @@ def write_onnx(
         model: on the CPU, in eval mode.
         metadata: properties stored in the file, in addition to those of `describe`.
         steps: the network as a target takes it; None: as it is.
+        settings: channels behind the picture that become inputs of their own, by their names,
+            float32 (1,) or (batch,), in their own units.
 
     The output is float32 (batch, 1, height, width) and not clamped. Unless the options say
     otherwise, the input is float32 (batch, 3, height, width) in [0, 1], and batch, height and width
@@ -53,21 +58,25 @@ def write_onnx(
     graph = family.graph(model.config)
     if steps is not None:
         arrays = {name: value.numpy() for name, value in steps.state.items()}
-        proto = make_onnx(steps.graph, arrays, options)
+        proto = make_onnx(steps.graph, arrays, options, settings)
     elif graph is None:
-        proto = traced(exported, model.config, options)
+        proto = traced(exported, model.config, options, settings)
     else:
-        proto = make_onnx(graph, weights_of(exported), options)
-    properties = {**metadata, **describe(model.config, options, model.min_size)}
+        proto = make_onnx(graph, weights_of(exported), options, settings)
+    properties = {**metadata, **describe(model.config, options, model.min_size, settings)}
     helper.set_model_props(proto, properties)
     onnx.save(proto, path)
 
 
 def make_onnx(
-    graph: Graph, weights: Mapping[str, NDArray[np.float32]], options: Options
+    graph: Graph,
+    weights: Mapping[str, NDArray[np.float32]],
+    options: Options,
+    settings: Sequence[Setting] = (),
 ) -> onnx.ModelProto:
     """The ONNX model of a graph, checked."""
-    return model_of(Writer(graph, weights, options, options.opset or LEAST_OPSET), graph, options)
+    writer = Writer(graph, weights, options, options.opset or LEAST_OPSET, settings)
+    return model_of(writer, graph, options)
 
 
 def write_int8_onnx(
@@ -75,8 +84,9 @@ def write_int8_onnx(
 ) -> None:
     """Write the network in int8; see `clapp.export.onnx_int8`."""
     graph, options = bundle.fitted.graph, bundle.options
-    proto = model_of(Int8Writer(graph, weights, scales, options), graph, options)
-    described = describe(bundle.model.config, options, bundle.model.min_size)
+    settings = bundle.config.settings
+    proto = model_of(Int8Writer(graph, weights, scales, options, settings), graph, options)
+    described = describe(bundle.model.config, options, bundle.model.min_size, settings)
     helper.set_model_props(proto, {**bundle.properties, **described})
     onnx.save(proto, path)
 
@@ -91,7 +101,10 @@ def model_of(writer: Writer, graph: Graph, options: Options) -> onnx.ModelProto:
     inner = helper.make_graph(
         writer.nodes,
         "clapp",
-        [_value(IMAGE, kind, sides, graph.input_channels)],
+        [
+            _value(IMAGE, kind, sides, graph.input_channels - len(writer.settings)),
+            *(_setting_value(setting, options) for setting in writer.settings),
+        ],
         [_value(OUTPUT, TensorProto.FLOAT, sides, graph.output_channels)],
         [numpy_helper.from_array(v, k) for k, v in writer.initializers.items()],
     )
@@ -115,13 +128,22 @@ def _value(name: str, kind: int, sides: tuple[Any, ...], channels: int) -> onnx.
     return value
 
 
-def describe(config: ModelConfig, options: Options, min_size: int) -> dict[str, str]:
+def _setting_value(setting: Setting, options: Options) -> onnx.ValueInfoProto:
+    sides = ["values"] if options.size is None else [1]
+    value = helper.make_tensor_value_info(setting.name, TensorProto.FLOAT, sides)
+    value.doc_string = f"{setting.name}, {setting.allowed}: one value, or one a picture"
+    return value
+
+
+def describe(
+    config: ModelConfig, options: Options, min_size: int, settings: Sequence[Setting] = ()
+) -> dict[str, str]:
     """Input and output as properties of the file: name, type, layout, range."""
     batch, height, width = ("N", "H", "W") if options.size is None else (1, *options.size)
     image = {
         "name": IMAGE,
         "type": "uint8" if options.uint8 else "float32",
-        "layout": f"({batch}, {config.input_channels}, {height}, {width})",
+        "layout": f"({batch}, {config.input_channels - len(settings)}, {height}, {width})",
         "range": [0, 255] if options.uint8 else [0, 1],
     }
     output = {
@@ -135,6 +157,8 @@ def describe(config: ModelConfig, options: Options, min_size: int) -> dict[str, 
         "output": json.dumps(output),
         "min_size": str(min_size),
     }
+    if settings:
+        described["parameter"] = written(settings)
     parts = None if options.size else parts_of(config, gathers=True)
     if parts is not None:
         local = parts_of(config, gathers=False) is not None
@@ -151,7 +175,7 @@ def parity(
     """The largest absolute difference between PyTorch and ONNX Runtime over `pictures`.
 
     Args:
-        pictures: each float32 (N, 3, H, W) in [0, 1], whole levels of 255 where the file takes
+        pictures: each float32 (N, 3 + n, H, W) in [0, 1], whole levels of 255 where the file takes
             uint8; sizes may differ.
 
     Raises:
@@ -159,12 +183,14 @@ def parity(
     """
     session = open_session(path)
     uint8 = session.get_inputs()[0].type == "tensor(uint8)"
+    properties = session.get_modelmeta().custom_metadata_map
+    settings = read_settings(properties.get("parameter"))
     worst = 0.0
     for batch in pictures:
         with torch.no_grad():
             expected = model(torch.from_numpy(batch)).numpy()
-        given = np.rint(batch * 255).astype(np.uint8) if uint8 else batch
-        difference = float(np.abs(session.run(None, {IMAGE: given})[0] - expected).max())
+        given = feed(batch, settings, uint8=uint8)
+        difference = float(np.abs(session.run(None, given)[0] - expected).max())
         if not difference <= tolerance:
             height, width = batch.shape[2:]
             raise ParityError(

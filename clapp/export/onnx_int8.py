@@ -1,6 +1,6 @@
 """A network in integers as ONNX: values rounded by QuantizeLinear, kernels a scale a channel."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 
 from clapp.export.onnx_steps import Array, Writer
 from clapp.export.options import Options
+from clapp.filters.learned.settings import Setting
 from clapp.models.graph.nodes import IMAGE, OUTPUT, Graph, Node
 from clapp.training.int8.scales import Bits, Scale, Scales, fused, kernel_steps
 
@@ -19,17 +20,19 @@ class Int8Writer(Writer):
     """Writes every rounded value through QuantizeLinear and DequantizeLinear."""
 
     def __init__(
-        self, graph: Graph, weights: Mapping[str, Array], scales: Scales, options: Options
+        self,
+        graph: Graph,
+        weights: Mapping[str, Array],
+        scales: Scales,
+        options: Options,
+        settings: Sequence[Setting] = (),
     ) -> None:
         least = OPSETS[scales[IMAGE].bits]
-        super().__init__(graph, weights, options, max(options.opset or least, least))
+        super().__init__(graph, weights, options, max(options.opset or least, least), settings)
         self._scales, self._exact = scales, fused(graph)
 
     def _start(self) -> None:
-        image = IMAGE
-        if self._options.uint8:
-            image = self._cast_and_scale()
-        self._renamed[IMAGE] = self._rounded(image, self._scales[IMAGE], None)
+        self._renamed[IMAGE] = self._rounded(self._picture(), self._scales[IMAGE], None)
 
     def _step(self, node: Node, *inputs: str) -> None:
         if node.output in self._exact:

@@ -1,7 +1,7 @@
 """The steps of a network as ONNX operators, at any opset from 11 to 18."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from clapp.export.options import Options
+from clapp.filters.learned.settings import Setting
 from clapp.models.graph.nodes import (
     IMAGE,
     LEAK,
@@ -33,12 +34,17 @@ class Writer:
     """
 
     def __init__(
-        self, graph: Graph, weights: Mapping[str, Array], options: Options, opset: int
+        self,
+        graph: Graph,
+        weights: Mapping[str, Array],
+        options: Options,
+        opset: int,
+        settings: Sequence[Setting] = (),
     ) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, Array] = {}
         self._graph, self._weights, self._options = graph, weights, options
-        self.opset = opset
+        self.opset, self.settings = opset, settings
         self._renamed: dict[str, str] = {}
         self._scale = 1.0  # scale of the picture, still to be multiplied into the first convolution
 
@@ -51,13 +57,38 @@ class Writer:
 
     def _start(self) -> None:
         """Convert a uint8 picture; the first convolution scales it if possible."""
-        if not self._options.uint8:
+        if self.settings:
+            self._renamed[IMAGE] = self._picture()
+        elif not self._options.uint8:
             return
-        if len(self._graph.users(IMAGE)) == 1:
+        elif len(self._graph.users(IMAGE)) == 1:
             self._renamed[IMAGE] = self.op("Cast", IMAGE, to=TensorProto.FLOAT)
             self._scale = 1 / 255
         else:
             self._renamed[IMAGE] = self._cast_and_scale()
+
+    def _picture(self) -> str:
+        """The picture in [0, 1], and a channel for each setting behind it."""
+        image = self._cast_and_scale() if self._options.uint8 else IMAGE
+        if not self.settings:
+            return image
+        shape = self._plane_shape()
+        planes = []
+        for setting in self.settings:
+            x = self.op("Reshape", setting.name, self.constant([-1, 1, 1, 1], np.int64))
+            x = self.op("Sub", x, self.constant(setting.low))
+            x = self.op("Mul", x, self.constant(1 / (setting.high - setting.low)))
+            planes.append(self.op("Expand", x, shape))
+        return self.op("Concat", image, *planes, axis=1)
+
+    def _plane_shape(self) -> str:
+        """The name of (batch, 1, height, width)."""
+        if self._options.size is not None:
+            return self.constant([1, 1, *self._options.size], np.int64)
+        shape, one = self.op("Shape", IMAGE), self.constant([1], np.int64)
+        zero, two, four = (self.constant([n], np.int64) for n in (0, 2, 4))
+        batch = self.op("Slice", shape, zero, one, zero)
+        return self.op("Concat", batch, one, self.op("Slice", shape, two, four, zero), axis=0)
 
     def _cast_and_scale(self) -> str:
         cast = self.op("Cast", IMAGE, to=TensorProto.FLOAT)

@@ -3,7 +3,7 @@
 import copy
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import onnx
@@ -13,12 +13,16 @@ from torch import Tensor, nn
 from clapp.config import ModelConfig
 from clapp.errors import UserError
 from clapp.export.options import MOST_OPSET, Options
+from clapp.filters.learned.settings import Setting
 from clapp.models.graph.nodes import IMAGE, OUTPUT
+from clapp.models.networks.adjustable import Joined
 
 _DIMENSIONS = {0: "batch", 2: "height", 3: "width"}
 
 
-def traced(model: nn.Module, config: ModelConfig, options: Options) -> onnx.ModelProto:
+def traced(
+    model: nn.Module, config: ModelConfig, options: Options, settings: Sequence[Setting] = ()
+) -> onnx.ModelProto:
     """The ONNX model of a network, checked.
 
     Args:
@@ -32,18 +36,24 @@ def traced(model: nn.Module, config: ModelConfig, options: Options) -> onnx.Mode
             f"--opset {options.opset}: networks of the family {config.family} can be written in "
             f"opset {MOST_OPSET} alone"
         )
-    # Two pictures of odd, unequal sides: the exporter would treat 0, 1 or equal sizes as constants.
-    sides = (2, config.input_channels, 67, 45)
+    # Two pictures of odd, unequal sides: the exporter would take 0, 1 or equal sizes for constants.
+    channels = config.input_channels - len(settings)
+    sides = (2, channels, 67, 45)
     if options.size is not None:
-        sides = (1, config.input_channels, *options.size)
+        sides = (1, channels, *options.size)
     example = torch.zeros(sides, dtype=torch.uint8 if options.uint8 else torch.float32)
+    values = [torch.full((sides[0],), setting.low) for setting in settings]
+    shapes = None
+    if options.size is None:
+        each = tuple({0: "batch"} for _ in settings)
+        shapes = (_DIMENSIONS, each) if settings else (_DIMENSIONS,)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
-            _Prepared(model, options.uint8),
-            (example,),
+            _Prepared(Joined(model, settings), options.uint8),
+            (example, *values),
             dynamo=True,
-            dynamic_shapes=(_DIMENSIONS,) if options.size is None else None,
-            input_names=[IMAGE],
+            dynamic_shapes=shapes,
+            input_names=[IMAGE, *(setting.name for setting in settings)],
             output_names=[OUTPUT],
             opset_version=MOST_OPSET,
             verbose=False,
@@ -62,8 +72,8 @@ class _Prepared(nn.Module):
         super().__init__()
         self.model, self.uint8 = _with_exact_norm(model), uint8
 
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.model(x.float() / 255 if self.uint8 else x)
+    def forward(self, x: Tensor, *values: Tensor) -> Tensor:
+        y: Tensor = self.model(x.float() / 255 if self.uint8 else x, *values)
         return y
 
 

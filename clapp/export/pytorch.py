@@ -2,16 +2,19 @@
 
 import importlib.util
 import warnings
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from clapp.export.formats import Bundle, Written
+from clapp.filters.learned.settings import Setting
+from clapp.inference.adjusted import feed
 from clapp.inference.runner import Batch
 from clapp.models.families import family_of
 from clapp.models.graph.nodes import LEAK, MAX_EPS, NORM_EPS, ROOT_EPS, Graph, Node
+from clapp.models.networks.adjustable import Joined
 from clapp.system.files import write_text
 
 SOURCE, WEIGHTS, PROGRAM = "model.py", "model.pt", "model.pt2"
@@ -36,12 +39,12 @@ def write_python(bundle: Bundle) -> Written:
     state = family_of(bundle.model.config).exported(bundle.model).state_dict()
     torch.save({attribute(k): v.clone() for k, v in state.items()}, bundle.folder / WEIGHTS)
     shapes = {name: tuple(value.shape) for name, value in state.items()}
-    write_text(bundle.folder / SOURCE, source(bundle.graph, shapes))
+    write_text(bundle.folder / SOURCE, source(bundle.graph, shapes, bundle.config.settings))
     files = {
         SOURCE: "the network as a readable PyTorch module; needs torch alone, and `model.pt`",
         WEIGHTS: "its weights",
     }
-    return Written(files, {}, {"model.py": _loaded(bundle.folder)})
+    return Written(files, {}, {"model.py": _loaded(bundle)})
 
 
 def attribute(name: str) -> str:
@@ -49,13 +52,26 @@ def attribute(name: str) -> str:
     return name.replace(".", "_")
 
 
-def source(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> str:
+def source(
+    graph: Graph, shapes: dict[str, tuple[int, ...]], settings: Sequence[Setting] = ()
+) -> str:
     """The text of `model.py`."""
     parameters = "\n".join(
         f"        self.{attribute(name)} = nn.Parameter(torch.zeros({', '.join(map(str, shape))}))"
         for name, shape in shapes.items()
     )
     steps = "\n".join(f"        {node.output} = {_step(graph, node)}" for node in graph.nodes)
+    names = "".join(f", {s.name}" for s in settings)
+    joined = "".join(
+        f"        {s.name} = torch.as_tensor({s.name}, dtype=image.dtype, device=image.device)\n"
+        f"        {s.name} = ({s.name}.reshape(-1, 1, 1, 1) - {s.low!r}) / {s.high - s.low!r}\n"
+        f"        {s.name} = {s.name}.expand(len(image), 1, height, width)\n"
+        for s in settings
+    )
+    if settings:
+        joined += f"        image = torch.cat([image{names}], 1)\n"
+    said = "".join(f"; {s.name}: {s.allowed}" for s in settings)
+    inputs = graph.input_channels - len(settings)
     return f'''"""A network made by CLAPP. It needs torch alone: `model = load()`."""
 
 from pathlib import Path
@@ -66,15 +82,15 @@ from torch import nn
 
 
 class Model(nn.Module):
-    """(N, {graph.input_channels}, H, W) in [0, 1] to (N, {graph.output_channels}, H, W)."""
+    """(N, {inputs}, H, W) in [0, 1]{said} to (N, {graph.output_channels}, H, W)."""
 
     def __init__(self):
         super().__init__()
 {parameters}
 
-    def forward(self, image):
+    def forward(self, image{names}):
         height, width = image.shape[2:]
-{steps}
+{joined}{steps}
         return output
 
 
@@ -117,37 +133,41 @@ def _step(graph: Graph, node: Node) -> str:
     }[node.kind]
 
 
-def _loaded(folder: Path) -> Callable[[Batch], Batch]:
+def _loaded(bundle: Bundle) -> Callable[[Batch], Batch]:
+    folder = bundle.folder
     spec = importlib.util.spec_from_file_location("exported_model", folder / SOURCE)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     # An ordinary import would write a __pycache__ into the folder of the export.
     exec(compile((folder / SOURCE).read_text(), str(folder / SOURCE), "exec"), module.__dict__)  # noqa: S102
-    return _run(module.load(folder / WEIGHTS))
+    return _run(module.load(folder / WEIGHTS), bundle.config.settings)
 
 
 def write_program(bundle: Bundle) -> Written:
     """`model.pt2`: a torch.export program, of free or fixed size."""
-    model = family_of(bundle.model.config).exported(bundle.model)
+    settings = bundle.config.settings
+    model = Joined(family_of(bundle.model.config).exported(bundle.model), settings)
     size = bundle.options.size
     sides, batch = (67, 45) if size is None else size, 2 if size is None else 1
     free = {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
-    example = torch.zeros(batch, bundle.graph.input_channels, *sides)
+    example = torch.zeros(batch, bundle.model.config.input_channels - len(settings), *sides)
+    values = [torch.full((1,), setting.low) for setting in settings]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about its own internals
-        shapes = None if size is not None else (free,)
-        program = torch.export.export(model, (example,), dynamic_shapes=shapes)
+        shapes: Any = None if size is not None else (free, tuple({} for _ in settings))
+        program = torch.export.export(model, (example, *values), dynamic_shapes=shapes)
         torch.export.save(program, bundle.folder / PROGRAM)
         loaded = torch.export.load(bundle.folder / PROGRAM).module()
     what = "the network as a program of torch.export"
-    return Written({PROGRAM: what}, {}, {"torch.export": _run(loaded)})
+    return Written({PROGRAM: what}, {}, {"torch.export": _run(loaded, settings)})
 
 
-def _run(model: Callable[[Tensor], Tensor]) -> Callable[[Batch], Batch]:
+def _run(model: Callable[..., Tensor], settings: Sequence[Setting]) -> Callable[[Batch], Batch]:
     def run(batch: Batch) -> Batch:
+        given = (torch.from_numpy(v) for v in feed(batch, settings, uint8=False).values())
         with torch.no_grad():
-            result: Batch = model(torch.from_numpy(batch)).numpy()
+            result: Batch = model(*given).numpy()
         return result
 
     return run

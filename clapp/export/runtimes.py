@@ -2,15 +2,12 @@
 
 import numpy as np
 
-from clapp.errors import UserError
+from clapp.errors import UserError, one_line
 from clapp.export.formats import ONNX, Bundle, Written
+from clapp.inference.adjusted import feed
 from clapp.inference.runner import Batch
 
 XML = "model.xml"
-
-
-def _given(bundle: Bundle, batch: Batch) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
-    return np.rint(batch * 255).astype(np.uint8) if bundle.options.uint8 else batch
 
 
 def try_opencv(bundle: Bundle) -> Written:
@@ -19,10 +16,15 @@ def try_opencv(bundle: Bundle) -> Written:
 
     if bundle.options.uint8:
         return Written({}, {}, {"OpenCV dnn": "not with --uint8: it takes float32 pictures"})
-    network = cv2.dnn.readNetFromONNX(str(bundle.folder / ONNX))
+    settings = bundle.config.settings
+    try:
+        network = cv2.dnn.readNetFromONNX(str(bundle.folder / ONNX))
+    except cv2.error as error:
+        return Written({}, {}, {"OpenCV dnn": f"cannot read it: {one_line(error)[:120]}"})
 
     def run(batch: Batch) -> Batch:
-        network.setInput(batch)
+        for name, value in feed(batch, settings, uint8=False).items():
+            network.setInput(value, name)
         return np.asarray(network.forward())
 
     return Written({}, {}, {"OpenCV dnn": run})
@@ -48,7 +50,8 @@ def write_openvino(bundle: Bundle) -> Written:
     compiled = core.compile_model(str(bundle.folder / XML), "CPU", exact)
 
     def run(batch: Batch) -> Batch:
-        return np.asarray(compiled(_given(bundle, batch))[0])
+        given = feed(batch, bundle.config.settings, uint8=bundle.options.uint8)
+        return np.asarray(compiled(given)[0])
 
     files = {XML: "the network for OpenVINO", "model.bin": "its weights"}
     return Written(files, {}, {"OpenVINO": run})

@@ -14,8 +14,8 @@ from clapp.export.onnx import opset_of, parity, write_onnx
 from clapp.export.pytorch import write_program, write_python
 from clapp.export.runtimes import try_opencv, write_openvino
 from clapp.export.tflite import format as tflite
+from clapp.inference.adjusted import feed
 from clapp.inference.runner import Batch, open_session
-from clapp.models.graph.nodes import IMAGE
 
 
 def compare(
@@ -68,14 +68,14 @@ def _onnx(bundle: Bundle) -> Written:
     """`model.onnx`: the same network, which every export has."""
     path = bundle.folder / ONNX
     steps = None if bundle.options.target is None else bundle.fitted
-    write_onnx(bundle.model, path, bundle.properties, bundle.options, steps)
+    settings = bundle.config.settings
+    write_onnx(bundle.model, path, bundle.properties, bundle.options, steps, settings)
     parity(bundle.model if steps is None else steps.computed, path, bundle.proof)
     session = open_session(path)
     uint8 = bundle.options.uint8
 
     def run(batch: Batch) -> Batch:
-        given = np.rint(batch * 255).astype(np.uint8) if uint8 else batch
-        result: Batch = session.run(None, {IMAGE: given})[0]
+        result: Batch = session.run(None, feed(batch, settings, uint8=uint8))[0]
         return result
 
     size = bundle.options.size

@@ -34,11 +34,13 @@ from clapp.filters.base import (
     filter,  # noqa: A004
     given,
 )
-from clapp.filters.custom import TAKES_KEY, checked, functions_in, load_function, try_filter
+from clapp.filters.custom import TAKES_KEY, checked, functions_in, load_function
+from clapp.filters.learned.paired import PAIRED, paired
+from clapp.filters.learned.setting import Setting
 from clapp.system.suggest import hint
 
 if TYPE_CHECKING:
-    from clapp.config import Config
+    pass
 
 KINDS = (edges, smoothing, morphology, threshold, tone, linear, random_kernels)
 """The modules of filters; importing one registers its filters."""
@@ -56,6 +58,7 @@ class Filter:
         name: its name in messages: "canny(low=20)".
         spec: its specification in a configuration.
         channels: channels of its targets, 1 or 3; None: found by calling it.
+        settings: parameters that it reads off the picture; see `clapp.filters.learned`.
     """
 
     name: str
@@ -63,12 +66,13 @@ class Filter:
     function: FilterFunction = field(repr=False, compare=False)
     channels: int | None = field(default=1, compare=False)
     facts: Facts = field(default=Facts(""), repr=False, compare=False)
+    settings: tuple[Setting, ...] = ()
 
     def __call__(self, image: Picture) -> Target:
-        """Filter uint8 (H, W, 3) to (H, W) or (H, W, 3), uint8 or float32 in [0, 1]."""
+        """Filter uint8 (H, W, 3 + settings) to (H, W) or (H, W, 3), uint8 or float32 in [0, 1]."""
         return cast(Target, self.function(image))
 
-    def __reduce__(self) -> tuple[Callable[[FilterSpec], "Filter"], tuple[FilterSpec]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return resolve, (self.spec,)
 
 
@@ -104,6 +108,9 @@ def resolve(spec: FilterSpec) -> Filter:
         name, values = spec, {}
     if not isinstance(name, str):
         raise ConfigError(f"a filter is a name, a mapping or a list of these, not {name!r}")
+    if name == PAIRED:
+        function, channels = paired(values)
+        return Filter(PAIRED, spec, function, channels, Facts("the pictures of a source pairs:"))
     if name in FILTERS:
         return _bound(FILTERS[name], values, spec)
     if ":" in name:
@@ -285,14 +292,3 @@ def apply_filter(spec: FilterSpec, image: Picture) -> Target:
     if image.ndim == 2:
         image = np.repeat(image[..., None], 3, axis=2)
     return resolve(spec)(np.ascontiguousarray(image))
-
-
-def check_filter(config: "Config") -> None:
-    """Call the filter of a configuration on pictures as large as its crops; see `try_filter`.
-
-    Raises:
-        UserError: see `try_filter`.
-    """
-    target = resolve(config.target_filter)
-    sides = (config.train_data.crop_size, config.valid_data.crop_size)
-    try_filter(target, target.name, *sides, channels=config.model.output_channels)

@@ -36,6 +36,7 @@ from clapp.errors import ConfigError
 from clapp.images.folder import Folder
 from clapp.images.hub import Hub
 from clapp.images.mix import Mix
+from clapp.images.paired.pairs import Pairs
 from clapp.images.photos import Photos
 from clapp.images.source import (
     SOURCES,
@@ -55,6 +56,7 @@ __all__ = [
     "Folder",
     "Hub",
     "Named",
+    "Pairs",
     "Photos",
     "Skipped",
     "Source",
@@ -64,6 +66,7 @@ __all__ = [
     "edition",
     "open_source",
     "origins",
+    "pairs_named",
     "register_source",
     "shared_pictures",
     "stream",
@@ -97,6 +100,11 @@ def edition(data: DataConfig) -> int:
         return max(getattr(SOURCES[part.kind], "edition", 1) for part in named(data))
     except ConfigError:  # said when it is opened
         return 1
+
+
+def pairs_named(data: DataConfig) -> bool:
+    """Whether a section names pairs of pictures."""
+    return data.name.partition(":")[0] == "pairs"
 
 
 def shared_pictures(one: DataConfig, other: DataConfig) -> str | None:

@@ -36,7 +36,10 @@ class Skipped:
 
 
 class Source(Protocol):
-    """A seeded source of RGB pictures, uint8 (H, W, 3) of any size."""
+    """A seeded source of RGB pictures, uint8 (H, W, 3) of any size.
+
+    One with an attribute `channels` gives pictures of so many, see `clapp.images.paired.pairs`.
+    """
 
     skipped: Skipped
 
@@ -117,11 +120,12 @@ def named(data: DataConfig) -> list[Named]:
     more = [
         kind
         for kind in SOURCES
-        if kind not in ("photos", "synthetic", "folder", "tar", "huggingface")
+        if kind not in ("photos", "synthetic", "folder", "pairs", "tar", "huggingface")
     ]
     raise ConfigError(
         f"unknown source of pictures {data.name!r}; {hint(prefix, SOURCES) if colon else ''}"
-        "known: photos, synthetic, photos+synthetic, folder:PATH, tar:PATH, huggingface:NAME, "
+        "known: photos, synthetic, photos+synthetic, folder:PATH, pairs:INPUT,TARGET, tar:PATH, "
+        "huggingface:NAME, "
         f"{''.join(f'{kind}, ' for kind in more)}or the name of a Hugging Face dataset"
     )
 

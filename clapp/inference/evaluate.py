@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from clapp.errors import UserError
 from clapp.filters.base import FilterSpec, Plane, as_unit
+from clapp.filters.learned.paired import PAIRED, is_paired
+from clapp.filters.learned.settings import PICTURE, Values
 from clapp.filters.library import Filter, canonical, filter_name, output_channels, resolve
 from clapp.images.decode import centre_crop
 from clapp.inference.comparing.examples import Example, Worst
@@ -139,9 +141,10 @@ def evaluate(
     filter: FilterSpec | None = None,  # noqa: A002 - the word users know
     resize: int = 256,
     crop: int = 224,
+    values: Values | None = None,
 ) -> Evaluation:
     """The means of one model; see `compare`."""
-    return compare([model], str(images), filter, Size(resize, crop)).of(0)
+    return compare([model], str(images), filter, Size(resize, crop), values=values).of(0)
 
 
 def compare(
@@ -152,6 +155,7 @@ def compare(
     *,
     most: int | None = None,
     memory: str = MEMORY,
+    values: Values | None = None,
 ) -> Comparison:
     """L2, L1, PSNR, SSIM, and F1 of edges, of models against a classical filter.
 
@@ -164,6 +168,7 @@ def compare(
         size: at which pictures are compared; None: resized to 256 and cropped to 224.
         most: pictures at most; None: all.
         memory: for pictures of native size; see `clapp.inference.tiles`.
+        values: of each setting of the models, by name; the filter is taken at them too.
 
     Raises:
         ConfigError: no such filter.
@@ -171,20 +176,30 @@ def compare(
             or sizes that do not fit.
     """
     limit, size = parse_memory(memory), size or Size()
-    runners = [open_runner(model) for model in models]
+    runners = [open_runner(model, values) for model in models]
+    pairs = data.startswith("pairs:")
     if not size.native:
         _check_sizes(size, max(runner.min_size for runner in runners))
-    spec = _filter_of(models, runners, filter)
+    spec = PAIRED if pairs and filter is None else _filter_of(models, runners, filter)
+    if is_paired(spec) and not pairs:
+        raise UserError(
+            f"{data}: holds no results; the model learned pairs of pictures: give "
+            "pairs:INPUT,TARGET, or --filter"
+        )
     target_filter = resolve(spec)
     _check_channels(models, runners, spec, target_filter.name)
     pictures, skipped = named_pictures(data, most)
     rows, worst = [], Worst(SHOWN)
     for number, (name, picture) in enumerate(pictures, start=1):
         tell(f"comparing picture {number}")
-        if size.native and min(picture.shape[:2]) < SMALLEST_SIDE:
-            skipped.add(name, ValueError(f"a side of {SMALLEST_SIDE} pixels or more is needed"))
+        least = size.crop if pairs and not size.native else SMALLEST_SIDE
+        if (size.native or pairs) and min(picture.shape[:2]) < least:
+            skipped.add(name, ValueError(f"a side of {least} pixels or more is needed"))
             continue
-        picture = picture if size.native else centre_crop(picture, size.resize, size.crop)
+        if not size.native:
+            # Pairs are not resized: their filter may treat another size otherwise.
+            resize = min(picture.shape[:2]) if pairs else size.resize
+            picture = centre_crop(picture, resize, size.crop)
         picture = np.ascontiguousarray(picture)
         rows.append(_compared(name, picture, runners, target_filter, limit, worst))
     if not rows:
@@ -202,6 +217,7 @@ def _compared(
     worst: Worst,
 ) -> Row:
     target = as_unit(target_filter(picture))
+    picture = np.ascontiguousarray(picture[..., :PICTURE])  # behind it a pair has its result
     outputs: list[Plane] = [
         filter_picture(runner, picture, memory, kind=np.float32) for runner in runners
     ]

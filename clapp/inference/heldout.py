@@ -5,7 +5,7 @@ where the pictures or the code of the filter may be missing.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from clapp.config import (
 )
 from clapp.errors import ClappError, one_line
 from clapp.filters.base import as_unit
+from clapp.filters.learned.settings import grid, on_grid, said_of
 from clapp.front.optimism import Both, read_measured, read_tested, write_measured
 from clapp.images.source import Picture
 from clapp.inference.metrics import Edges, Metrics, edges, mean, mean_edges
@@ -54,6 +55,7 @@ class Measured:
         metrics: means over the validation pictures; None: they cannot be had here, as `note` says.
         edges: where the targets are binary.
         both: the loss on both sets, now or as measured before; None: never measured.
+        at: the metrics at each value of the settings, such as "sigma=0.5".
     """
 
     images: Picture
@@ -61,6 +63,7 @@ class Measured:
     edges: Edges | None = None
     both: Both | None = None
     note: str = ""
+    at: Mapping[str, Metrics] = field(default_factory=dict)
 
 
 def measured(folder: Path, number: int, model: Network, config: Config) -> Measured:
@@ -71,13 +74,15 @@ def measured(folder: Path, number: int, model: Network, config: Config) -> Measu
     """
     tell(f"running trial {number} on validation and test pictures")
     try:
-        images, targets = validation_set(config.valid_data, config.target_filter)
+        images, targets = validation_set(config.valid_data, config.target_filter, config.parameter)
         pairs = list(zip(predict(model, images), as_unit(targets), strict=True))
         found = [compare(*pair) for pair in pairs]
-        valid = spread([one.l2 for one in found], origins(config.valid_data))
+        points = len(grid(config.settings))
+        valid = spread([one.l2 for one in found], origins(config.valid_data, points))
     except ClappError as error:
         packaged = load_config()
         images, _ = validation_set(packaged.valid_data, packaged.target_filter)
+        images = on_grid(images, config.settings) if config.settings else images
         note = f"not measured here: {one_line(error)}"
         return Measured(images, both=read_tested(folder).get(number), note=note)
     binary = mean_edges([edges(*pair) for pair in pairs])
@@ -91,7 +96,11 @@ def measured(folder: Path, number: int, model: Network, config: Config) -> Measu
     except ClappError as error:
         both = read_tested(folder).get(number)
         note = f"not measured on test pictures here: {one_line(error)}"
-    return Measured(images, mean(found), binary, both, note)
+    at: dict[str, list[Metrics]] = {}
+    for image, one in zip(images, found, strict=True) if config.settings else ():
+        at.setdefault(said_of(image, config.settings), []).append(one)
+    each = {said: mean(some) for said, some in at.items()}
+    return Measured(images, mean(found), binary, both, note, each)
 
 
 def test_data_of(definition: Mapping[str, Any]) -> HeldBackConfig | None:
@@ -128,13 +137,13 @@ def losses_on(model: Network, config: Config, data: ValidConfig) -> Spread:
     Raises:
         UserError: see `measure`.
     """
-    images, targets = validation_set(data, config.target_filter)
+    images, targets = validation_set(data, config.target_filter, config.parameter)
     wanted = as_unit(targets)
     found = []
     for number in range(len(images)):  # one by one: a set may be large
         output = predict(model, images[number : number + 1])[0].astype(np.float64)
         found.append(float(np.mean((output - wanted[number]) ** 2)))
-    return spread(found, origins(data))
+    return spread(found, origins(data, len(grid(config.settings))))
 
 
 def measure_trials(
@@ -180,7 +189,8 @@ def _sets(config: Config) -> str:
     sets = (config.valid_data, config.test_set)
     sizes = [[one.resize_base, one.crop_size, one.num_images] for one in sets]
     sources = [source(one) for one in sets]
-    return digest({"sources": sources, "sizes": sizes, "filter": config.target_filter})
+    known = {"sources": sources, "sizes": sizes, "filter": config.target_filter}
+    return digest(known | ({"parameter": config.parameter} if config.parameter else {}))
 
 
 def _notes(models: Mapping[int, Both], reasons: Mapping[int, str]) -> list[str]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clapp.errors import UserError, one_line
+from clapp.filters.learned.settings import Values
 from clapp.images.decode import decode
 from clapp.images.formats.write import WRITERS
 from clapp.images.paths import kind_of, read_file
@@ -32,6 +33,7 @@ def infer(
     memory: str = MEMORY,
     threads: int = 1,
     bits: int = 8,
+    values: Values | None = None,
 ) -> None:
     """Filter `picture` with `model` and write the result, grey or colour, of the same size.
 
@@ -43,14 +45,17 @@ def infer(
             result; see `clapp.inference.tiles`.
         threads: tiles that are computed at once.
         bits: of a sample of the result, 8 or 16.
+        values: of each setting of the model, by name.
 
     Raises:
         UserError: a path that cannot be read or written, or a suffix that is no picture format or
-            one that does not keep size and grey levels; `memory` is no size.
+            one that does not keep size and grey levels; `memory` is no size; a setting has no
+            value, or one that is not allowed.
     """
     limit, out = parse_memory(memory), Path(out)
     check_suffix(out, bits)
-    FileFilter(open_runner(model), limit, threads, bits).picture(Path(picture), out)
+    runner = open_runner(model, values)
+    FileFilter(runner, limit, threads, bits).picture(Path(picture), out)
 
 
 class FileFilter(NamedTuple):

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from clapp.config import FilterSpec
 from clapp.errors import UserError
+from clapp.filters.learned.settings import Setting, Values, read_settings
+from clapp.inference.adjusted import at, feed
 from clapp.inference.parts import GATHERED_PARTS, PARTS, Apply, Gather, Parts, parts_of
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class Runner(Protocol):
         parts: the pixels needed around a part of a picture; None: only whole pictures can be
             filtered.
         gathers: whether parts need what is gathered from the whole picture first.
+        settings: what it takes as channels behind the picture (`clapp.filters.learned`).
     """
 
     filter: FilterSpec | None
@@ -39,9 +42,10 @@ class Runner(Protocol):
     channels: int
     parts: Parts | None
     gathers: bool
+    settings: tuple[Setting, ...]
 
     def run(self, images: Batch) -> Batch:
-        """Apply the model to (N, 3, H, W) in [0, 1]: (N, channels, H, W), not clamped."""
+        """Apply the model to (N, 3 + n, H, W) in [0, 1]: (N, channels, H, W), not clamped."""
         ...
 
     def by_parts(self, gather: Gather) -> AbstractContextManager[Apply]:
@@ -53,13 +57,20 @@ class Runner(Protocol):
         ...
 
 
-def open_runner(path: str | Path) -> Runner:
+def open_runner(path: str | Path, values: Values | None = None) -> Runner:
     """The model in an export folder, a trial folder or an `.onnx` file.
 
+    Args:
+        values: of each of its settings, by name.
+
     Raises:
-        UserError: there is none, it is broken, or its output has neither 1 nor 3 channels.
+        UserError: there is none, it is broken, its output has neither 1 nor 3 channels, or a
+            setting has no value, or one that is not allowed.
     """
-    path = Path(path)
+    return at(_opened(Path(path)), values or {}, str(path))
+
+
+def _opened(path: Path) -> Runner:
     if path.suffix.lower() == ".onnx" and not path.is_dir():
         return _OnnxRunner(path)
     if path.is_file():
@@ -109,10 +120,13 @@ class _TorchRunner:
         from clapp.training.folder import load_trained
 
         self._model, config = load_trained(folder)
+        self.settings = config.settings
+        given = 3 + len(self.settings)
         channels = (config.model.input_channels, config.model.output_channels)
-        if channels not in ((3, 1), (3, 3)):
+        if channels not in ((given, 1), (given, 3)):
             raise UserError(
-                f"{folder}: it turns {channels[0]} channels into {channels[1]}, not 3 into 1 or 3"
+                f"{folder}: it turns {channels[0]} channels into {channels[1]}, not {given} into "
+                "1 or 3"
             )
         self.channels: int = config.model.output_channels
         self.filter: FilterSpec | None = config.target_filter
@@ -145,20 +159,23 @@ class _OnnxRunner:
         self._path = path
         self._session = open_session(path)
         inputs = self._session.get_inputs()
-        self._uint8 = [i.type for i in inputs] == ["tensor(uint8)"]
+        properties = self._session.get_modelmeta().custom_metadata_map
+        self.settings = read_settings(properties.get("parameter"))
+        self._uint8 = [i.type for i in inputs[:1]] == ["tensor(uint8)"]
         kind = "tensor(uint8)" if self._uint8 else "tensor(float)"
-        if [(i.type, len(i.shape), i.shape[1:2]) for i in inputs] != [(kind, 4, [3])]:
+        image = [(i.type, len(i.shape), i.shape[1:2]) for i in inputs[:1]]
+        more = [i.name for i in inputs[1:]]
+        if image != [(kind, 4, [3])] or more != [s.name for s in self.settings]:
             found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
             raise UserError(
                 f"{path}: one input, float32 or uint8 (N, 3, H, W), is expected, not {found}"
             )
         self._input = inputs[0].name
-        properties = self._session.get_modelmeta().custom_metadata_map
         self.filter: FilterSpec | None = _json_or_none(properties.get("filter"))
         self.min_size: int = _json_or_none(properties.get("min_size")) or 1
         self.parts = Parts.read(properties.get(PARTS))
         self._statistics: list[Reduction] = []
-        if self.parts is None:
+        if self.parts is None and not self.settings:
             self._look_for_statistics(Parts.read(properties.get(GATHERED_PARTS)))
         self.gathers = bool(self._statistics)
         shape = self._session.get_outputs()[0].shape
@@ -166,8 +183,10 @@ class _OnnxRunner:
 
     def run(self, images: Batch) -> Batch:
         expected = (len(images), self.channels, *images.shape[2:])
+        given = feed(images, self.settings, uint8=self._uint8)
+        given[self._input] = given.pop("image")
         try:
-            output: Batch = self._session.run(None, {self._input: self._given(images)})[0]
+            output: Batch = self._session.run(None, given)[0]
         except Exception as error:  # its exceptions have no common base class
             raise UserError(
                 f"{self._path}: cannot be applied to {images.shape}: {_first_line(error)}"

@@ -117,7 +117,9 @@ def _stem(
     parent: FilterNetConfig, weights: State, child: FilterNetConfig, state: dict[str, Tensor]
 ) -> Channels:
     if child.stem == 0:
-        return list(range(child.input_channels)) if parent.stem == 0 else [None] * 3
+        return (
+            list(range(child.input_channels)) if parent.stem == 0 else [None] * child.input_channels
+        )
     if parent.stem == 0:
         return [None] * child.stem_channels
     out = _kept(weights["prep.weight"].flatten(1).norm(dim=1), child.stem_channels)

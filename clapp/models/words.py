@@ -22,7 +22,7 @@ def in_words(config: Config | Mapping[str, Any]) -> str:
     """
     if not isinstance(config, Config):
         said = {key: value for key, value in config.items() if key.startswith(_SAID)}
-        config = compose([Layer("configuration", nest(said))])
+        config = compose([Layer("configuration", nest(said))], stored=True)
     return f"{model_in_words(config.model)}; {training_in_words(config)}"
 
 

@@ -9,12 +9,14 @@ import cv2
 import numpy as np
 
 from clapp.filters.base import Target
+from clapp.filters.learned.settings import PICTURE, drawn, joined
 from clapp.filters.library import Filter
 from clapp.images.decode import Picture
 from clapp.pool.pool import Pool
 
 Batch = tuple[Picture, Target | None]
-"""Pictures, uint8 (B, S, S, 3), and, if wanted, targets (B, S, S) or (B, S, S, 3)."""
+"""Pictures, uint8 (B, S, S, 3), behind them a channel for each setting of the filter, and, if
+wanted, targets (B, S, S) or (B, S, S, 3)."""
 _FLIPS = (None, 0, 1, -1)  # codes of cv2.flip: none, upside down, mirrored, both
 
 
@@ -35,7 +37,7 @@ class Batches:
         self.region = round(crop * pool.side / base)  # side of a crop in stored pixels
 
     def get(self, index: int) -> Batch:
-        """Batch `index`: pictures uint8 (B, crop, crop, 3), and targets, see `Batch`.
+        """Batch `index`: pictures uint8 (B, crop, crop, 3 or more), and targets, see `Batch`.
 
         Raises:
             UserError: the source cannot be read, or the user's filter failed.
@@ -46,15 +48,21 @@ class Batches:
         numbers = rng.integers(there, size=self.batch_size).tolist()
         places = rng.random((self.batch_size, 2)).tolist()
         turns = rng.integers(8, size=self.batch_size).tolist()
-        pictures = np.empty((self.batch_size, self.crop, self.crop, 3), np.uint8)
+        channels = self.pool.channels
+        pictures = np.empty((self.batch_size, self.crop, self.crop, channels), np.uint8)
         for i, (number, (down, across), turn) in enumerate(
             zip(numbers, places, turns, strict=True)
         ):
             square = self.pool.cut(number, down, across, self.region)
-            self._place(square, turn, pictures[i])
+            # The result of a filter that is known by results may depend on the orientation.
+            self._place(square, 0 if channels > PICTURE else turn, pictures[i])
         if self.target is None:
             return pictures, None
-        return pictures, np.stack([self.target(picture) for picture in pictures])
+        if self.target.settings:
+            pictures = joined(pictures, drawn(self.target.settings, self.batch_size, rng))
+        targets = np.stack([self.target(picture) for picture in pictures])
+        seen = PICTURE + len(self.target.settings)
+        return np.ascontiguousarray(pictures[..., :seen]), targets
 
     def _place(self, square: Picture, turn: int, out: Picture) -> None:
         """Write one crop into `out`, in one of the eight orientations."""

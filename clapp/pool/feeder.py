@@ -162,7 +162,7 @@ def main() -> None:
         import_module(module)
     threading.Thread(target=_leave_when_unused, args=(folder,), daemon=True).start()
     data = DataConfig.model_validate(job["data"])
-    slots = Slots(folder, data.max_buffer, job["side"])
+    slots = Slots(folder, data.max_buffer, job["side"], job["channels"])
     state = State(folder, slots)
     try:
         feed(data, slots, state)

@@ -34,16 +34,25 @@ _LOG_AFTER, _LOG_EVERY = 2.0, 15.0
 
 
 class Pool:
-    """The pictures of one source, uint8 (H, W, 3) with shorter side `side`; use `Pool.open`.
+    """The pictures of one source, uint8 (H, W, channels) with shorter side `side`; use `Pool.open`.
 
     Attributes:
         waited: seconds spent waiting for the feeder to decode pictures.
     """
 
-    def __init__(self, folder: Path, data: DataConfig, side: int, name: str, users: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        data: DataConfig,
+        side: int,
+        name: str,
+        users: int,
+        channels: int = 3,
+    ) -> None:
         self.folder, self.data, self.side, self.name = folder, data, side, name
         self._users: int | None = users
-        self._slots = Slots(folder, data.max_buffer, side)
+        self.channels = channels
+        self._slots = Slots(folder, data.max_buffer, side, channels)
         self._guard = threading.Lock()
         self.waited = 0.0
         self._watching = False  # whether a feeder has run since this pool was opened
@@ -74,6 +83,7 @@ class Pool:
             "seed": data.seed,
             "replaced": data.buffer_delay is not None,
         }
+        channels: int = getattr(source, "channels", 3)
         root = cache_dir() / "pool"
         folder = root / digest(values)
         with writing(root):
@@ -81,7 +91,7 @@ class Pool:
                 discard(folder)
             users = use(folder)
             try:
-                pool = cls(folder, data, side, source.describe(), users)
+                pool = cls(folder, data, side, source.describe(), users, channels)
                 pool._prepare(root)
             except BaseException:
                 os.close(users)  # otherwise a feeder would keep running for a pool that nobody uses
@@ -149,7 +159,7 @@ class Pool:
         """Cut a square of `side` pixels from a picture; its position is two fractions below one.
 
         Returns:
-            uint8 (side, side, 3): a view, or a copy where a picture may be replaced meanwhile.
+            uint8 (side, side, channels): a view, or a copy where pictures may be replaced.
 
         Raises:
             UserError, FeederError: see `pictures`.
@@ -230,6 +240,7 @@ class Pool:
         job = {
             "data": data.model_dump(include=set(DataConfig.model_fields)),
             "side": self.side,
+            "channels": self.channels,
             "modules": _modules(data),
             "path": [str(Path(folder).absolute()) for folder in sys.path],
         }

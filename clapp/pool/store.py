@@ -27,9 +27,9 @@ class Slots:
         OSError: the files cannot be made.
     """
 
-    def __init__(self, folder: Path, capacity: int, side: int) -> None:
-        self.capacity, self.side = capacity, side
-        self.slot = side * side * MAX_ASPECT * 3  # bytes
+    def __init__(self, folder: Path, capacity: int, side: int, channels: int = 3) -> None:
+        self.capacity, self.side, self.channels = capacity, side, channels
+        self.slot = side * side * MAX_ASPECT * channels  # bytes
         index, pixels = folder / _INDEX, folder / "pictures.u8"
         index_bytes = (capacity + 1) * 3 * 8
         self._descriptor = os.open(pixels, os.O_RDWR | os.O_CREAT, 0o666)
@@ -75,12 +75,13 @@ class Slots:
         self._index[_COMPLETE] = 1
 
     def __getitem__(self, number: int) -> Picture:
-        """Picture `number` as a view, uint8 (H, W, 3)."""
+        """Picture `number` as a view, uint8 (H, W, channels)."""
         _, height, width = self._index[number + 1].tolist()
         return self._view(number, height, width)
 
     def _view(self, number: int, height: int, width: int) -> Picture:
-        return self._pixels[number, : height * width * 3].reshape(height, width, 3)
+        size = height * width * self.channels
+        return self._pixels[number, :size].reshape(height, width, self.channels)
 
     def steady(self, number: int) -> tuple[Picture, int] | None:
         """Picture `number` and its stamp. A copy is intact if `stamp` is the same afterwards.

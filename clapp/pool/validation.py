@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from clapp.config import FilterSpec, ValidConfig
 from clapp.errors import UserError
 from clapp.filters.base import Target
-from clapp.filters.library import resolve
+from clapp.filters.learned.paired import is_paired
+from clapp.filters.learned.settings import PICTURE, Ranges, adjustable, on_grid
 from clapp.images import Source, open_source
 from clapp.images import origins as origins_of
 from clapp.images.decode import Picture, centre_crop
@@ -22,35 +23,50 @@ from clapp.system.progress import tell
 FORMAT = 1  # raise it when the pictures are cut differently
 
 
-def validation_set(data: ValidConfig, target_filter: FilterSpec) -> tuple[Picture, Target]:
+def validation_set(
+    data: ValidConfig, target_filter: FilterSpec, parameter: Ranges | None = None
+) -> tuple[Picture, Target]:
     """The first `num_images` pictures of a source and their filtered targets.
 
-    The shorter side is resized to `resize_base` (Pillow's antialiased bilinear); the filter is
-    applied to the central square of side S, the `crop_size`.
+    The shorter side becomes `resize_base` (Pillow's antialiased bilinear); the central square of
+    `crop_size` S is taken, and filtered after that. With settings each picture comes at every value
+    of a grid, one after the other, the values as channels behind it.
 
     Returns:
-        Pictures, uint8 (N, S, S, 3), memory-mapped, and targets, (N, S, S) or (N, S, S, 3), uint8
-        or float32 in [0, 1]. Every call of a process returns the same arrays.
+        Pictures, uint8 (N, S, S, 3 or more), and targets, (N, S, S) or (N, S, S, 3), uint8 or
+        float32 in [0, 1]. Every call of a process returns the same arrays.
 
     Raises:
         UserError: the source cannot be read; the cache folder cannot be written.
     """
     path = _stored(data)
-    return _pictures(path), _targets(path, json.dumps(target_filter))
+    return _given(path, *_texts(target_filter, parameter))
 
 
-def origins(data: ValidConfig) -> list[int]:
-    """Which picture of the source each of the set is cut from: numbers, equal for the same one."""
+def origins(data: ValidConfig, times: int = 1) -> list[int]:
+    """Which picture of the source each of the set is cut from: numbers, equal for the same one.
+
+    Args:
+        times: how often the set has each, one after the other: at every value of a grid.
+    """
     data = data.model_copy(update={"target_filter": None})  # it may not be hashable
-    return _origins(data, len(_pictures(_stored(data))))
+    found = _origins(data, len(_pictures(_stored(data))))
+    return [origin for origin in found for _ in range(times)]
 
 
-def constant_l2(data: ValidConfig, target_filter: FilterSpec) -> float:
+def constant_l2(
+    data: ValidConfig, target_filter: FilterSpec, parameter: Ranges | None = None
+) -> float:
     """Mean squared error of the best constant output on the validation set: its variance.
 
     For colour targets, the constant is one value a channel.
     """
-    return _variance(_stored(data), json.dumps(target_filter))
+    return _variance(_stored(data), *_texts(target_filter, parameter))
+
+
+def _texts(target_filter: FilterSpec, parameter: Ranges | None) -> tuple[str, str]:
+    """What a cache can know them by."""
+    return json.dumps(target_filter), json.dumps(parameter)
 
 
 def _stored(data: ValidConfig) -> Path:
@@ -92,13 +108,19 @@ def _pictures(path: Path) -> Picture:
 
 
 @cache
-def _variance(path: Path, filter_json: str) -> float:
-    targets = _targets(path, filter_json)
+def _variance(path: Path, filter_json: str, parameter_json: str) -> float:
+    targets = _given(path, filter_json, parameter_json)[1]
     values = targets / 255 if targets.dtype == np.uint8 else targets.astype(np.float64)
     return float(values.var(axis=(0, 1, 2)).mean())
 
 
 @cache
-def _targets(path: Path, filter_json: str) -> Target:
-    target_filter = resolve(json.loads(filter_json))
-    return np.stack([target_filter(picture) for picture in _pictures(path)])
+def _given(path: Path, filter_json: str, parameter_json: str) -> tuple[Picture, Target]:
+    target_filter = adjustable(json.loads(filter_json), json.loads(parameter_json))
+    pictures = _pictures(path)
+    if target_filter.settings:
+        pictures = on_grid(pictures, target_filter.settings)
+    targets = np.stack([target_filter(picture) for picture in pictures])
+    if is_paired(target_filter.spec):
+        pictures = np.ascontiguousarray(pictures[..., :PICTURE])
+    return pictures, targets

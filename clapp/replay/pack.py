@@ -28,7 +28,7 @@ def pack(
     log_to_stderr()
     plan = make_plan(study)
     config = plan.config({}, seed=0, device="cpu")
-    mean = constant_l2(config.valid_data, config.target_filter)
+    mean = constant_l2(config.valid_data, config.target_filter, config.parameter)
     number = write(rows(parts), plan.document(), mean, out)
     typer.echo(f"{out}: {number:,} curves, {out.stat().st_size / 1e6:.2f} MB")
 

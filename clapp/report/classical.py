@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from clapp.errors import ConfigError
 from clapp.filters.base import FilterSpec
+from clapp.filters.learned.settings import Ranges, at_values, settings_of
 from clapp.filters.library import resolve
 
 UNKNOWN = "Its cost does not depend on kernels alone, so it has no FLOPs."
@@ -16,8 +17,21 @@ class Classical(NamedTuple):
     source: str
 
 
-def classical(spec: FilterSpec) -> Classical:
-    """The cost of a filter, counted like that of a network's convolutions: 2 per multiply-add.
+def classical(spec: FilterSpec, ranges: Ranges | None = None) -> Classical:
+    """The cost of a filter; with settings, where it is the same at both ends of their ranges."""
+    try:
+        settings = settings_of(spec, ranges)
+    except ConfigError:  # its code is not on this machine
+        return Classical(None, UNKNOWN)
+    lowest, highest = {s.name: s.low for s in settings}, {s.name: s.high for s in settings}
+    ends = [_classical(at_values(spec, settings, values)) for values in (lowest, highest)]
+    if ends[0] == ends[1]:
+        return ends[0]
+    return Classical(None, f"What it costs depends on {', '.join(s.name for s in settings)}.")
+
+
+def _classical(spec: FilterSpec) -> Classical:
+    """The cost of a filter, counted as a network's convolutions are: 2 for each multiply-add.
 
     For kernels this is 2 per weight and pixel. The root of a sum of squares and the division by a
     maximum are not counted, as in a network. Other operations count 2 each.

@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from clapp.config import defaults, flatten
-from clapp.filters.library import filter_name
+from clapp.filters.learned.settings import ranged_name
 from clapp.front.hypervolume import Moment, history, worst_point
 from clapp.front.objectives import positive
 from clapp.front.optimism import FrontTest
@@ -117,7 +117,7 @@ class StudyData:
         """The name of the classical filter, or the shape of its kernel."""
         spec = self.config["train_data.target_filter"]
         named = not isinstance(spec, Mapping) or "name" in spec
-        return filter_name(spec) if named else "a kernel of its own"
+        return ranged_name(spec, self.config["parameter"]) if named else "a kernel of its own"
 
 
 def gather(

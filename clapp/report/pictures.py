@@ -142,12 +142,12 @@ def encode(picture: Image.Image, width: int) -> Picture:
 
 def _worst(folder: Path, trial: int) -> Worst:
     model, config = load_trained(folder)
-    images, targets = validation_set(config.valid_data, config.target_filter)
+    images, targets = validation_set(config.valid_data, config.target_filter, config.parameter)
     outputs = predict(model, images)  # (N, S, S)
     errors = (outputs - as_unit(targets)) ** 2
     losses = errors.reshape(len(errors), -1).mean(axis=1)  # (N,)
     rows = np.argsort(-losses)[:WORST]
-    sheet = draw(images[rows], targets[rows], outputs[rows])
+    sheet = draw(images[rows], targets[rows], outputs[rows], config.settings)
     return Worst(
         trial,
         encode(sheet, _WIDEST),

@@ -129,7 +129,9 @@ def section(key: str, data: StudyData, pictures: Pictures, where: str = "") -> S
         picks=_pick_rows(data, where),
         front=[_front_row(data, model, others) for model in data.front],
         others=[objective(name).heading for name in others],
-        pairs=fronts.pairs(data, classical(data.config["train_data.target_filter"])),
+        pairs=fronts.pairs(
+            data, classical(data.config["train_data.target_filter"], data.config["parameter"])
+        ),
         space=space.space(data),
         search=[
             *search.hypervolume(data),

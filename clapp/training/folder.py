@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -111,13 +111,18 @@ def save_config(folder: Path, config: Config) -> None:
 def load(path: str | Path) -> Network:
     """The trained model in an export or trial folder, on the CPU and in eval mode.
 
-    It takes float32 (N, 3, H, W) in [0, 1] and returns (N, 1, H, W), not clamped. Nothing is
-    unpickled.
+    It takes float32 (N, 3, H, W) in [0, 1] and returns (N, 1 or 3, H, W), not clamped; one with
+    settings takes these by name: `model(x, sigma=1.2)`. Nothing is unpickled.
 
     Raises:
         UserError: the folder or a file of it is missing or broken; the message names it.
     """
-    return load_trained(path)[0]
+    model, config = load_trained(path)
+    if not config.parameter:
+        return model
+    from clapp.models.networks.adjustable import Adjustable
+
+    return cast(Network, Adjustable(model, config.settings, str(path)).eval())
 
 
 def load_trained(path: str | Path) -> tuple[Network, Config]:

@@ -1,5 +1,6 @@
 """The preview picture of a model: input, classical filter, model and difference, row by row."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from clapp.config import Config
 from clapp.filters.base import Target, as_picture, as_unit
+from clapp.filters.learned.settings import PICTURE, Setting, grid, said_of
 from clapp.pool.validation import validation_set
 from clapp.system.files import atomic_path
 from clapp.training.tensors import input_tensor
@@ -29,13 +31,25 @@ def write_preview(path: Path, model: nn.Module, config: Config) -> None:
     Its columns are the input, the classical filter, the model (clamped to [0, 1]) and their
     difference, see `signed`.
     """
-    images, targets = validation_set(config.valid_data, config.target_filter)
-    images, targets = images[:ROWS], targets[:ROWS]
-    sheet = draw(images, targets, predict(model, images))
+    images, targets = validation_set(config.valid_data, config.target_filter, config.parameter)
+    rows = preview_rows(len(images), config.settings)
+    images, targets = images[rows], targets[rows]
+    sheet = draw(images, targets, predict(model, images), config.settings)
     with atomic_path(path) as temporary:
         # 256 colours: a quarter of the bytes. Better palettes and compression take 30 times as
         # long, more than a small network trains.
         sheet.quantize(method=Image.Quantize.FASTOCTREE).save(temporary, compress_level=1)
+
+
+def preview_rows(number: int, settings: Sequence[Setting]) -> list[int]:
+    """Which of `number` validation pictures are drawn: the first ones.
+
+    With settings the first at the lowest values, at some between, and at the highest.
+    """
+    points = len(grid(settings))
+    if points == 1:
+        return list(range(min(ROWS, number)))
+    return sorted({0, points // 2, points - 1})
 
 
 def predict(model: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -47,11 +61,18 @@ def predict(model: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return (result[:, 0] if result.shape[1] == 1 else result.permute(0, 2, 3, 1)).numpy()
 
 
-def draw(images: NDArray[np.uint8], targets: Target, outputs: NDArray[np.float32]) -> Image.Image:
-    """The sheet of images (N, H, W, 3), and targets and outputs, (N, H, W) or (N, H, W, 3).
+def draw(
+    images: NDArray[np.uint8],
+    targets: Target,
+    outputs: NDArray[np.float32],
+    settings: Sequence[Setting] = (),
+) -> Image.Image:
+    """The sheet of images (N, H, W, 3 + n), and targets and outputs, (N, H, W) or (N, H, W, 3).
 
-    Outputs that are not a number are drawn as 1.
+    Outputs that are not a number are drawn as 1. Values of settings are written into the picture.
     """
+    said = [said_of(image, settings) for image in images]
+    images = np.ascontiguousarray(images[..., :PICTURE])
     outputs = np.nan_to_num(outputs, nan=1.0).clip(0, 1)
     differences = outputs - as_unit(targets)
     heading, step = _heading(), _SIDE + _GAP
@@ -65,11 +86,19 @@ def draw(images: NDArray[np.uint8], targets: Target, outputs: NDArray[np.float32
             top, left = _CAPTION + row * step, _GAP + column * step
             small = cv2.resize(cell, (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR)
             sheet[top : top + _SIDE, left : left + _SIDE] = small
-        corner = (left + 4, top + _SIDE - 6)  # of the last column
-        cv2.putText(
-            sheet, factor, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (_INK,) * 3, 1, cv2.LINE_AA
-        )
+        _write(sheet, factor, left, top)  # in the last column
+        _write(sheet, said[row], _GAP, top, _PAPER)
     return Image.fromarray(sheet)
+
+
+def _write(
+    sheet: NDArray[np.uint8], text: str, left: int, top: int, halo: int | None = None
+) -> None:
+    """A text in the lower left corner of a cell; with a halo it is read on any picture."""
+    corner, font = (left + 4, top + _SIDE - 6), cv2.FONT_HERSHEY_SIMPLEX
+    if halo is not None:
+        cv2.putText(sheet, text, corner, font, 0.45, (halo,) * 3, 3, cv2.LINE_AA)
+    cv2.putText(sheet, text, corner, font, 0.45, (_INK,) * 3, 1, cv2.LINE_AA)
 
 
 def signed(difference: NDArray[np.float32]) -> tuple[NDArray[np.uint8], str]:

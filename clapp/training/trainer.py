@@ -18,7 +18,7 @@ from torch import Tensor
 
 from clapp.config import Config
 from clapp.errors import ConfigError
-from clapp.filters.library import resolve
+from clapp.filters.learned.settings import adjustable, grid
 from clapp.filters.on_device import batched
 from clapp.models.build import Network, build_model, min_size
 from clapp.models.fast_conv.layer import fast_convolutions
@@ -104,8 +104,9 @@ class Trainer:
     ) -> None:
         self.config, self.pool, self.device = config, pool, device
         self.report: Report = report or (lambda _: False)
-        self.on_device = batched(config.target_filter) if device.type == "cuda" else None
-        self.valid = validation_set(config.valid_data, config.target_filter)
+        fixed = config.parameter is None and device.type == "cuda"
+        self.on_device = batched(config.target_filter) if fixed else None
+        self.valid = validation_set(config.valid_data, config.target_filter, config.parameter)
         self.losses = torch.zeros(0)  # of the last validation over all pictures, one a crop
         self.loss = loss(config.train.loss_type)
         self.optimizer = chosen(config)
@@ -204,9 +205,10 @@ class Trainer:
         """The training batches of a stage; each stage doubles crop and base and halves the
         batch."""
         data, train, factor = self.config.train_data, self.config.train, 2**stage
+        target = adjustable(self.config.target_filter, self.config.parameter)
         return Batches(
             self.pool,
-            resolve(self.config.target_filter) if self.on_device is None else None,
+            None if self.on_device else target,
             batch_size=train.batch_size // factor,
             crop=data.crop_size * factor,
             base=data.resize_base * factor,
@@ -279,7 +281,8 @@ class Trainer:
 
     def spread(self) -> Spread:
         """What the final loss is a mean over."""
-        return spread(self.losses.tolist(), origins(self.config.valid_data))
+        points = len(grid(self.config.settings))
+        return spread(self.losses.tolist(), origins(self.config.valid_data, points))
 
     @torch.inference_mode()
     def l2(self, model: Network, images: Pictures, targets: NDArray[Any]) -> Tensor:

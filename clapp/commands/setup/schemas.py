@@ -82,6 +82,9 @@ def study_keys() -> dict[str, Schema]:
     top["filter"] = {"description": "The filter to learn: train_data.target_filter."} | (
         filter_spec()
     )
+    top["parameter"] = keys_of(Config)["parameter"] | {
+        "description": "Parameters of the filter that are inputs: {NAME: [LOW, HIGH]}."
+    }
     del top["budget"]
     return top | {f"budget.{key}": value for key, value in budget.items()}
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from clapp.errors import ClappError
 from clapp.export.c.header import Code
+from clapp.inference.adjusted import feed
 from clapp.inference.runner import Batch
 
 FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-O3", "-fno-math-errno")
@@ -59,25 +60,25 @@ def compile_c(folder: Path, out: Path, *flags: str, file: str = "model") -> Path
 
 
 def load_c(library: Path, code: Code, *, uint8: bool) -> Callable[[Batch], Batch]:
-    """A compiled network as a function of (1, C, H, W) in [0, 1]; detects writes beyond its
-    workspace."""
+    """A compiled network as a function of (1, 3 + n, H, W) in [0, 1]; its workspace is guarded."""
     loaded = ctypes.CDLL(str(library))
     run = getattr(loaded, f"{code.name}_run")
     pointer = ctypes.c_void_p
-    run.argtypes = [pointer, ctypes.c_int, ctypes.c_int, pointer, pointer]
+    more = [ctypes.c_float] * len(code.settings)
+    run.argtypes = [pointer, ctypes.c_int, ctypes.c_int, *more, pointer, pointer]
 
     def apply(batch: Batch) -> Batch:
         height, width = batch.shape[2:]
-        image = np.ascontiguousarray(batch[0], np.float32)
-        if uint8:
-            image = np.rint(image * 255).astype(np.uint8)
+        image, *values = feed(batch, code.settings, uint8=uint8).values()
+        image = np.ascontiguousarray(image[0])
+        given = (height, width, *(float(value[0]) for value in values))
         channels = code.output_channels
         output = np.zeros((1, channels, height, width), code.dtype)
         guard = 64
         size = code.ram(width)
         workspace = np.full(size + 2 * guard, 0xA5, np.uint8)
         middle = workspace[guard:]
-        if run(image.ctypes.data, height, width, output.ctypes.data, middle.ctypes.data):
+        if run(image.ctypes.data, *given, output.ctypes.data, middle.ctypes.data):
             raise ValueError(f"the C code refuses {width}x{height} pixels")
         if (workspace[:guard] != 0xA5).any() or (middle[size:] != 0xA5).any():
             raise CompilerError("the C code wrote outside of its workspace")

@@ -8,7 +8,7 @@ from clapp.export.c.compiled import FLAGS, compile_c, compiler, footprint, load_
 from clapp.export.c.header import Code, identifier
 from clapp.export.c.source import write_c
 from clapp.export.formats import Bundle, Written
-from clapp.filters.library import filter_name
+from clapp.filters.learned.settings import ranged_name
 from clapp.inference.runner import Batch
 from clapp.system.files import write_text
 
@@ -17,7 +17,7 @@ _WIDTH = 224
 
 def write_float(bundle: Bundle) -> Written:
     """`model.h` and `model.c`, in floats."""
-    name = filter_name(bundle.config.target_filter)
+    name = ranged_name(bundle.config.target_filter, bundle.config.parameter)
     params = sum(values.size for values in bundle.weights.values())
     code = write_c(
         bundle.graph,
@@ -26,6 +26,7 @@ def write_float(bundle: Bundle) -> Written:
         f"{name} in {params} parameters",
         bundle.model.min_size,
         uint8=bundle.options.uint8,
+        settings=bundle.config.settings,
     )
     return written(bundle, code, "C", uint8=bundle.options.uint8)
 

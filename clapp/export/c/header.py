@@ -1,6 +1,7 @@
 """The C header of a network, and the memory that header and source need."""
 
 import re
+from collections.abc import Sequence
 from string import Template
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clapp.export.c.stages import Plan
+from clapp.filters.learned.settings import Setting
 from clapp.models.graph.nodes import Graph
 
 _HEADER = Template("""\
@@ -37,9 +39,9 @@ extern "C" {
  * image: $inputs planes (red, green, blue) of height x width $input, row after row.
  * output: $outputs plane(s) of height x width $output; not the image's memory.
  * workspace: ${UPPER}_WORKSPACE(width) $type, of any content.
- * Returns 0, or -1 where a side is smaller than ${UPPER}_MIN_SIZE; then nothing is written.
+$adjusts * Returns 0, or -1 where a side is smaller than ${UPPER}_MIN_SIZE; then nothing is written.
  */
-int ${name}_run(const $kind *image, int height, int width, $result *output, $type *workspace);
+int ${name}_run(const $kind *image, int height, int width, $more$result *output, $type *workspace);
 
 #ifdef __cplusplus
 }
@@ -70,7 +72,9 @@ class Code(NamedTuple):
     file: str = "model"
     """Name of the two files without their suffix."""
     quantised: tuple[float, int] | None = None
-    """Scale and zero point of an int8 result; None: the result is float."""
+    """Scale and zero point of an int8 result; None: it is float."""
+    settings: tuple[Setting, ...] = ()
+    """Arguments of the function after the picture's width."""
 
     @property
     def dtype(self) -> Any:
@@ -107,6 +111,7 @@ def header_text(
     math: str,
     kinds: tuple[str, str] = ("float", "float"),
     ranges: tuple[str, str] = ("floats in [0, 1]", "floats, not clamped to [0, 1]"),
+    settings: Sequence[Setting] = (),
 ) -> str:
     """The header; `kinds` are the types of the result and of the workspace."""
     full, half, rest = space
@@ -124,7 +129,9 @@ def header_text(
         UPPER=name.upper(),
         name=name,
         include="#include <stdint.h>\n" if fixed else "",
-        inputs=graph.input_channels,
+        inputs=graph.input_channels - len(settings),
+        more=arguments(settings),
+        adjusts="".join(f" * {identifier(s.name)}: {s.allowed}.\n" for s in settings),
         outputs=graph.output_channels,
         least=least,
         unit="Floats" if kinds[1] == "float" else "Words of 32 bits",
@@ -135,6 +142,11 @@ def header_text(
         result=kinds[0],
         type=kinds[1],
     )
+
+
+def arguments(settings: Sequence[Setting]) -> str:
+    """The settings as arguments of the function."""
+    return "".join(f"float {identifier(s.name)}, " for s in settings)
 
 
 def _terms(full: int, half: int, rest: int) -> list[str]:

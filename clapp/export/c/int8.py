@@ -1,7 +1,7 @@
 """The C source of a network in int8: integers only, activations as lookup tables."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from clapp.export.c.header import Code, header_text, workspace, zeros_row
 from clapp.export.c.source import Emitter
 from clapp.export.c.stages import Plan, Stage, plan_stages
 from clapp.export.c.statements import Statements
+from clapp.filters.learned.settings import Setting
 from clapp.models.graph.nodes import Graph, Node
 from clapp.models.graph.run import run_graph
 from clapp.training.int8.scales import Scale, Scales, fused, kernel_steps
@@ -20,12 +21,18 @@ Array = NDArray[np.float32]
 
 
 def write_c_int8(
-    graph: Graph, weights: Mapping[str, Array], scales: Scales, name: str, title: str, least: int
+    graph: Graph,
+    weights: Mapping[str, Array],
+    scales: Scales,
+    name: str,
+    title: str,
+    least: int,
+    settings: Sequence[Setting] = (),
 ) -> Code:
     """The network in int8; pictures are levels from 0 to 255.
 
     Args:
-        name, title, least: see `clapp.export.c.source.write_c`.
+        name, title, least, settings: see `clapp.export.c.source.write_c`.
     """
     plan = plan_stages(graph, copied=True)
     full, half, rest = workspace(plan)
@@ -40,8 +47,9 @@ def write_c_int8(
         math="integers, and floats once a picture" if _has_floats(plan) else "integers only",
         kinds=("int8_t", "int32_t"),
         ranges=("", f"levels q; the result is {last.step:.9g} * (q - ({last.zero}))"),
+        settings=settings,
     )
-    emitter = _Int8Emitter(graph, weights, scales, plan, name)
+    emitter = _Int8Emitter(graph, weights, scales, plan, name, settings)
     source = emitter.text()
     sizes = 4 + full, half, rest + 3
     return Code(
@@ -54,6 +62,7 @@ def write_c_int8(
         graph.output_channels,
         "model_int8",
         (last.step, last.zero),
+        tuple(settings),
     )
 
 
@@ -67,9 +76,14 @@ class _Int8Statements(Statements):
     """Statements on rows of levels."""
 
     def __init__(
-        self, graph: Graph, weights: Mapping[str, Array], scales: Scales, plan: Plan
+        self,
+        graph: Graph,
+        weights: Mapping[str, Array],
+        scales: Scales,
+        plan: Plan,
+        settings: int,
     ) -> None:
-        super().__init__(graph, weights, plan, uint8=True)
+        super().__init__(graph, weights, plan, True, settings)
         self._scales, self._exact = scales, fused(graph)
         self.normed: list[tuple[str, str]] = []
 
@@ -95,13 +109,16 @@ class _Int8Statements(Statements):
         """Statements that compute row `row` of a stage, before its changes."""
         node = stage.node
         if node is None:
+            if self._settings:
+                self.use("fill", rows_int8.FILL)
             return [
-                f"for (int c = 0; c < {stage.channels}; c++) {{",
+                f"for (int c = 0; c < {stage.channels - self._settings}; c++) {{",
                 "    const uint8_t *in = net->image + ((size_t)c * height + row) * n;",
                 "    int8_t *out = line(own, row, c);",
                 "    for (int x = 0; x < n; x++)",
                 "        out[x] = (int8_t)(in[x] - 128);",
                 "}",
+                *self._planes(stage),
             ]
         if node.kind == "conv":
             return self._conv(node)
@@ -306,12 +323,19 @@ def _has_floats(plan: Plan) -> bool:
 
 class _Int8Emitter(Emitter):
     kind, file, lines_text = "int8_t", "model_int8", rows_int8.LINES
+    setting_kind = "int8_t"
 
     def __init__(
-        self, graph: Graph, weights: Mapping[str, Array], scales: Scales, plan: Plan, name: str
+        self,
+        graph: Graph,
+        weights: Mapping[str, Array],
+        scales: Scales,
+        plan: Plan,
+        name: str,
+        settings: Sequence[Setting] = (),
     ) -> None:
-        super().__init__(graph, weights, plan, name, uint8=True)
-        self._say: _Int8Statements = _Int8Statements(graph, weights, scales, plan)
+        super().__init__(graph, weights, plan, name, True, settings)
+        self._say: _Int8Statements = _Int8Statements(graph, weights, scales, plan, len(settings))
 
     def _includes(self) -> str:
         math = "\n#include <math.h>\n" if self._say.norms else ""
@@ -344,6 +368,10 @@ class _Int8Emitter(Emitter):
 
     def _begin(self) -> list[str]:
         return ["net.sum = workspace;"]
+
+    def _set(self, number: int) -> str:
+        self._say.use("level", rows_int8.LEVEL)
+        return f"net.setting[{number}] = level({self._fraction(number)});"
 
     def _at(self) -> str:
         return "int8_t *at = (int8_t *)(workspace + width);"

@@ -39,6 +39,14 @@ static const int8_t *blank(int8_t *row, int8_t zero, int n, int pad)
     return row;
 }
 """
+LEVEL = """\
+/* The level of a setting, given as a fraction of its range. */
+static int8_t level(float fraction)
+{
+    const float v = fraction * 255.0f;
+    return (int8_t)((int)((v < 0.0f ? 0.0f : v > 255.0f ? 255.0f : v) + 0.5f) - 128);
+}
+"""
 START = """\
 static void start(int32_t *sum, int32_t value, int n)
 {

@@ -1,14 +1,24 @@
 """The C source of a network in floats."""
 
+from collections.abc import Sequence
+
 from clapp.export.c import rows
-from clapp.export.c.header import Code, header_text, workspace, zeros_row
+from clapp.export.c.header import Code, arguments, header_text, identifier, workspace, zeros_row
 from clapp.export.c.stages import Plan, Stage, plan_stages
 from clapp.export.c.statements import Statements, Weights
+from clapp.filters.learned.settings import Setting
 from clapp.models.graph.nodes import MAX_EPS, Graph, Node
 
 
 def write_c(
-    graph: Graph, weights: Weights, name: str, title: str, least: int, *, uint8: bool
+    graph: Graph,
+    weights: Weights,
+    name: str,
+    title: str,
+    least: int,
+    *,
+    uint8: bool,
+    settings: Sequence[Setting] = (),
 ) -> Code:
     """The network in floats.
 
@@ -17,27 +27,46 @@ def write_c(
         title: the first line of the header.
         least: the smallest side of a picture that the network accepts.
         uint8: pictures are levels from 0 to 255, otherwise floats in [0, 1].
+        settings: channels behind the picture that are arguments, in their own units.
     """
-    plan = plan_stages(graph, copied=uint8)
+    plan = plan_stages(graph, copied=uint8 or bool(settings))
     space = workspace(plan)
     header = header_text(
-        graph, name, title, least, space, uint8=uint8, math="it needs the C library's <math.h>"
+        graph,
+        name,
+        title,
+        least,
+        space,
+        uint8=uint8,
+        math="it needs the C library's <math.h>",
+        settings=settings,
     )
-    emitter = Emitter(graph, weights, plan, name, uint8)
+    emitter = Emitter(graph, weights, plan, name, uint8, settings)
     source = emitter.text()
     full, half, rest = space
     sizes = 4 * full, 4 * half, 4 * rest
-    return Code(name, header, source, plan, emitter.weight_bytes, sizes, graph.output_channels)
+    code = Code(name, header, source, plan, emitter.weight_bytes, sizes, graph.output_channels)
+    return code._replace(settings=tuple(settings))
 
 
 class Emitter:
     """Writes the source file of a plan; subclasses override the methods that differ in int8."""
 
     kind, file, lines_text = "float", "model", rows.LINES + "\n" + rows.FILL
+    setting_kind = "float"
 
-    def __init__(self, graph: Graph, weights: Weights, plan: Plan, name: str, uint8: bool) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        weights: Weights,
+        plan: Plan,
+        name: str,
+        uint8: bool,
+        settings: Sequence[Setting] = (),
+    ) -> None:
         self._graph, self._plan, self._name, self._uint8 = graph, plan, name, uint8
-        self._say = Statements(graph, weights, plan, uint8)
+        self._settings = settings
+        self._say = Statements(graph, weights, plan, uint8, len(settings))
 
     @property
     def weight_bytes(self) -> int:
@@ -72,6 +101,8 @@ class Emitter:
     def _state(self) -> str:
         kind = "uint8_t" if self._uint8 else "float"
         image = f"    const {kind} *image;\n" if self._plan.sources["image"] == 0 else ""
+        if self._settings:
+            image += f"    {self.setting_kind} setting[{len(self._settings)}];\n"
         stages = len(self._plan.stages)
         return (
             "struct net {\n"
@@ -129,7 +160,7 @@ class Emitter:
         stages, name = self._plan.stages, self._name
         kind = "uint8_t" if self._uint8 else "float"
         last = len(stages) - 1
-        setup = self._begin()
+        setup = [*self._begin(), *map(self._set, range(len(self._settings)))]
         if self._plan.sources["image"] == 0:
             setup.append("net.image = image;")
         else:  # only read
@@ -147,7 +178,8 @@ class Emitter:
             setup += self._zeros(level, pad)
         inner = "\n".join(f"    {text}" for text in [*setup, *self._passes(last)])
         return (
-            f"int {name}_run(const {kind} *image, int height, int width, {self.kind} *output, "
+            f"int {name}_run(const {kind} *image, int height, int width, "
+            f"{arguments(self._settings)}{self.kind} *output, "
             f"{'float' if self.kind == 'float' else 'int32_t'} *workspace)\n{{\n"
             f"    struct net net = {{0}};\n"
             f"    const size_t area = (size_t)height * width, width_1 = width;\n"
@@ -163,6 +195,15 @@ class Emitter:
 
     def _begin(self) -> list[str]:
         return []
+
+    def _set(self, number: int) -> str:
+        """C that puts a setting where the picture's rows are made."""
+        return f"net.setting[{number}] = {self._fraction(number)};"
+
+    def _fraction(self, number: int) -> str:
+        one = self._settings[number]
+        low, factor = rows.number(one.low), rows.number(1 / (one.high - one.low))
+        return f"({identifier(one.name)} - {low}) * {factor}"
 
     def _at(self) -> str:
         return "float *at = workspace;"

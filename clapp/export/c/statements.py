@@ -16,8 +16,11 @@ Weights = Mapping[str, NDArray[np.float32]]
 class Statements:
     """Writes statements; collects `helpers` (C functions) and `constants` (weights) on the way."""
 
-    def __init__(self, graph: Graph, weights: Weights, plan: Plan, uint8: bool) -> None:
+    def __init__(
+        self, graph: Graph, weights: Weights, plan: Plan, uint8: bool, settings: int = 0
+    ) -> None:
         self._graph, self._weights, self._plan, self._uint8 = graph, weights, plan, uint8
+        self._settings = settings  # how many of the picture's channels are constant
         self.norms = [(s, node) for s, stage in enumerate(plan.stages) for node in stage.norms]
         self.helpers: dict[str, str] = {}
         self.constants: dict[str, str] = {}
@@ -102,12 +105,21 @@ class Statements:
         factor = " * (1.0f / 255.0f)" if self._uint8 else ""
         kind = "uint8_t" if self._uint8 else "float"
         return [
-            f"for (int c = 0; c < {stage.channels}; c++) {{",
+            f"for (int c = 0; c < {stage.channels - self._settings}; c++) {{",
             f"    const {kind} *in = net->image + ((size_t)c * height + row) * n;",
             "    float *out = line(own, row, c);",
             "    for (int x = 0; x < n; x++)",
             f"        out[x] = in[x]{factor};",
             "}",
+            *self._planes(stage),
+        ]
+
+    def _planes(self, stage: Stage) -> list[str]:
+        """Statements that fill the channels of the settings."""
+        start = stage.channels - self._settings
+        return [
+            f"fill(line(own, row, {start + number}), net->setting[{number}], n);"
+            for number in range(self._settings)
         ]
 
     def _conv(self, node: Node) -> list[str]:

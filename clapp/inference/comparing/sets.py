@@ -13,6 +13,7 @@ from clapp.errors import UserError
 from clapp.images import open_source
 from clapp.images.decode import decode
 from clapp.images.folder import Folder
+from clapp.images.paired.pairs import whole_pairs
 from clapp.images.paths import read_file
 from clapp.images.photos import PHOTOS, REGIONS, Photos
 from clapp.images.source import SOURCES, Skipped
@@ -29,7 +30,8 @@ def named_pictures(data: str, most: int | None = None) -> tuple[Iterator[Named],
     Args:
         data: a picture, a folder that is searched recursively, a pattern such as "photos/*.jpg",
             or a source as `valid_data.name` takes it with its split after a colon:
-            "photos:validation", "synthetic:test", "folder:PATH:test", "huggingface:NAME:test".
+            "photos:validation", "synthetic:test", "folder:PATH:test", "huggingface:NAME:test";
+            "pairs:INPUT,TARGET" gives (H, W, 6), pictures and results.
         most: pictures at most; None: all there are, of sources other than photographs and folders
             the first `MOST`.
 
@@ -42,6 +44,8 @@ def named_pictures(data: str, most: int | None = None) -> tuple[Iterator[Named],
 
 def _opened(data: str, most: int) -> tuple[Iterator[Named], Skipped]:
     config, path, skipped = load_config().valid_data, Path(data), Skipped()
+    if data.startswith("pairs:"):
+        return whole_pairs(data.removeprefix("pairs:"), skipped), skipped
     if path.is_dir():
         folder = Folder(config.model_copy(update={"split": "all"}), data)
         return _files(data, folder.files, folder.root, skipped), skipped

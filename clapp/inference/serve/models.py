@@ -100,6 +100,7 @@ class _Timed:
         self._runner, self._deadline = runner, deadline
         self.filter, self.min_size = runner.filter, runner.min_size
         self.channels, self.parts, self.gathers = runner.channels, runner.parts, runner.gathers
+        self.settings = runner.settings
 
     def run(self, images: Batch) -> Batch:
         self._deadline.check()

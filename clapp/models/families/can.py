@@ -6,14 +6,15 @@ Chen, Xu and Koltun 2017, "Fast Image Processing with Fully-Convolutional Networ
 `clapp.models.networks.can`).
 """
 
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, Self, cast
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from clapp.config.filternet import Activation
 from clapp.config.model import ModelConfig
 from clapp.models.activations import activation
 from clapp.models.families.convolutions import Convolution, total
+from clapp.models.families.scaled import check_scaled, scaled_by
 from clapp.models.family import Cost, Family
 from clapp.models.graph.nodes import FUNCTIONS, IMAGE, OUTPUT, Graph, Node
 from clapp.models.phrases import counted, joined
@@ -32,6 +33,10 @@ class CanConfig(ModelConfig):
         depth: number of 3x3 convolutions; number n has dilation 2^n, but the last of several has 1.
         norm: adaptive: the sum of x and the normalised x, each times a learned number, which an
             export folds into the convolution before it. none: a bias.
+        settings: how it takes what lies behind the three channels of the picture (see
+            `clapp.filters.learned.settings`). channel: like the picture; scale: the features of
+            each layer are multiplied by 1 + a x + b and shifted by c x + d, with a to d learned
+            for each channel (feature-wise modulation, Perez et al. 2018).
     """
 
     width: Annotated[int, Field(ge=1, le=256)] = 8
@@ -39,6 +44,16 @@ class CanConfig(ModelConfig):
     activation: Activation = "leaky_relu"
     norm: Literal["adaptive", "none"] = "adaptive"
     padding: Literal["zero", "reflect", "replicate"] = "zero"
+    settings: Literal["channel", "scale"] = "channel"
+
+    @model_validator(mode="after")
+    def _has_settings(self) -> Self:
+        return check_scaled(self)
+
+    @property
+    def scaled_by(self) -> int:
+        """How many settings scale and shift features."""
+        return scaled_by(self)
 
     @property
     def dilations(self) -> list[int]:
@@ -69,9 +84,11 @@ def cost(config: CanConfig) -> Cost:
     """Parameters and FLOPs as trained; an exported network has a bias instead of normalisations."""
     adaptive = config.norm == "adaptive"
     convolutions = []
-    inputs = config.input_channels
+    inputs = config.input_channels - config.scaled_by
     for _ in range(config.depth):
         convolutions.append(Convolution(inputs, config.width, bias=not adaptive))
+        if config.scaled_by:
+            convolutions.append(Convolution(config.scaled_by, 2 * config.width, 1, area=1))
         inputs = config.width
     convolutions.append(Convolution(inputs, config.output_channels, 1))
     return total(convolutions, config.depth * (config.width + 2) * adaptive)
@@ -97,13 +114,14 @@ def words(config: CanConfig) -> str:
             activation(config.activation).words,
             "adaptive normalisation" if config.norm == "adaptive" else "no normalisation",
             f"{config.padding} border",
+            "scaled and shifted by its settings" if config.scaled_by else "",
         ]
     )
 
 
 def graph(config: CanConfig) -> Graph | None:
     """The steps of the exported network."""
-    if config.activation not in FUNCTIONS:
+    if config.activation not in FUNCTIONS or config.scaled_by:
         return None
     nodes: list[Node] = []
     value = IMAGE

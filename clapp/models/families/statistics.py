@@ -7,14 +7,15 @@ Perez et al. 2018).
 """
 
 import itertools
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from clapp.config.filternet import Activation
 from clapp.config.model import ModelConfig
 from clapp.models.activations import activation
 from clapp.models.families.convolutions import Convolution, total
+from clapp.models.families.scaled import check_scaled, scaled_by
 from clapp.models.family import Cost, Family
 from clapp.models.phrases import counted, joined
 
@@ -30,6 +31,9 @@ class StatisticsConfig(ModelConfig):
         depth: number of convolutions; the statistics are taken after the first.
         kernel_size: of each.
         hidden: channels between statistics and factors.
+        settings: how it takes what lies behind the three channels of the picture (see
+            `clapp.filters.learned.settings`). channel: like the picture; scale: beside the
+            statistics, so that they decide factors and offsets too.
     """
 
     STATISTICS: ClassVar[int] = 4
@@ -40,6 +44,16 @@ class StatisticsConfig(ModelConfig):
     kernel_size: Literal[1, 3, 5] = 3
     hidden: Annotated[int, Field(ge=1, le=128)] = 8
     activation: Activation = "relu"
+    settings: Literal["channel", "scale"] = "channel"
+
+    @model_validator(mode="after")
+    def _has_settings(self) -> Self:
+        return check_scaled(self)
+
+    @property
+    def scaled_by(self) -> int:
+        """How many settings lie beside the statistics."""
+        return scaled_by(self)
 
     @property
     def widest(self) -> int:
@@ -57,10 +71,10 @@ def build(config: StatisticsConfig) -> "Statistics":
 def cost(config: StatisticsConfig) -> Cost:
     """Parameters and FLOPs, computed without building the network."""
     width, size = config.width, config.kernel_size
-    ends = [config.input_channels, *[width] * config.depth]
+    ends = [config.input_channels - config.scaled_by, *[width] * config.depth]
     local = [Convolution(a, b, size) for a, b in itertools.pairwise(ends)]
     branch = [
-        Convolution(config.STATISTICS * width, config.hidden, 1, area=1),
+        Convolution(config.STATISTICS * width + config.scaled_by, config.hidden, 1, area=1),
         Convolution(config.hidden, 2 * width, 1, area=1),
     ]
     return total([*local, *branch, Convolution(width, config.output_channels, 1)])
@@ -76,12 +90,13 @@ def receptive_field(config: StatisticsConfig) -> tuple[int, int]:
 def words(config: StatisticsConfig) -> str:
     """Such as "2 convolutions 3x3 of 4 channels, ReLU, scaled by 8 units of global statistics"."""
     size = config.kernel_size
+    more = " and its settings" if config.scaled_by else ""
     return joined(
         [
             f"{counted(config.depth, 'convolution')} {size}x{size} of "
             f"{counted(config.width, 'channel')}",
             activation(config.activation).words,
-            f"scaled and shifted by statistics of the picture through {config.hidden}",
+            f"scaled and shifted by statistics of the picture{more} through {config.hidden}",
         ]
     )
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from clapp.models.activations import activation
+from clapp.models.families.scaled import PICTURE
 from clapp.models.networks.initialise import standardise
 
 if TYPE_CHECKING:
@@ -83,20 +84,44 @@ class Can(nn.Module):
 
     def __init__(self, config: "CanConfig") -> None:
         super().__init__()
-        ends = [config.input_channels, *[config.width] * config.depth]
+        self.settings = config.scaled_by
+        ends = [config.input_channels - self.settings, *[config.width] * config.depth]
         self.layers = nn.Sequential(
             *(
                 Layer(inputs, outputs, dilation, config)
                 for inputs, outputs, dilation in zip(ends, ends[1:], config.dilations, strict=False)
             )
         )
+        self.scales = nn.ModuleList(
+            _no_change(self.settings, config.width)
+            for _ in range(config.depth * bool(self.settings))
+        )
         self.head = nn.Conv2d(config.width, config.output_channels, 1)
         standardise(self, config.input_channels, list(self.layers))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, Cin, H, W), values in [0, 1], to (B, Cout, H, W); the result is not clamped."""
-        y: Tensor = self.head(self.layers(x))
-        return y
+        y = self.layers(x) if not self.settings else self._scaled(x)
+        result: Tensor = self.head(y)
+        return result
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        """The features, scaled and shifted by the settings before each activation."""
+        values = x[:, PICTURE:, :1, :1]  # constant channels
+        x = x[:, :PICTURE]
+        for layer, scale in zip(self.layers, self.scales, strict=True):
+            assert isinstance(layer, Layer)
+            factor, offset = scale(values).chunk(2, 1)  # (B, width, 1, 1) each
+            x = layer.activation(layer.norm(layer.conv(x)) * (1 + factor) + offset)
+        return x
+
+
+def _no_change(settings: int, width: int) -> nn.Conv2d:
+    """Factors and offsets of a layer, zero at first."""
+    scale = nn.Conv2d(settings, 2 * width, 1)
+    for value in scale.parameters():
+        nn.init.zeros_(value)
+    return scale
 
 
 @torch.no_grad()
@@ -114,5 +139,6 @@ def folded(net: Can) -> Can:
         factor, offset = old.norm.affine()
         new.conv.weight.copy_(old.conv.weight * factor.view(-1, 1, 1, 1))
         new.conv.bias.copy_(offset)
+    plain.scales.load_state_dict(net.scales.state_dict())
     plain.head.load_state_dict(net.head.state_dict())
     return plain

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from clapp.models.activations import activation
+from clapp.models.families.scaled import PICTURE
 from clapp.models.networks.initialise import standardise
 from clapp.models.networks.whole import Moments
 
@@ -21,12 +22,13 @@ class Statistics(nn.Module):
     def __init__(self, config: "StatisticsConfig") -> None:
         super().__init__()
         width, size = config.width, config.kernel_size
-        ends = [config.input_channels, *[width] * config.depth]
+        self.settings = config.scaled_by
+        ends = [config.input_channels - self.settings, *[width] * config.depth]
         self.local = nn.ModuleList(
             nn.Conv2d(a, b, size, padding=size // 2) for a, b in itertools.pairwise(ends)
         )
         self.moments = Moments()
-        self.first = nn.Conv2d(config.STATISTICS * width, config.hidden, 1)
+        self.first = nn.Conv2d(config.STATISTICS * width + self.settings, config.hidden, 1)
         self.second = nn.Conv2d(config.hidden, 2 * width, 1)
         self.head = nn.Conv2d(width, config.output_channels, 1)
         self.activation = activation(config.activation)
@@ -35,8 +37,12 @@ class Statistics(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, Cin, H, W), values in [0, 1], to (B, Cout, H, W); the result is not clamped."""
-        x = self.activation(self.local[0](x))
-        change = self.second(torch.tanh(self.first(self.moments(x))))  # (B, 2 width, 1, 1)
+        values = x[:, PICTURE:, :1, :1] if self.settings else None  # constant channels
+        x = self.activation(self.local[0](x[:, :PICTURE] if self.settings else x))
+        known = self.moments(x)
+        if values is not None:
+            known = torch.cat([known, values], 1)
+        change = self.second(torch.tanh(self.first(known)))  # (B, 2 width, 1, 1)
         for convolution in self.local[1:]:
             x = self.activation(convolution(x))
         factor, offset = change[:, : self.width], change[:, self.width :]

@@ -191,7 +191,9 @@ class Gathering:
         self._here.counted = 0
         side = int(getattr(self._net, "min_size", 1))
         with torch.no_grad():
-            self._net(torch.zeros(1, 3, side, side))
+            config = getattr(self._net, "config", None)
+            inputs = 3 if config is None else int(config.input_channels)
+            self._net(torch.zeros(1, inputs, side, side))
         count = int(self._here.counted)
         del self._here.counted
         return count

@@ -6,7 +6,7 @@ from shlex import quote
 from typing import Any
 
 from clapp.config import defaults, flatten
-from clapp.filters.library import filter_name
+from clapp.filters.learned.settings import ranged_name
 from clapp.front.objectives import objective
 from clapp.front.outcomes import Candidate, beats, settled
 from clapp.front.pick import Finished, pick
@@ -64,7 +64,7 @@ def _aim(standing: Standing) -> str:
     config = {**flatten(defaults()), **flatten(standing.definition.get("config", {}))}
     spec = config["train_data.target_filter"]
     named = not isinstance(spec, Mapping) or "name" in spec
-    target = f"`{filter_name(spec)}`" if named else "its own kernel"
+    target = f"`{ranged_name(spec, config['parameter'])}`" if named else "its own kernel"
     wanted = ", ".join(_meaning(name) for name in standing.objectives)
     return f"Networks that stand in for the filter {target}; as small as possible: {wanted}."
 

@@ -26,9 +26,9 @@ from clapp.system.files import data_dir, read_mapping, shown
 from clapp.system.suggest import hint
 
 SPACES = "search_spaces"
-"""Name of the folder of search spaces, beside studies and in the package."""
-FILTER, TARGET = "filter", "train_data.target_filter"
-"""Top-level key of a study file, and the key of a configuration that it sets."""
+"""Folder of search spaces, of a user and of the package."""
+TOP = {"filter": "train_data.target_filter", "parameter": "parameter"}
+"""What a study may say at its top, and the key of a configuration that it stands for."""
 FROM = "from"
 """Key of `baselines` that names another study."""
 ObjectiveName = Annotated[str, BeforeValidator(known_objective)]
@@ -240,7 +240,7 @@ def load_study(name_or_path: str, *overrides: Layer) -> StudyFile:
         ConfigError: an unknown, duplicate, mistyped or out-of-range key.
     """
     path = find_study(name_or_path)
-    layers = [_with_filter(Layer(str(path), read_mapping(path))), *overrides]
+    layers = [_with_top(Layer(str(path), read_mapping(path))), *overrides]
     merged: dict[str, Any] = {}
     for layer in layers:
         merged = merge(merged, layer.values)
@@ -249,18 +249,21 @@ def load_study(name_or_path: str, *overrides: Layer) -> StudyFile:
     return validate(StudyFile, merged, layers)
 
 
-def _with_filter(layer: Layer) -> Layer:
-    """Move `filter: SPEC` at the top of a study to the key of its `config` that it stands for.
+def _with_top(layer: Layer) -> Layer:
+    """`filter: SPEC` at the top of a study as what it stands for, a key of its `config`; so `TOP`.
 
     Raises:
-        ConfigError: `config` sets that key too.
+        ConfigError: it is written there too.
     """
-    if FILTER not in layer.values:
-        return layer
-    values = {key: value for key, value in layer.values.items() if key != FILTER}
+    said = {key: value for key, value in layer.values.items() if key in TOP}
+    values = {key: value for key, value in layer.values.items() if key not in TOP}
     config = values.get("config", {})
-    if not isinstance(config, dict):
+    if not said or not isinstance(config, dict):
         return layer
-    if TARGET in flatten(config):
-        raise ConfigError(f"{layer.origin}: {FILTER}: config.{TARGET} says it too; write it once")
-    return Layer(layer.origin, {**values, "config": {**config, TARGET: layer.values[FILTER]}})
+    for key in said:
+        if TOP[key] in flatten(config):
+            raise ConfigError(
+                f"{layer.origin}: {key}: config.{TOP[key]} says it too; write it once"
+            )
+    moved = {TOP[key]: value for key, value in said.items()}
+    return Layer(layer.origin, {**values, "config": {**config, **moved}})

@@ -218,7 +218,7 @@ def refusal(key: str) -> str | None:
     """Why a study's trials may not differ in `key`, or None."""
     if key.startswith(f"{AFTERWARDS}."):
         return "no trial reads it"
-    if key.startswith("valid_data.") or key == "train_data.target_filter":
+    if key.startswith("valid_data.") or key in ("train_data.target_filter", "parameter"):
         return "losses of different trials would not be comparable"
     if key == "train.batch_seed":
         return "the same network trained from another seed is no other network"

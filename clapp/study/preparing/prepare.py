@@ -45,7 +45,7 @@ def check_sources(plan: Plan) -> None:
         UserError: a folder does not exist, the source does not have the split, or the filter fails
             or does not return a picture.
     """
-    from clapp.filters.library import check_filter
+    from clapp.filters.learned.settings import check_filter
     from clapp.images import open_source
 
     config = plan.config({}, seed=0, device=None)

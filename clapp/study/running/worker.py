@@ -271,7 +271,7 @@ def _constant_loss(study: "Study", plan: "Plan") -> float:
     if known is not None:
         return known
     config = plan.config({}, seed=0, device=None)
-    found = constant_l2(config.valid_data, config.target_filter)
+    found = constant_l2(config.valid_data, config.target_filter, config.parameter)
     patiently(lambda: study.set_user_attr(CONSTANT_LOSS, found))
     return found
 

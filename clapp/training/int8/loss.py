@@ -28,7 +28,7 @@ def training_pictures(config: Config, number: int = PICTURES) -> tuple[Tensor, T
     keys = ("name", "split", "subset", "image_key", "streaming", "token", "shuffle_buffer", "seed")
     values = {key: getattr(config.train_data, key) for key in keys}
     data = config.valid_data.model_copy(update=values | {"num_images": number})
-    images, targets = validation_set(data, config.target_filter)
+    images, targets = validation_set(data, config.target_filter, config.parameter)
     cpu = torch.device("cpu")
     return input_tensor(images, cpu), target_tensor(targets, cpu)
 
@@ -41,7 +41,7 @@ def exported_state(model: Network) -> State:
 @torch.no_grad()
 def loss_of(config: Config, graph: Graph, state: State, scales: Scales | None) -> float:
     """Mean squared error over the whole validation set; in integers, or where None in floats."""
-    images, targets = validation_set(config.valid_data, config.target_filter)
+    images, targets = validation_set(config.valid_data, config.target_filter, config.parameter)
     cpu, total = torch.device("cpu"), 0.0
     for part in chunks(images, config.model.widest, cpu):
         x, y = input_tensor(images[part], cpu), target_tensor(targets[part], cpu)

@@ -1,0 +1,1 @@
+"""Pictures that come with what a filter made of them."""
