@@ -248,8 +248,8 @@ def test_a_training_learns(family: str) -> None:
             "train_data": {"target_filter": {"kernel": [[1 / 9] * 3] * 3}, "crop_size": 48,
                            "min_buffer": 4},
             "valid_data": {"num_images": 4, "crop_size": 64},
-            "train": {"device": "cpu", "optimizer": "adam", "max_iterations": 200,
-                      "min_iterations": 200, "validation_interval": 50, "loss_type": "l2",
+            "train": {"device": "cpu", "optimizer": "adam", "max_iterations": 500,
+                      "min_iterations": 500, "validation_interval": 50, "loss_type": "l2",
                       "batch_size": 4, "learning_rate": 0.01},
         }
     )  # fmt: skip
@@ -313,12 +313,13 @@ def test_a_space_of_several_families() -> None:
 
 
 def test_old_configurations_are_what_they_were() -> None:
+    """But for the packaged photographs, whose edition is part of the identity."""
     factored = {"capacity": [2, 1], "num_layers": 2, "kernel_size": ["1x5", "5x1"]}
     factored |= {"activation": ["none", "square"], "norm": "none"}
     known = {
-        "de5ba56c63d3c50d": {},
-        "7746427b64d8e094": {"capacity": 3, "num_layers": 2},
-        "5d5b3aa856ddc899": factored,
+        "a1ce5a66f8a89e4f": {},
+        "73bab03666e76bde": {"capacity": 3, "num_layers": 2},
+        "92c878598105e66b": factored,
     }
     for key, model in known.items():
         config = load_config({"model": model})
