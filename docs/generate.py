@@ -204,7 +204,7 @@ def registries() -> str:
 def _registries() -> Iterable[tuple[str, str, Iterable[tuple[str, str]]]]:
     from clapp.export.writers import FORMATS
     from clapp.front.objectives import OBJECTIVES
-    from clapp.front.pick import rules
+    from clapp.front.pick.rules import rules
     from clapp.images.source import SOURCES
     from clapp.models.activations import ACTIVATIONS
     from clapp.models.families import known_families, section

@@ -185,7 +185,7 @@ def test_infer_without_a_model() -> None:
 
 
 def test_the_small_model_has_the_form_of_the_filter() -> None:
-    network = infer._small()
+    network = infer.small()
     assert network.name == "sobel_3's own form (untrained)"
     assert sum(p.numel() for p in network.model.parameters()) == 59
     assert infer.photograph(40).shape == (40, 40, 3)

@@ -96,7 +96,7 @@ def test_floats_are_learned_that_eight_bits_would_cut() -> None:
         result = train(config)
     finally:
         FILTERS.remove("faint")
-    assert result.loss < 0.3 * float(targets.var(axis=(0, 1, 2)).mean())
+    assert result.loss < 0.5 * float(targets.var(axis=(0, 1, 2)).mean())
 
 
 def test_adam_learns_colour_too() -> None:

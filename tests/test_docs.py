@@ -18,7 +18,7 @@ from clapp.commands.setup.schemas import configuration_keys, study_keys
 from clapp.export.writers import FORMATS
 from clapp.filters.base import FILTERS
 from clapp.front.objectives import OBJECTIVES
-from clapp.front.pick import rules
+from clapp.front.pick.rules import rules
 from clapp.images.source import SOURCES
 from clapp.models.activations import ACTIVATIONS
 from clapp.models.families import FAMILIES

@@ -75,7 +75,7 @@ def test_l2_is_the_loss_of_the_training(trained):
     found = evaluate(folder, "photos:validation")
     # Training runs channels-last, where torch's float32 GroupNorm is off by some 1e-5.
     assert found.l2 == pytest.approx(result.loss, rel=2e-4)
-    assert found.images == 6
+    assert found.images == 18
     assert found.skipped == 0
 
 

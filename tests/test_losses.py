@@ -214,7 +214,7 @@ def test_a_training_with_losses_of_regions(spec: Any) -> None:
             "train": {
                 "device": "cpu",
                 "loss_type": spec,
-                "max_iterations": 120,
+                "max_iterations": 400,
                 "min_iterations": 0,
                 "validation_interval": 20,
                 "learning_rate": 0.05,

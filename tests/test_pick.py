@@ -4,7 +4,9 @@ import pytest
 
 from clapp.errors import UserError
 from clapp.front.outcomes import Candidate, front
-from clapp.front.pick import Finished, describe_rules, folder_name, meaning, pick, stability
+from clapp.front.pick.choose import Finished, pick
+from clapp.front.pick.resampled import stability
+from clapp.front.pick.rules import describe_rules, folder_name, meaning
 from clapp.front.repeats import Repeats
 from clapp.training.losses import spread
 

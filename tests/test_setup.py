@@ -141,6 +141,7 @@ def test_explain_finds_a_key_by_its_end_and_names_the_nearest() -> None:
     assert {one["key"] for one in explained("crop_size")} == {
         "train_data.crop_size",
         "valid_data.crop_size",
+        "test_data.crop_size",
     }
     assert explained("max_retry")[0]["allowed"].endswith("below 2,147,483,648")
     (timeout,) = explained("budget.timeout")

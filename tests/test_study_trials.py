@@ -463,9 +463,7 @@ def test_a_database_lies_where_its_folder_is_called(name: str, tmp_path: Path) -
 
 
 def test_loading_what_was_never_started(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"no study named 'smoke' in .*--study smoke"
-    ):
+    with pytest.raises(UserError, match=r"no study named 'smoke' in .*--study smoke"):
         load_existing("smoke", tmp_path)
     Bench(tmp_path, "")
     assert load_existing("mine", tmp_path).study_name == "mine"

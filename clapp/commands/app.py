@@ -19,7 +19,7 @@ from clapp.commands.setup.init import init
 from clapp.commands.setup.spaces import spaces
 from clapp.commands.verbs import Verbs, complete_filter, complete_started
 from clapp.errors import UserError
-from clapp.front.pick import describe_rules
+from clapp.front.pick.rules import describe_rules
 from clapp.replay.cli import replay
 from clapp.system.console import log_to_stderr, print_json, run_app, status
 from clapp.system.process import prepare_process

@@ -9,7 +9,7 @@ from clapp.commands.train import train_to_folder
 from clapp.config import Config, flatten, identity, load_config, nest
 from clapp.errors import ConfigError, UserError
 from clapp.front.outcomes import candidates, objectives
-from clapp.front.pick import Finished, pick
+from clapp.front.pick.choose import Finished, pick
 from clapp.front.record import TrialRecord, record_of
 from clapp.study.plan.existing import load_existing
 from clapp.study.storage.heritage import ancestor_of, inherited_weights

@@ -12,7 +12,7 @@ from clapp.export.options import Options
 from clapp.filters.learned.settings import Setting, ranged_name
 from clapp.front.objectives import loss_text
 from clapp.front.outcomes import Candidate
-from clapp.front.pick import Stability
+from clapp.front.pick.resampled import Stability
 from clapp.inference.heldout import Measured
 from clapp.inference.metrics import Edges
 from clapp.system.strict_yaml import dump_yaml

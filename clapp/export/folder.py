@@ -22,7 +22,9 @@ from clapp.export.writers import compare, write_format
 from clapp.front.objectives import amount, loss_text
 from clapp.front.optimism import Both
 from clapp.front.outcomes import candidates, objectives, reference_of
-from clapp.front.pick import Finished, Stability, folder_name, meaning, pick, stability
+from clapp.front.pick.choose import Finished, pick
+from clapp.front.pick.resampled import Stability, stability
+from clapp.front.pick.rules import folder_name, meaning
 from clapp.inference.heldout import Measured, measured, test_data_of, with_test_data
 from clapp.inference.runner import as_batch
 from clapp.models.build import Network

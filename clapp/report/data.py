@@ -23,7 +23,9 @@ from clapp.front.outcomes import (
     reference_of,
     settled,
 )
-from clapp.front.pick import Finished, Stability, meaning, pick, stability
+from clapp.front.pick.choose import Finished, pick
+from clapp.front.pick.resampled import Stability, stability
+from clapp.front.pick.rules import meaning
 from clapp.front.record import record_of
 from clapp.front.repeats import repeats_of
 from clapp.front.trials import is_trained

@@ -10,7 +10,7 @@ from clapp.errors import UserError, one_line
 from clapp.front.hypervolume import log_hypervolume, worst_point
 from clapp.front.objectives import amount
 from clapp.front.outcomes import Candidate, candidates, counts, front, objectives
-from clapp.front.pick import Finished, pick
+from clapp.front.pick.choose import Finished, pick
 from clapp.front.record import ended, started
 from clapp.front.trials import trained
 from clapp.study.plan.definition import DEFINITION, ELAPSED, LOCKS

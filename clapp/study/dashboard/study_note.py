@@ -9,7 +9,7 @@ from clapp.config import defaults, flatten
 from clapp.filters.learned.settings import ranged_name
 from clapp.front.objectives import objective
 from clapp.front.outcomes import Candidate, beats, settled
-from clapp.front.pick import Finished, pick
+from clapp.front.pick.choose import Finished, pick
 from clapp.models.words import in_words
 from clapp.study.dashboard.trial_note import markdown_table
 

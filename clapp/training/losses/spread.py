@@ -1,11 +1,10 @@
 """A mean loss over pictures: how many they are, and where the mean over other pictures may lie."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from clapp.training.losses.numbers import ZERO, short
 
@@ -72,6 +71,8 @@ def spread(losses: Sequence[float], origins: Sequence[int]) -> Spread:
         losses: one a crop.
         origins: the picture that each crop is of, as any number.
     """
+    import numpy as np  # not with `clapp --help`
+
     values = np.asarray(losses, np.float64)
     _, places = np.unique(np.asarray(origins), return_inverse=True)
     means = np.bincount(places, values) / np.bincount(places)
@@ -85,7 +86,7 @@ def mean_interval(mean: float, parts: Sequence[float]) -> tuple[float, float] | 
     number = len(parts)
     if number < 2:
         return None
-    error = float(np.std(parts, ddof=1)) / math.sqrt(number)
+    error = statistics.stdev(parts) / math.sqrt(number)
     factor = math.exp(min(quantile(number - 1) * error / max(mean, ZERO), 50.0))
     return mean / factor, mean * factor
 
