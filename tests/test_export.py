@@ -191,7 +191,7 @@ def test_export_replaces_an_export_and_nothing_else(exported, results, tmp_path)
 
 
 def test_a_failed_parity_check_leaves_nothing(exported, results, tmp_path, monkeypatch):
-    def write_another(_model, path, _metadata, _options, steps):
+    def write_another(_model, path, *_):
         shutil.copy(exported.path / "model.onnx", path)
 
     monkeypatch.setattr(clapp.export.writers, "write_onnx", write_another)

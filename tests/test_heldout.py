@@ -71,7 +71,7 @@ def test_front_and_export_say_what_a_loss_is_worth(small: Path) -> None:
     assert "test loss" not in shown
     assert not (folder / TESTED).exists()
 
-    exported = export_pick("small", "knee", small)
+    exported = export_pick("small", "min-loss", small)
     assert list(read_tested(folder)) == [exported.trial]
     card = (exported.path / "card.md").read_text()
     both = exported.both

@@ -298,7 +298,8 @@ def test_targets_made_on_the_device_are_those_of_the_batches(
 
     expected = losses(train(tiny()))
     monkeypatch.setattr(Trainer, "__init__", with_batched_filter)
-    monkeypatch.setattr("clapp.training.trainer.resolve", None)  # no filter runs on the processor
+    # No filter runs on the processor.
+    monkeypatch.setattr("clapp.training.trainer.adjustable", lambda *_: None)
     assert losses(train(tiny())) == expected
 
 

@@ -155,7 +155,8 @@ def write_program(bundle: Bundle) -> Written:
     values = [torch.full((1,), setting.low) for setting in settings]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about its own internals
-        shapes: Any = None if size is not None else (free, tuple({} for _ in settings))
+        each = (tuple({} for _ in settings),) if settings else ()
+        shapes: Any = None if size is not None else (free, *each)
         program = torch.export.export(model, (example, *values), dynamic_shapes=shapes)
         torch.export.save(program, bundle.folder / PROGRAM)
         loaded = torch.export.load(bundle.folder / PROGRAM).module()
