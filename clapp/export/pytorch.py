@@ -155,8 +155,9 @@ def write_program(bundle: Bundle) -> Written:
     values = [torch.full((1,), setting.low) for setting in settings]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about its own internals
-        each = (tuple({} for _ in settings),) if settings else ()
-        shapes: Any = None if size is not None else (free, *each)
+        shapes: Any = None
+        if size is None:
+            shapes = (free, tuple({} for _ in settings)) if settings else (free,)
         program = torch.export.export(model, (example, *values), dynamic_shapes=shapes)
         torch.export.save(program, bundle.folder / PROGRAM)
         loaded = torch.export.load(bundle.folder / PROGRAM).module()
