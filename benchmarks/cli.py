@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clapp.commands.options import AsJson, Sets
 from clapp.system.console import print_json
 
 if TYPE_CHECKING:
@@ -18,11 +19,7 @@ bench = typer.Typer(
     no_args_is_help=True,
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
 Repeats = Annotated[int, typer.Option(min=1, help="Rounds; the medians are shown.")]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key.")
-]
 
 
 Buffer = Annotated[

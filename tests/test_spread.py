@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clapp.training.losses import Spread, spread
-from clapp.training.losses.spread import MOST, mean_interval
+from clapp.training.losses.spread import MOST, positive_interval
 
 
 def test_crops_of_one_picture_are_one_part():
@@ -25,7 +25,7 @@ def test_many_pictures_become_groups_of_them():
 
 
 def test_the_interval_by_hand():
-    low, high = mean_interval(3.0, (2.0, 4.0))
+    low, high = positive_interval(3.0, (2.0, 4.0))
     # Student's t of one degree of freedom is 12.706; the standard error is 1.
     assert high / 3 == pytest.approx(np.exp(12.706 / 3), rel=1e-3)
     assert low * high == pytest.approx(9.0)
@@ -33,9 +33,9 @@ def test_the_interval_by_hand():
 
 
 def test_parts_that_are_all_equal_leave_no_width_and_zeros_no_infinity():
-    assert mean_interval(0.5, (0.5, 0.5, 0.5)) == (0.5, 0.5)
-    assert mean_interval(0.0, (0.0, 0.0)) == (0.0, 0.0)
-    low, high = mean_interval(1e-12, (0.0, 2e-12))
+    assert positive_interval(0.5, (0.5, 0.5, 0.5)) == (0.5, 0.5)
+    assert positive_interval(0.0, (0.0, 0.0)) == (0.0, 0.0)
+    low, high = positive_interval(1e-12, (0.0, 2e-12))
     assert 0 <= low <= high < 1
 
 
@@ -48,6 +48,6 @@ def test_how_often_the_interval_holds_the_mean(pictures, sigma, least):
     draw = np.random.default_rng(pictures)
     held, number = 0, 1500
     for row in np.exp(draw.normal(0, sigma, (number, pictures))):
-        low, high = mean_interval(float(row.mean()), tuple(row))
+        low, high = positive_interval(float(row.mean()), tuple(row))
         held += low <= np.exp(sigma**2 / 2) <= high
     assert least <= held / number <= 0.975

@@ -12,6 +12,15 @@ from clapp.commands.apply import evaluate, infer
 from clapp.commands.data import data
 from clapp.commands.experiments.verbs import ablate, repeat
 from clapp.commands.filters import filters
+from clapp.commands.options import (
+    RESULTS,
+    AsJson,
+    Host,
+    Results,
+    Sets,
+    Storage,
+    StudyName,
+)
 from clapp.commands.serve import serve
 from clapp.commands.setup.config import config
 from clapp.commands.setup.doctor import doctor
@@ -59,17 +68,6 @@ app.command()(filters)
 for _verb in (init, doctor, spaces, config, infer, evaluate, serve, repeat, ablate):
     app.command()(_verb)
 app.add_typer(data, name="data")
-
-StudyName = Annotated[
-    str,
-    typer.Argument(metavar="STUDY", help="Name of the study.", autocompletion=complete_started),
-]
-Results = Annotated[Path, typer.Option(help="Folder of results.")]
-Storage = Annotated[
-    str | None, typer.Option(help="Storage URL; default: RESULTS/STUDY/study.db.", metavar="URL")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
-RESULTS = Path("results")
 
 
 @app.callback(invoke_without_command=True)
@@ -191,9 +189,7 @@ def train(
             autocompletion=complete_filter,
         ),
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key.")
-    ] = None,
+    set_: Sets = None,
     log: Annotated[
         list[str] | None,
         typer.Option(metavar="wandb|tensorboard", help="Follow it there; repeatable."),
@@ -329,9 +325,7 @@ def dashboard(
     results: Results = RESULTS,
     storage: Storage = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free one.")] = 8080,
-    host: Annotated[
-        str, typer.Option(help="Address to bind. There is no authentication: keep it private.")
-    ] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     artifacts: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Where the pictures are, as given to optimize.py."),
@@ -349,9 +343,7 @@ def serve_storage(
     storage: Annotated[
         str, typer.Option(metavar="URL", help="The database, such as postgresql+psycopg://...")
     ],
-    host: Annotated[
-        str, typer.Option(help="Address to bind. There is no authentication: keep it private.")
-    ] = ("127.0.0.1"),
+    host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port.")] = 13000,
     threads: Annotated[
         int, typer.Option(min=1, help="Requests at once, each with a database connection.")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clapp.commands.options import AsJson
 from clapp.commands.verbs import complete_filter
 from clapp.errors import UserError
 from clapp.system.console import print_json, status
@@ -23,7 +24,6 @@ Values = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=NUMBER", help="A setting of the model, such as sigma=1.2."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
 
 
 def infer(

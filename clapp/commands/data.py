@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from clapp.commands.options import AsJson, Sets
 from clapp.errors import UserError
 from clapp.system.console import print_json, status
 
@@ -41,13 +42,11 @@ def check(
     config: Annotated[
         Path | None, typer.Option(help="A configuration file; default: the packaged one.")
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key.")
-    ] = None,
+    set_: Sets = None,
     content: Annotated[
         bool, typer.Option("--content", help="Compare what the pictures show; decodes them all.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Open all three sources and look for pictures in two: by name, path and slice, or content."""
     if study is not None and config is not None:

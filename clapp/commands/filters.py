@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clapp.commands.options import AsJson
 from clapp.commands.verbs import complete_filter
 from clapp.errors import UserError
-from clapp.system.console import plain_console, print_json, status
+from clapp.system.console import plain_console, plain_table, print_json, status
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,7 +38,7 @@ def filters(
     gallery: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write one HTML page of all filters.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")] = False,
+    json: AsJson = False,
 ) -> None:
     """The classical filters: all of them, or one with its parameters and a picture."""
     if picture is not None and name is None:
@@ -113,9 +114,7 @@ def _flops(document: dict[str, Any]) -> str:
 
 
 def _print_all(documents: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = plain_table()
     for heading in ("filter", "channels", "reach", "FLOPs"):
         table.add_column(heading, no_wrap=True)
     table.add_column("what it is", overflow="fold")
@@ -137,7 +136,7 @@ def _print_one(document: dict[str, Any]) -> None:
     console.print(facts)
     if not document["parameters"]:
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = plain_table()
     for heading in ("parameter", "value", "default", "allowed"):
         table.add_column(heading, overflow="fold")
     for key, one in document["parameters"].items():

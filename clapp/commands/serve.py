@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from clapp.commands.options import Host
 from clapp.errors import UserError
 from clapp.system.console import status
 
@@ -16,9 +17,7 @@ def serve(
             help="Export folder, trial folder or .onnx file; NAME=PATH gives it another name.",
         ),
     ],
-    host: Annotated[
-        str, typer.Option(help="Address to bind. There is no authentication: keep it private.")
-    ] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free one.")] = 8000,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Pictures computed at once; default: one a core.")

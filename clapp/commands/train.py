@@ -106,9 +106,8 @@ def _make_room(folder: Path, overwrite: bool) -> None:
             )
         if there and not is_model_folder(folder):
             raise UserError(f"{folder}: holds no model to replace; choose another folder")
-        shutil.rmtree(
-            folder / PREVIEWS, ignore_errors=True
-        )  # previews of the model that is replaced
+        # Previews of the model that is replaced.
+        shutil.rmtree(folder / PREVIEWS, ignore_errors=True)
         (folder / PREVIEWS).mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
             pass

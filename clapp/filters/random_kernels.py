@@ -92,6 +92,5 @@ def _convolve(image: Picture, kernel: Weights) -> Plane:
     rows = image.astype(np.float32).reshape(len(image), -1)  # (H, 3 W)
     rows /= np.float32(255)
     response = cv2.filter2D(rows, -1, kernel, borderType=cv2.BORDER_CONSTANT)
-    return cast(
-        Plane, response[:, 1::3]
-    )  # the columns where the kernel is centred on the green sample of a pixel
+    # The columns where the kernel is centred on the green sample of a pixel.
+    return cast(Plane, response[:, 1::3])

@@ -13,10 +13,8 @@ from clapp.front.objectives import objective, positive
 from clapp.front.outcomes import Candidate
 from clapp.models.words import in_words
 
-_MARGIN, _LEAST_MARGIN = (
-    0.05,
-    0.06,
-)  # margin beyond the outermost points: as a share, and at least in decades
+# Margin beyond the outermost points: as a share, and at least in decades.
+_MARGIN, _LEAST_MARGIN = 0.05, 0.06
 _FEW_DECADES = 2.2
 """Up to this many decades, 1, 2 and 5 times each power of ten are labelled, otherwise only the
 power."""

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clapp.system.files import dump_json, write_text
+from clapp.system.intervals import quantile
 from clapp.training.losses import positive
-from clapp.training.losses.spread import Spread, quantile
+from clapp.training.losses.spread import Spread
 
 TESTED = "tested.json"
 """In the results of a study: the losses of its models on both sets."""

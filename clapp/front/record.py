@@ -146,10 +146,8 @@ def record_of(trial: "FrozenTrial | Trial") -> TrialRecord:
         facts["format"] = 1
     record = TrialRecord(**facts) if facts else _NOTHING
     if source is document and getattr(trial, "state", None) in _final_states():
-        _read[id(document)] = (
-            document,
-            record,
-        )  # the cache keeps the trial alive, so its id stays unique
+        # The cache keeps the trial alive, so its id stays unique.
+        _read[id(document)] = (document, record)
     return record
 
 

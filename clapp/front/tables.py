@@ -19,7 +19,7 @@ from clapp.front.outcomes import (
     reference_of,
 )
 from clapp.front.repeats import front_chances
-from clapp.system.console import plain_console
+from clapp.system.console import plain_console, plain_table
 from clapp.system.files import dump_json, write_text
 from clapp.training.losses import loss_text
 
@@ -92,9 +92,8 @@ def front_table(
     Args:
         tested: losses on both sets, by trial; the test loss then stands beside the validation loss.
     """
-    from rich.table import Table
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = plain_table()
     table.add_column("trial", justify="right")
     columns = _columns(found, {} if short else tested or {}, short)
     for heading in columns:

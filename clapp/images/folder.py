@@ -16,7 +16,7 @@ from clapp.images.search import search
 from clapp.images.source import SOURCES, Named, Picture, Skipped, check_split
 
 SPLITS = ("train", "validation", "test")
-_TRAIN, _VALIDATION = 0.8, 0.9  # cumulative shares of train, validation and test
+_TRAIN, _VALIDATION = 0.8, 0.9  # where the shares of train and validation end
 
 
 @SOURCES.register("folder")

@@ -111,9 +111,8 @@ def _corner_angles(rng: np.random.Generator) -> NDArray[np.float64]:
     angles = np.tile(np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False), (_LEAVES, 1))
     few = np.flatnonzero(rng.random(_LEAVES) < 1 / 3)
     steps = rng.uniform(0.5, 1.5, (len(few), 6))
-    steps[np.arange(6) >= rng.integers(3, 7, (len(few), 1))] = (
-        0  # the other vertices coincide with these corners
-    )
+    # The other vertices coincide with these corners.
+    steps[np.arange(6) >= rng.integers(3, 7, (len(few), 1))] = 0
     turns = np.cumsum(steps, axis=1) / steps.sum(axis=1, keepdims=True)
     angles[few] = 2 * np.pi * turns[:, np.minimum(np.arange(_CORNERS), 5)]
     return angles
@@ -127,9 +126,8 @@ def _leaf_colours(rng: np.random.Generator) -> tuple[Field, Field]:
     # Yellow-blue varies more than red-green (Ruderman, Cronin and Chiao, 1998).
     yellow, red = rng.normal(0, 0.14, leaves), rng.normal(0, 0.06, leaves)
     vivid = np.where(rng.random(leaves) < 0.06, 4.0, 1.0)
-    yellow = vivid * yellow + rng.normal(
-        0, 0.05
-    )  # the colour of the light is the same for all leaves
+    # The colour of the light is the same for all leaves.
+    yellow = vivid * yellow + rng.normal(0, 0.05)
     red = vivid * red + rng.normal(0, 0.025)
     chroma = np.stack([yellow / 2 + red, yellow / 2 - red, -yellow], axis=1)
     return luminance.astype(np.float32), np.clip(chroma, -0.9, 3).astype(np.float32)

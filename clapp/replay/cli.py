@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clapp.system.console import plain_console, print_json, status
+from clapp.system.console import plain_console, plain_table, print_json, status
 
 SECONDS = 600.0
 
@@ -59,9 +59,8 @@ def replay(
 
 
 def _print(rows: list[dict[str, Any]], seconds: float) -> None:
-    from rich.table import Table
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = plain_table()
     for heading in ("sampler", "pruner", "hypervolume", "trials", "stopped", "of these lost"):
         table.add_column(heading, justify="left" if heading in ("sampler", "pruner") else "right")
     for peer in rows[0]["reached"]:

@@ -30,12 +30,8 @@ LEAST_TRIALS = 15
 DRAWS = 60
 """Number of configurations in which each parameter is drawn again to measure changes of costs."""
 _BEST = 5  # PED-ANOVA's authors advise at least five trials among the best
-_ALWAYS_RANDOM = (
-    "evolution",
-    "random",
-    "qmc",
-    "grid",
-)  # of `evolution`, only trials without a parent count
+# Of `evolution`, only trials without a parent count.
+_ALWAYS_RANDOM = ("evolution", "random", "qmc", "grid")
 _RANDOM_FIRST = {"front_trees": STARTUP, "tpe": STARTUP, "gp": 10, "nsga2": 50, "nsga3": 50}
 
 

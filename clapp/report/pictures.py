@@ -26,7 +26,7 @@ MOST = 100
 WORST = 3
 _WIDEST, _NARROWEST = 734, 260  # pixels
 _QUALITY = 72
-_BYTES_A_PIXEL = 0.16  # upper estimate of the bits per pixel of a preview at that quality
+_BYTES_A_PIXEL = 0.16  # upper estimate of the bytes per pixel of a preview at that quality
 
 
 class Picture(NamedTuple):
@@ -120,12 +120,7 @@ def _preview(path: Path, width: int) -> Picture | None:
             draw_pictures(path.parent)
         with Image.open(path) as picture:
             return encode(picture.convert("RGB"), width)
-    except (
-        ClappError,
-        OSError,
-        ValueError,
-        SyntaxError,
-    ):  # missing or broken: Pillow raises any of these
+    except (ClappError, OSError, ValueError, SyntaxError):  # missing or broken
         return None
 
 

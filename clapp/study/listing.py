@@ -17,7 +17,7 @@ from clapp.study.plan.definition import DEFINITION, ELAPSED, LOCKS
 from clapp.study.storage import liveness
 from clapp.study.storage.signs import gave_one_lately
 from clapp.study.storage.storage import default_url, is_sqlite, open_storage, storage_errors
-from clapp.system.console import plain_console
+from clapp.system.console import plain_console, plain_table
 from clapp.system.progress import tell
 
 if TYPE_CHECKING:
@@ -191,13 +191,12 @@ def ago(moment: datetime, now: datetime) -> str:
 
 def print_overviews(found: Overviews) -> None:
     """Print the studies as a table on stdout."""
-    from rich.table import Table
 
     console = plain_console()
     if not found.studies:
         console.print("There are no studies here; start one: clapp-optimize --study sobel3")
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = plain_table()
     table.add_column("study", overflow="fold")
     table.add_column("state", no_wrap=True)
     table.add_column("trials")

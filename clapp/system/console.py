@@ -16,6 +16,7 @@ from clapp.system.progress import told_to
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 INTERRUPTED, READER_GONE = 130, 141
 STEP_SECONDS, QUIET_SECONDS = 10.0, 30.0
@@ -121,6 +122,13 @@ def plain_console(*, stderr: bool = False) -> "Console":
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def plain_table(*headings: str) -> "Table":
+    """A table without lines whose headings are bold; `add_column` adds columns of other kinds."""
+    from rich.table import Table
+
+    return Table(*headings, box=None, header_style="bold", pad_edge=False)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ docs/experiments.md has the table.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -40,14 +41,12 @@ def log_interval(
     Args:
         skewed: whether to correct for the skewness of their logarithms.
     """
-    from scipy.stats import t  # type: ignore[import-untyped]
-
     logs = np.log(np.asarray(values, float))
     mean = float(logs.mean())
     if len(logs) < 2:
         return Interval(float(np.exp(mean)), 0.0, float("inf"), len(logs))
-    quantile = float(t.ppf((1 + confidence) / 2, len(logs) - 1))
-    plain = np.array([-quantile, quantile])
+    end = quantile(len(logs) - 1, confidence)
+    plain = np.array([-end, end])
     both = np.vstack([plain, _corrected(plain, logs) if skewed else plain])
     low, high = mean + _error(logs) * np.array([both.min(), both.max()])
     return Interval(float(np.exp(mean)), float(np.exp(low)), float(np.exp(high)), len(logs))
@@ -55,12 +54,10 @@ def log_interval(
 
 def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """The arithmetic mean of numbers, (n,) with n > 0, and its interval by Student's t."""
-    from scipy.stats import t
-
     numbers = np.asarray(values, float)
     mean, half = float(numbers.mean()), float("inf")
     if len(numbers) > 1:
-        half = float(t.ppf((1 + confidence) / 2, len(numbers) - 1)) * _error(numbers)
+        half = quantile(len(numbers) - 1, confidence) * _error(numbers)
     return Interval(mean, mean - half, mean + half, len(numbers))
 
 
@@ -78,6 +75,14 @@ def paired_ratio(
     """
     ratios = np.asarray(over, float) / np.asarray(under, float)
     return log_interval(ratios, confidence, skewed=False)
+
+
+@cache
+def quantile(freedom: float, confidence: float = CONFIDENCE) -> float:
+    """The end of a symmetric interval of Student's t, such as 12.7 for one degree of freedom."""
+    from scipy.special import stdtrit  # type: ignore[import-untyped]
+
+    return float(stdtrit(freedom, (1 + confidence) / 2))
 
 
 def draws_of_mean(values: ArrayLike, number: int, random: np.random.Generator) -> Values:

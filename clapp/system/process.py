@@ -2,7 +2,10 @@
 
 import ctypes
 import os
+import subprocess
 import sys
+from pathlib import Path
+from typing import TextIO
 
 from clapp.system.files import PACKAGE
 
@@ -31,6 +34,31 @@ def command(module: str, *arguments: str) -> list[str]:
     a user's `random.py` there is not imported.
     """
     return [sys.executable, "-P", "-c", _START, str(PACKAGE), module, *arguments]
+
+
+def spawn(module: str, log: Path, **environment: str) -> "subprocess.Popen[str]":
+    """Start a module of CLAPP that is talked to by its standard input and output.
+
+    Args:
+        log: the file to which what it writes to standard error is added.
+        environment: variables beside those of this process.
+    """
+    with log.open("a") as file:
+        return subprocess.Popen(
+            command(module),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+            env={**os.environ, **environment},
+        )
+
+
+def reserve_output() -> TextIO:
+    """Standard output for this process's own lines; what libraries print goes to standard error."""
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return channel
 
 
 def open_streams() -> None:

@@ -54,9 +54,8 @@ def best_start(
         x, y = next(pairs)
         scores = [_l2(model, x, y) for model, _ in left]
         if not steps:
-            variance = float(
-                y.var((0, 2, 3), correction=0).mean()
-            )  # L2 of the best constant colour
+            # L2 of the best constant colour.
+            variance = float(y.var((0, 2, 3), correction=0).mean())
             alive = sum(score < PLATEAU * variance for score in scores)
         steps += size
         order = sorted(range(len(left)), key=scores.__getitem__)

@@ -156,9 +156,8 @@ class Trainer:
     def stage(self, stage: int) -> str:
         """Train at one resolution until a stopping rule ends it; returns the reason."""
         train, rule = self.config.train, StoppingRule(self.config.train)
-        losses: list[
-            Tensor
-        ] = []  # since the last validation; read only then, since reading waits for the device
+        # Since the last validation; read only then, since reading waits for the device.
+        losses: list[Tensor] = []
         size = self.optimiser.iterations
         with closing(self.batches(stage).prefetch(0, train.num_workers)) as stream:
             pairs = self.pairs(stream)

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clapp.commands.experiments.crew import processes_for, train_runs
+from clapp.commands.experiments.crew import train_all
 from clapp.commands.experiments.repeat import LOGS, Group, group_of
-from clapp.commands.experiments.runs import Run
 from clapp.commands.experiments.targets import Target
 from clapp.commands.experiments.tricks import TRICKS, Variant, variant
 from clapp.errors import UserError
@@ -17,7 +16,6 @@ from clapp.front.repeats import Repeats
 from clapp.models.costs import cost
 from clapp.system.files import dump_json, write_text
 from clapp.system.intervals import Interval, paired_ratio
-from clapp.system.progress import tell
 
 if TYPE_CHECKING:
     from clapp.commands.experiments.runs import Train
@@ -159,16 +157,7 @@ def _train(
     with ExitStack() as stack:
         for group in groups:  # what cannot be written, or is another experiment, is said first
             stack.enter_context(group.opened())
-        left = iter([run for run in runs if not run.is_finished])
-        finished = sum(run.is_finished for run in runs)
-
-        def done(_: Run) -> None:
-            nonlocal finished
-            finished += 1
-            tell(f"{finished} of {len(runs)} trainings")
-
-        number = processes_for(groups[0].config, processes, len(runs) - finished)
-        train_runs(lambda: next(left, None), done, number, folder / LOGS, train)
+        train_all(runs, groups[0].config, processes, folder / LOGS, train)
 
 
 def _repeats(group: Group, seeds: Sequence[int]) -> Repeats:

@@ -5,10 +5,9 @@ graphics card, and for one run, this process trains by itself.
 """
 
 import json
-import os
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from clapp.commands.experiments.runs import Run, do
 from clapp.errors import ClappError, UserError
-from clapp.system.process import command, cores, prepare_process
+from clapp.system.process import cores, prepare_process, spawn
+from clapp.system.progress import tell
 
 if TYPE_CHECKING:
     from clapp.commands.experiments.runs import Train
@@ -67,6 +67,35 @@ def train_runs(
         return
     crew = _Crew(source, done, logs)
     crew.go(processes)
+
+
+def train_all(
+    runs: Sequence[Run],
+    config: "Config",
+    processes: int | None,
+    logs: Path,
+    train: "Train | None" = None,
+    name: str = "",
+) -> None:
+    """Train what of `runs` is not finished, and tell how far that is.
+
+    Args:
+        config: of one of them, for `processes_for`.
+        name: what to call them, in front of their number.
+    """
+    left = [run for run in runs if not run.is_finished]
+    finished = len(runs) - len(left)
+    shown = f"{name}: " if name else ""
+
+    def done(_: Run) -> None:
+        nonlocal finished
+        finished += 1
+        tell(f"{shown}{finished} of {len(runs)} trainings")
+
+    tell(f"{shown}{finished} of {len(runs)} trainings")
+    following = iter(left)
+    number = processes_for(config, processes, len(left))
+    train_runs(lambda: next(following, None), done, number, logs, train)
 
 
 class _Crew:
@@ -141,15 +170,8 @@ class _Crew:
         return self._logs / f"process-{index}.log"
 
     def _spawn(self, index: int) -> "subprocess.Popen[str]":
-        with self._log(index).open("a") as log:
-            process = subprocess.Popen(
-                command("clapp.commands.experiments.worker"),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )
+        module = "clapp.commands.experiments.worker"
+        process = spawn(module, self._log(index), OMP_NUM_THREADS="1")
         self._processes[index] = process
         return process
 

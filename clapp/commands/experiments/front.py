@@ -15,7 +15,7 @@ from clapp.commands.experiments.repeat import (
     repeats_from,
     summary,
 )
-from clapp.commands.experiments.runs import Run
+from clapp.commands.experiments.runs import Outcome, Run
 from clapp.commands.experiments.targets import target_of_trial
 from clapp.errors import UserError
 from clapp.front.outcomes import Candidate, front_of, objectives
@@ -43,12 +43,14 @@ class Member:
     """A member of the front while it is repeated.
 
     Attributes:
+        outcomes: its finished trainings.
         asked: how many of the seeds were given to a process.
     """
 
     candidate: Candidate
     group: Group
     repeats: Repeats
+    outcomes: Sequence[Outcome] = ()
     asked: int = 0
 
     @property
@@ -79,9 +81,9 @@ class Front:
         """Note a finished run, and give up who is clearly beaten; returns whose run it was."""
         folder = Path(run.folder).parent
         member = next(one for one in self.members if one.group.folder == folder)
-        outcomes = member.group.outcomes(self.seeds)
+        member.outcomes = member.group.outcomes(self.seeds)
         inherited = member.group.ancestor is not None
-        member.repeats = repeats_from(outcomes, member.trial, inherited)
+        member.repeats = repeats_from(member.outcomes, member.trial, inherited)
         self._judge()
         return member
 
@@ -125,7 +127,8 @@ def repeat_front(
     def done(run: Run) -> None:
         member = front.take_in(run)
         store_repeats(study, member.repeats)
-        write_text(member.group.folder / SUMMARY, dump_json(_summary(member, seeds)) + "\n")
+        said = dump_json(summary(member.group, member.outcomes))
+        write_text(member.group.folder / SUMMARY, said + "\n")
         trained = sum(len(one.repeats.seeds) for one in members)
         tell(f"{trained} of at most {len(members) * len(seeds)} trainings")
 
@@ -137,10 +140,6 @@ def repeat_front(
     for member in members:  # who was given up by what came later
         store_repeats(study, member.repeats)
     return front
-
-
-def _summary(member: Member, seeds: Sequence[int]) -> dict[str, Any]:
-    return summary(member.group, member.group.outcomes(seeds))
 
 
 def document_of(front: Front, study: str) -> dict[str, Any]:

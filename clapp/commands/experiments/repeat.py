@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from clapp.commands.experiments.crew import processes_for, train_runs
+from clapp.commands.experiments.crew import train_all
 from clapp.commands.experiments.runs import Outcome, Run, outcome_in
 from clapp.commands.experiments.targets import Target
 from clapp.config import Config, identity
@@ -19,7 +19,6 @@ from clapp.front.repeats import Repeats, store_repeats
 from clapp.study.storage.heritage import Ancestor
 from clapp.system.files import dump_json, write_text
 from clapp.system.intervals import log_interval
-from clapp.system.progress import tell
 
 if TYPE_CHECKING:
     from clapp.commands.experiments.runs import Train
@@ -127,17 +126,8 @@ def repeat_group(
         UserError, ClappError: see `train_runs` and `Group.opened`.
     """
     with group.opened():
-        left = iter([run for run in map(group.run, seeds) if not run.is_finished])
-        finished = len(group.outcomes(seeds))
-
-        def done(_: Run) -> None:
-            nonlocal finished
-            finished += 1
-            tell(f"{group.name}: {finished} of {len(seeds)} trainings")
-
-        tell(f"{group.name}: {finished} of {len(seeds)} trainings")
-        number = processes_for(group.config, processes, len(seeds) - finished)
-        train_runs(lambda: next(left, None), done, number, group.folder / LOGS, train)
+        runs = [group.run(seed) for seed in seeds]
+        train_all(runs, group.config, processes, group.folder / LOGS, train, group.name)
         outcomes = group.outcomes(seeds)
         write_text(group.folder / SUMMARY, dump_json(summary(group, outcomes)) + "\n")
         return outcomes

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clapp.commands.options import RESULTS, AsJson, Results, Sets, Storage
 from clapp.errors import UserError
-from clapp.system.console import plain_console, print_json, status
+from clapp.system.console import plain_console, plain_table, print_json, status
 
 if TYPE_CHECKING:
     from clapp.commands.experiments.targets import Target
 
-RESULTS = Path("results")
 Model = Annotated[
     Path | None,
     typer.Argument(metavar="[MODEL]", help="Configuration file, trial folder or export folder."),
@@ -25,13 +25,7 @@ Processes = Annotated[
     typer.Option(min=1, metavar="N", help="Trainings at once; default: num_parallel_runs."),
 ]
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="The first seed; the others follow.")]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key.")
-]
 Out = Annotated[Path | None, typer.Option(help="Folder to write.")]
-Results = Annotated[Path, typer.Option(help="Folder of results.")]
-Storage = Annotated[str | None, typer.Option(help="Storage URL of the study.", metavar="URL")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
 
 
 def repeat(
@@ -185,12 +179,8 @@ def _target(
 
 
 def _print_table(rows: list[list[str]]) -> None:
-    from rich.table import Table
-
     head, *body = rows
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for cell in head:
-        table.add_column(cell)
+    table = plain_table(*head)
     for row in body:
         table.add_row(*row)
     plain_console().print(table)

@@ -13,13 +13,12 @@ from queue import SimpleQueue
 
 from clapp.commands.experiments.runs import Run, do
 from clapp.errors import ClappError, UserError
-from clapp.system.process import prepare_process
+from clapp.system.process import prepare_process, reserve_output
 
 
 def main() -> int:
     """Train what comes until nothing does."""
-    channel = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # a library that prints must not garble the channel
+    channel = reserve_output()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; the parent decides
     jobs: SimpleQueue[str | None] = SimpleQueue()
     busy = threading.Event()

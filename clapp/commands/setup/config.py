@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from clapp.commands.options import AsJson
 from clapp.commands.verbs import complete_key
 from clapp.errors import UserError
 from clapp.system.console import print_json, status
@@ -25,7 +26,7 @@ def config(
         list[str] | None,
         typer.Option(metavar="MODULE", help="Import it first, as `plugins` of a study does."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")] = False,
+    json: AsJson = False,
 ) -> None:
     """The packaged defaults; or what one key means; or the JSON schema of a file."""
     if explain is not None and schema is not None:

@@ -11,6 +11,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from clapp.commands.options import AsJson
 from clapp.errors import ClappError
 from clapp.system.console import is_live, print_json, status
 
@@ -31,7 +32,7 @@ def doctor(
         str | None, typer.Option(metavar="URL", help="Storage URL; default: SQLite in the results.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Check environment, device, cache, storage, write access and terminal; exit 1 if one fails."""
     with status("looking at this machine"):

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from clapp.commands.options import AsJson
 from clapp.commands.verbs import complete_filter
 from clapp.errors import UserError
 from clapp.system.console import print_json, status
@@ -87,7 +88,7 @@ def init(
         str | None, typer.Option(metavar="NAME", help="Of the study; default: my_FILTER.")
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write to.")] = Path(),
-    json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Write a study and a search space to begin with; nothing is ever overwritten."""
     with status("checking the filter and the pictures"):

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from clapp.commands.options import AsJson
 from clapp.commands.verbs import complete_space
 from clapp.system.console import plain_console, print_json, status
 
@@ -16,7 +17,7 @@ def spaces(
             metavar="SPACE", help="Print the file of this one.", autocompletion=complete_space
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")] = False,
+    json: AsJson = False,
 ) -> None:
     """The search spaces: all of them, or the file of one."""
     with status("reading the search spaces"):

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from clapp.errors import UserError
 
 LEVELS = 255
+PICTURE = 3
+"""Channels of the picture, before those of the settings."""
 
 
 class Setting(NamedTuple):
@@ -26,7 +28,7 @@ class Setting(NamedTuple):
     @property
     def allowed(self) -> str:
         """Its values in words."""
-        kind = {0: "numbers", 1: "whole numbers", 2: f"every other whole number{','}"}[self.step]
+        kind = {0: "numbers", 1: "whole numbers", 2: "every other whole number,"}[self.step]
         return f"{kind} from {self.low:g} to {self.high:g}"
 
     def fraction(self, value: float) -> float:

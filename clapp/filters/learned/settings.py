@@ -20,6 +20,7 @@ from clapp.filters.base import FILTERS, FilterSpec, Picture, Target
 from clapp.filters.custom import TAKES_KEY, load_function, try_filter
 from clapp.filters.learned.paired import is_paired
 from clapp.filters.learned.setting import LEVELS as LEVELS
+from clapp.filters.learned.setting import PICTURE as PICTURE
 from clapp.filters.learned.setting import Setting as Setting
 from clapp.filters.library import Filter, filter_name, output_channels, resolve
 from clapp.filters.parameters import Float, Int, Odd
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 Ranges = Mapping[str, Sequence[float]]
 """As in a configuration: `{sigma: [0.5, 3]}`."""
 Values = Mapping[str, float]
-PICTURE = 3
-"""Channels before those of the settings."""
 _RESERVED = ("image", "output", "height", "width", "workspace")
 _GRID = {1: 6, 2: 4}
 """Values of each setting in a validation, by the number of settings: 255 is 5 * 51 and 3 * 85."""

@@ -6,15 +6,14 @@ Chen, Xu and Koltun 2017, "Fast Image Processing with Fully-Convolutional Networ
 `clapp.models.networks.can`).
 """
 
-from typing import TYPE_CHECKING, Annotated, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from clapp.config.filternet import Activation
-from clapp.config.model import ModelConfig
 from clapp.models.activations import activation
 from clapp.models.families.convolutions import Convolution, total
-from clapp.models.families.scaled import check_scaled, scaled_by
+from clapp.models.families.scaled import ScaledConfig
 from clapp.models.family import Cost, Family
 from clapp.models.graph.nodes import FUNCTIONS, IMAGE, OUTPUT, Graph, Node
 from clapp.models.phrases import counted, joined
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from clapp.models.networks.can import Can
 
 
-class CanConfig(ModelConfig):
+class CanConfig(ScaledConfig):
     """A context aggregation network.
 
     Attributes:
@@ -44,16 +43,6 @@ class CanConfig(ModelConfig):
     activation: Activation = "leaky_relu"
     norm: Literal["adaptive", "none"] = "adaptive"
     padding: Literal["zero", "reflect", "replicate"] = "zero"
-    settings: Literal["channel", "scale"] = "channel"
-
-    @model_validator(mode="after")
-    def _has_settings(self) -> Self:
-        return check_scaled(self)
-
-    @property
-    def scaled_by(self) -> int:
-        """How many settings scale and shift features."""
-        return scaled_by(self)
 
     @property
     def dilations(self) -> list[int]:

@@ -1,42 +1,34 @@
-"""Families that let settings of the filter scale and shift features."""
+"""The base of families that let settings of the filter scale and shift features."""
 
-from typing import Protocol, TypeVar
+from typing import Literal, Self
 
-PICTURE = 3
-"""Channels of the picture, before those of the settings."""
+from pydantic import model_validator
 
-
-class Scaled(Protocol):
-    """A section `model` with the key `settings`."""
-
-    @property
-    def settings(self) -> str:
-        """ "channel" or "scale"."""
-        ...
-
-    @property
-    def input_channels(self) -> int:
-        """Of picture and settings together."""
-        ...
+from clapp.config.model import ModelConfig
+from clapp.filters.learned.setting import PICTURE
 
 
-S = TypeVar("S", bound=Scaled)
+class ScaledConfig(ModelConfig):
+    """A network that takes settings as channels behind the picture, or beside it.
 
-
-def scaled_by(config: Scaled) -> int:
-    """How many settings scale and shift features; 0 where they are channels like any other."""
-    return config.input_channels - PICTURE if config.settings == "scale" else 0
-
-
-def check_scaled(config: S) -> S:
-    """The configuration, if there is something to scale by.
-
-    Raises:
-        ValueError: `settings: scale` without settings.
+    Attributes:
+        settings: how it takes what lies behind the channels of the picture; each family says what
+            `scale` means there.
     """
-    if config.settings == "scale" and config.input_channels <= PICTURE:
-        raise ValueError(
-            "settings scale is not allowed without settings; allowed: channel, or a `parameter` of "
-            "the filter, each of which is a channel behind the three of the picture"
-        )
-    return config
+
+    settings: Literal["channel", "scale"] = "channel"
+
+    @model_validator(mode="after")
+    def _has_settings(self) -> Self:
+        if self.settings == "scale" and self.input_channels <= PICTURE:
+            raise ValueError(
+                "settings scale is not allowed without settings; allowed: channel, or a "
+                "`parameter` of the filter, each of which is a channel behind the three of the "
+                "picture"
+            )
+        return self
+
+    @property
+    def scaled_by(self) -> int:
+        """How many settings scale and shift features; 0 where they are channels like any other."""
+        return self.input_channels - PICTURE if self.settings == "scale" else 0

@@ -7,15 +7,14 @@ Perez et al. 2018).
 """
 
 import itertools
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from clapp.config.filternet import Activation
-from clapp.config.model import ModelConfig
 from clapp.models.activations import activation
 from clapp.models.families.convolutions import Convolution, total
-from clapp.models.families.scaled import check_scaled, scaled_by
+from clapp.models.families.scaled import ScaledConfig
 from clapp.models.family import Cost, Family
 from clapp.models.phrases import counted, joined
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from clapp.models.networks.statistics import Statistics
 
 
-class StatisticsConfig(ModelConfig):
+class StatisticsConfig(ScaledConfig):
     """A network with a branch that uses global statistics.
 
     Attributes:
@@ -44,16 +43,6 @@ class StatisticsConfig(ModelConfig):
     kernel_size: Literal[1, 3, 5] = 3
     hidden: Annotated[int, Field(ge=1, le=128)] = 8
     activation: Activation = "relu"
-    settings: Literal["channel", "scale"] = "channel"
-
-    @model_validator(mode="after")
-    def _has_settings(self) -> Self:
-        return check_scaled(self)
-
-    @property
-    def scaled_by(self) -> int:
-        """How many settings lie beside the statistics."""
-        return scaled_by(self)
 
     @property
     def widest(self) -> int:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
+from clapp.filters.learned.setting import PICTURE
 from clapp.models.activations import activation
-from clapp.models.families.scaled import PICTURE
 from clapp.models.networks.initialise import standardise
 
 if TYPE_CHECKING:

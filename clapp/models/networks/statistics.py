@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from clapp.filters.learned.setting import PICTURE
 from clapp.models.activations import activation
-from clapp.models.families.scaled import PICTURE
 from clapp.models.networks.initialise import standardise
 from clapp.models.networks.whole import Moments
 

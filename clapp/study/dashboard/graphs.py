@@ -18,10 +18,8 @@ T = TypeVar("T")
 CURVES, CURVE_POINTS = 12, 60
 """The most curves in one graph, and the most points of a curve; both are thinned evenly."""
 _BLUE, _GREY, _ORANGE = "#1f6fb4", "#b4b9c0", "#d9730d"
-_PALE, _DARK = (
-    (158, 202, 225),
-    (8, 48, 107),
-)  # colours of the curves of the smallest and the largest model
+# Colours of the curves of the smallest and the largest model.
+_PALE, _DARK = (158, 202, 225), (8, 48, 107)
 
 
 def front_graph(

@@ -108,7 +108,7 @@ class Overview:
         plain = optuna.load_study(
             study_name=self._study.study_name,
             storage=storage_of(self._study),
-            sampler=optuna.samplers.RandomSampler(),  # pictures are drawn when viewed
+            sampler=optuna.samplers.RandomSampler(),  # never asked: notes draw no parameters
         )
         for trial in sorted(fresh, key=lambda t: (t.number not in front, t.number)):
             if self._over.is_set():

@@ -28,10 +28,8 @@ WIDE = 120
 """Columns from which remarks on a model are written in full."""
 SLOW_SECONDS = 1.5
 """Seconds of waiting after which the reason is shown."""
-_FRONT_LINES, _VOLUME_LINES = (
-    (6, 32),
-    (6, 10),
-)  # minimum and maximum height of the plots with their titles
+# Minimum and maximum height of the plots with their titles.
+_FRONT_LINES, _VOLUME_LINES = (6, 32), (6, 10)
 _TABLE_LINES = 4  # minimum rows of the table, before a plot is drawn below it
 _WORKERS, _NOTES = 4, 3  # lines of each
 _HINT = "Ctrl-C stops; everything trained is saved"

@@ -17,12 +17,8 @@ if TYPE_CHECKING:
 Point = tuple[float, float]
 
 _BRAILLE = 0x2800
-_DOTS = (
-    (0x01, 0x08),
-    (0x02, 0x10),
-    (0x04, 0x20),
-    (0x40, 0x80),
-)  # bits of the dots of a Braille character, row by row
+# Bits of the dots of a Braille character, row by row.
+_DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 _BARS, _PLAIN_BARS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 _MARGIN = 0.04  # margin of an axis beyond the outermost points
 

@@ -145,10 +145,7 @@ def rewrite(
     for key, value in storage.get_study_system_attrs(origin).items():
         storage.set_study_system_attr(place, key, value)
     for key, value in study.user_attrs.items():
-        if key not in (
-            GROWN,
-            NOTED,
-        ):  # attributes of an earlier growth, and of trials with other ids
+        if key not in (GROWN, NOTED):  # of an earlier growth, and of trials with other ids
             copied.set_user_attr(key, value)
     copied.set_user_attr(GROWN, True)
     finish(plan.name, storage)

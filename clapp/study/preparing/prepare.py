@@ -30,10 +30,8 @@ from clapp.study.storage.signs import machines_at_work
 if TYPE_CHECKING:
     from optuna import Study
 
-_NAME_MOST, _STAMPED = (
-    255,
-    ".20261231-235959",
-)  # bytes that file systems allow; bytes that --fresh adds
+# Bytes that file systems allow, and what --fresh adds.
+_NAME_MOST, _STAMPED = 255, ".20261231-235959"
 CREATION_SECONDS = 10
 """Seconds in which a driver creates a study."""
 
@@ -110,9 +108,8 @@ def _create_study(
     _enqueue_baselines(plan, study)
     enqueue(study, moved)
     study.set_user_attr(RESOLVED, plan.resolved())
-    study.set_user_attr(
-        DEFINITION, plan.definition()
-    )  # written last, as the mark of a complete study
+    # Written last, as the mark of a complete study.
+    study.set_user_attr(DEFINITION, plan.definition())
     return study
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from clapp.front.objectives import amount
 from clapp.study.running.job import Job
-from clapp.system.process import command
+from clapp.system.process import spawn
 
 STOP_SECONDS = 2.0
 """Seconds that a worker has to save its work after it was asked to stop."""
@@ -79,15 +79,8 @@ class Crew:
 
     def _spawn(self, index: int) -> Worker:
         name = f"{socket.gethostname()}-{os.getpid()}-{index}-{secrets.token_hex(3)}"
-        with (self.logs / f"worker-{index}.log").open("a") as log:
-            process = subprocess.Popen(
-                command("clapp.study.running.worker"),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env={**os.environ, **_ENVIRONMENT},
-            )
+        log = self.logs / f"worker-{index}.log"
+        process = spawn("clapp.study.running.worker", log, **_ENVIRONMENT)
         worker = Worker(index, name, process)
         # By pipe: the storage's URL may hold a password, and arguments are visible to all users.
         job = replace(self.template, index=index, worker=name)

@@ -279,9 +279,8 @@ class Run:
         return None if timeout is None else timeout - self._elapsed()
 
     def _save_elapsed(self) -> None:
-        known = self._study.user_attrs.get(
-            definition.ELAPSED, 0.0
-        )  # another driver may have enqueued them already
+        # Another driver may have counted more.
+        known = self._study.user_attrs.get(definition.ELAPSED, 0.0)
         self._study.set_user_attr(definition.ELAPSED, max(known, round(self._elapsed(), 1)))
 
     def _end(self) -> None:

@@ -77,9 +77,8 @@ class RunningTrial:
         if baseline is None:
             return patiently(lambda: plan.space.suggest(asked, plan.base))
         given = plan.baseline_parameters(baseline)
-        patiently(
-            lambda: plan.space.resuggest(asked, given)
-        )  # enqueue the parameters, so that none is drawn
+        # Enqueue the parameters, so that none is drawn.
+        patiently(lambda: plan.space.resuggest(asked, given))
         return plan.baseline(baseline)
 
     def constrain(self, violations: Sequence[float]) -> None:

@@ -7,7 +7,6 @@ the worker's log.
 """
 
 import json
-import os
 import sys
 import threading
 import time
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from clapp.errors import ClappError, ExhaustedError, FeederError, UserError
 from clapp.study.running.job import Job
 from clapp.study.running.stop import Stop
-from clapp.system.process import prepare_process
+from clapp.system.process import prepare_process, reserve_output
 from clapp.system.progress import tell, told_to
 
 if TYPE_CHECKING:
@@ -289,10 +288,7 @@ def _objective(plan: "Plan", job: Job, train: "Train", emit: Events, stop: Stop)
 
 def main() -> int:
     """Entry point: 0 ended in order, 1 a defect, 2 the user's mistake."""
-    # Reserve standard output for events: a library that prints must not garble them.
-    channel = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    emit, stop = Events(channel), Stop()
+    emit, stop = Events(reserve_output()), Stop()
     text = sys.stdin.readline()
     stop.install()
     from loguru import logger

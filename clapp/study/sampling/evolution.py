@@ -1,8 +1,8 @@
 """The default sampler: mutates the best models so far, whose children inherit their weights.
 
 A trial of a small network takes half a second, so a search of a thousand trials takes minutes.
-Every trial is either a random draw, the smallest of a few, or a member of the front with a few
-changes (Real et al. 2019, "Regularized Evolution") that starts from that member's weights
+Every trial is either a random draw, the largest small one of a few, or a member of the front with a
+few changes (Real et al. 2019, "Regularized Evolution") that starts from that member's weights
 (LEMONADE, Elsken et al. 2019). Sizes are exact before a training, so configurations over a limit
 and those already tried are not proposed.
 """
@@ -36,7 +36,7 @@ SMALL = 100
 """The most parameters wanted of a random trial: small networks train fastest, and mutations
 grow."""
 DRAWS = 4
-"""Draws in search of a small network; if none is small, the smallest is tried."""
+"""Random draws, of which the largest small one is tried; if none is small, the smallest."""
 LISTED = 0.4
 """Share of the children that differ from their parent by one change of a fixed list."""
 BORDER = "model.padding"
@@ -94,13 +94,14 @@ class Candidate(NamedTuple):
 
     Attributes:
         drawn: its parameters, and the `distributions` they were drawn from.
+        params: weights of its network.
         parent: number of the trial whose weights it starts from, and the `move` that led here.
     """
 
     drawn: dict[str, Any]
     distributions: dict[str, BaseDistribution]
     config: Config
-    sizes: tuple[float, ...]
+    params: int
     parent: int | None = None
     move: str | None = None
 
@@ -190,15 +191,12 @@ class Evolution(AtOnce):
 
     def _anywhere(self, tried: set[str | None]) -> Candidate | None:
         """The largest of a few small draws that are new, or the smallest where none is small."""
-        from clapp.models.costs import cost
-
         draws = [found for _ in range(DRAWS) if (found := self._made({})) is not None]
         new = [found for found in draws if identity(found.config) not in tried]
-        if not new:
-            return None
-        sizes = [cost(found.config.model).params for found in new]
-        small = [size for size in sizes if size <= SMALL]
-        return new[sizes.index(max(small) if small else min(sizes))]
+        small = [found for found in new if found.params <= SMALL]
+        if small:
+            return max(small, key=lambda found: found.params)
+        return min(new, key=lambda found: found.params, default=None)
 
     def _child(
         self,
@@ -259,8 +257,7 @@ class Evolution(AtOnce):
         from clapp.models.costs import cost
 
         _, config = found
-        params, flops = cost(config.model)
-        return Candidate(draw.values, draw.distributions, config, (float(flops), float(params)))
+        return Candidate(draw.values, draw.distributions, config, cost(config.model).params)
 
 
 def _effort(member: Member) -> float:

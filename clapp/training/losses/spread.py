@@ -3,14 +3,12 @@
 import math
 import statistics
 from collections.abc import Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 from clapp.training.losses.numbers import ZERO, short
 
 MOST = 32
 """Parts of a spread: beyond as many pictures, each part is the mean of several."""
-CONFIDENCE = 0.95
 
 
 class Spread(NamedTuple):
@@ -35,7 +33,7 @@ class Spread(NamedTuple):
         Student's t for the mean over pictures, on the scale of logarithms (delta method): losses
         of pictures are above zero and skewed. docs/trust.md has how often it holds the mean.
         """
-        return mean_interval(self.mean, self.parts)
+        return positive_interval(self.mean, self.parts)
 
     @property
     def counted(self) -> str:
@@ -81,8 +79,10 @@ def spread(losses: Sequence[float], origins: Sequence[int]) -> Spread:
     return Spread(float(values.mean()), len(means), len(values), parts)
 
 
-def mean_interval(mean: float, parts: Sequence[float]) -> tuple[float, float] | None:
+def positive_interval(mean: float, parts: Sequence[float]) -> tuple[float, float] | None:
     """A 95 % interval of a positive mean of independent parts; see `Spread.interval`."""
+    from clapp.system.intervals import quantile  # which loads NumPy; not with `clapp --help`
+
     number = len(parts)
     if number < 2:
         return None
@@ -97,11 +97,3 @@ def between(interval: tuple[float, float] | None) -> str:
         return ""
     low, high = (short(float(f"{value:.2g}")) for value in interval)
     return f"{low} to {high}"
-
-
-@cache
-def quantile(freedom: float) -> float:
-    """Student's t that is exceeded in 2.5 % of the cases."""
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
-
-    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))

@@ -59,13 +59,12 @@ def write_front_plots(front: "Front", study: str, folder: Path) -> list[str]:
     """Write the page and the three plots of a repeated front; returns their names."""
     from clapp.commands.experiments.plots import figures, pictures
 
-    found = [(one, one.group.outcomes(front.seeds)) for one in front.members]
     losses: list[Distribution] = []
     seconds: list[Distribution] = []
-    for member, outcomes in found:
+    for member in front.members:
         name = f"{member.candidate.params} parameters (trial {member.trial})"
-        losses.append(losses_of(name, outcomes))
-        seconds.append(seconds_of(name, outcomes))
+        losses.append(losses_of(name, member.outcomes))
+        seconds.append(seconds_of(name, member.outcomes))
     heading = f"The front of {study} over seeds"
     pictures.draw_front(folder / "front.png", heading, front)
     pictures.draw_distributions(folder / "losses.png", f"Final losses: {study}", losses, "L2")
