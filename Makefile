@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: study test check format docs schemas screenshots clean
+.PHONY: study test check format docs schemas screenshots results figures clean
 
 study: $(INSTALLED)
 	$(BIN)/python optimize.py --study sobel3
@@ -36,6 +36,16 @@ schemas: $(INSTALLED)
 
 screenshots: $(INSTALLED)
 	$(BIN)/python docs/screenshots.py sobel3 results
+
+# Every study as shipped, or for another time each: make results TIMEOUT=5m. What is published by the
+# same command already is left alone, and an interrupted search goes on.
+results: $(INSTALLED)
+	$(BIN)/python -m benchmarks.results $(if $(TIMEOUT),--timeout $(TIMEOUT)) $(STUDIES)
+	$(BIN)/python docs/published.py --figures
+
+# The tables of docs/filters.md and docs/results.md, and the pictures beside them.
+figures: $(INSTALLED)
+	$(BIN)/python docs/published.py --figures
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist

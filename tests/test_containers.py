@@ -73,7 +73,9 @@ def test_an_image_copies_what_is_there_and_pins_all_it_installs(path: Path) -> N
         assert (ROOT / name).exists(), name
         assert f"!{name}" in ignored, name
     needed = {"pyproject.toml", PROJECT["readme"], *PROJECT["license-files"], "constraints.txt"}
-    assert needed | {"clapp", "studies", "search_spaces", "schemas"} == set(copied)
+    assert needed | {"clapp", "studies", "search_spaces", "schemas", "results/reference"} == set(
+        copied
+    )
     (install,) = [rest for word, rest in build if word == "RUN" and "pip install" in rest]
     words = shlex.split(install)
     assert words[words.index("-c") + 1] == "constraints.txt"

@@ -21,6 +21,7 @@ from clapp.commands.options import (
     Storage,
     StudyName,
 )
+from clapp.commands.publish import publish
 from clapp.commands.serve import serve
 from clapp.commands.setup.config import config
 from clapp.commands.setup.doctor import doctor
@@ -65,7 +66,7 @@ app = typer.Typer(
 _add_benchmarks()
 app.command()(replay)
 app.command()(filters)
-for _verb in (init, doctor, spaces, config, infer, evaluate, serve, repeat, ablate):
+for _verb in (init, doctor, spaces, config, infer, evaluate, serve, repeat, ablate, publish):
     app.command()(_verb)
 app.add_typer(data, name="data")
 
@@ -155,15 +156,23 @@ def export(
     storage: Storage = None,
     json: AsJson = False,
 ) -> None:
-    """Export a model of the front: weights, configuration, ONNX, preview and card."""
+    """Export a model of the front: weights, configuration, ONNX, preview and card.
+
+    STUDY may be a published model, such as sobel3:23; --pick then means nothing.
+    """
     with status("loading PyTorch"):
         from clapp.export.folder import export_pick
         from clapp.export.options import Options, parse_size
+        from clapp.models.published import published_name
+        from clapp.report.published.export import export_published
 
         prepare_process()
         sides = None if size is None else parse_size(size)
         options = Options(tuple(format_ or ()), sides, opset, uint8, fine_tune, target)
-        result = export_pick(study, pick, results, storage, out, options)
+        if published_name(study) is not None:
+            result = export_published(study, results, out, options)
+        else:
+            result = export_pick(study, pick, results, storage, out, options)
     if json:
         print_json(result.document())
         return
@@ -239,7 +248,9 @@ def train(
 
 @app.command()
 def shrink(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Export or trial folder.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Export or trial folder, or published model.")
+    ],
     loss_at_most: Annotated[
         float | None,
         typer.Option(

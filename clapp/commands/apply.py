@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SOME_LEFT_OUT = 3
 """The exit code where files were left out, and the rest was done."""
-_WHAT = "Export folder, trial folder or .onnx file"
+_WHAT = "Export folder, trial folder, .onnx file, or published model such as sobel3:23"
 Memory = Annotated[
     str, typer.Option(metavar="SIZE", help="What larger pictures are cut into tiles for.")
 ]
@@ -147,10 +147,12 @@ def evaluate(
 
 def _models_and_data(words: list[str], data: str | None) -> tuple[list[str], str]:
     """The models, and the pictures: those of --data, or else the last word unless it is a model."""
+    from clapp.models.published import published_name
     from clapp.training.folder import is_model_folder
 
     last = words[-1]
     model = last.lower().endswith(".onnx") or is_model_folder(Path(last))
+    model = model or published_name(last) is not None
     if data is None and len(words) > 1 and not model:
         return words[:-1], last
     return words, data or "photos:validation"

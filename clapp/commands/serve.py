@@ -14,7 +14,8 @@ def serve(
         list[str],
         typer.Argument(
             metavar="MODEL...",
-            help="Export folder, trial folder or .onnx file; NAME=PATH gives it another name.",
+            help="Export folder, trial folder, .onnx file, or published model such as sobel3:23; "
+            "NAME=PATH gives it another name.",
         ),
     ],
     host: Host = "127.0.0.1",

@@ -21,6 +21,7 @@ from clapp.errors import ConfigError, UserError
 from clapp.front.objectives import loss_text, short
 from clapp.models.build import heir
 from clapp.models.costs import cost
+from clapp.models.published import plain_name
 from clapp.models.smaller import smaller
 from clapp.training.folder import load_trained, save_trained
 from clapp.training.trainer import TrainResult, train
@@ -112,11 +113,13 @@ def shrink_folder(
 ) -> dict[str, Any]:
     """Shrink the model in an export or trial folder, and write the result to another folder.
 
+    That of a published model is written to the working directory.
+
     Raises:
         UserError: no model is there, or `out` exists or cannot be written.
         ConfigError: see `shrink`.
     """
-    out = out or folder.with_name(f"{folder.name}-shrunk")
+    out = out or folder.with_name(f"{plain_name(folder)}-shrunk")
     if out.exists():
         raise UserError(f"{out}: is there already; choose another folder with --out")
     net, config = load_trained(folder)

@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +11,6 @@ from numpy.typing import NDArray
 
 from clapp import __version__
 from clapp.config import Config, HeldBackConfig
-from clapp.errors import UserError
 from clapp.export.card import Figures, Origin, Proof, write_card
 from clapp.export.formats import FORMATS, ONNX, Bundle, Difference, Written
 from clapp.export.options import Options, check_options, check_target
@@ -32,7 +28,7 @@ from clapp.models.targets.profile import find_target
 from clapp.study.plan.definition import DEFINITION
 from clapp.study.plan.existing import load_existing
 from clapp.study.storage.keep import trial_folder
-from clapp.system.files import write_text
+from clapp.system.files import replaced_folder, write_text
 from clapp.system.progress import tell
 from clapp.training.folder import (
     CONFIG,
@@ -173,7 +169,7 @@ def export_folder(
     check_options(options, model.min_size)
     training = read_result(source)
     found = measured(results, chosen.trial, model, config)
-    with _replacing(out) as folder:
+    with replaced_folder(out, "export", _is_export) as folder:
         save_weights(folder, model)
         save_config(folder, config)
         properties = {
@@ -271,32 +267,5 @@ def _of_size(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
     return padded[:height, :width]
 
 
-@contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `out` that becomes `out` on success and vanishes otherwise.
-
-    Raises:
-        UserError: `out` cannot be written, or is something other than an export.
-    """
-    out = out.absolute()
-    if out.exists() and not _replaceable(out):
-        raise UserError(f"{out}: is there already and is no export; choose another folder")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        workshop = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror}") from error
-    try:
-        (workshop / "new").mkdir()  # the temporary folder is readable by its owner only
-        yield workshop / "new"
-        if out.exists():
-            out.rename(workshop / "old")
-        (workshop / "new").rename(out)
-    finally:
-        shutil.rmtree(workshop)
-
-
-def _replaceable(out: Path) -> bool:
-    return out.is_dir() and (
-        ((out / ONNX).is_file() and (out / CARD).is_file()) or not any(out.iterdir())
-    )
+def _is_export(folder: Path) -> bool:
+    return (folder / ONNX).is_file() and (folder / CARD).is_file()

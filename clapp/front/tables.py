@@ -58,10 +58,11 @@ def write_front(folder: Path, study: "Study") -> None:
     """Write `front.json` and `front.csv` (a column per configuration key) into `folder`."""
     document = front_document(study)
     write_text(folder / "front.json", dump_json(document) + "\n")
-    write_text(folder / "front.csv", _csv(document["front"]))
+    write_text(folder / "front.csv", front_csv(document["front"]))
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
+def front_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The front of a document as CSV: its numbers, then a column per configuration key."""
     keys = sorted({key for row in rows for key in row["config"]})
     names = [name for row in rows for name in row if name not in ("config", "repeats")]
     numbers = list(dict.fromkeys(names)) or list(ALWAYS)

@@ -4,8 +4,9 @@ import codecs
 import json
 import math
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,35 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced_folder(out: Path, kind: str, is_one: Callable[[Path], bool]) -> Iterator[Path]:
+    """Yield a temporary folder beside `out` that becomes `out` on success and vanishes otherwise.
+
+    Args:
+        kind: what the folder holds, such as "export", for the message.
+        is_one: whether a folder holds such a thing, which may be replaced; so may an empty folder.
+
+    Raises:
+        UserError: `out` cannot be written, or holds something else.
+    """
+    out = out.absolute()
+    if out.exists() and not (out.is_dir() and (is_one(out) or not any(out.iterdir()))):
+        raise UserError(f"{out}: is there already and is no {kind}; choose another folder")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        workshop = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from error
+    try:
+        (workshop / "new").mkdir()  # the temporary folder is readable by its owner only
+        yield workshop / "new"
+        if out.exists():
+            out.rename(workshop / "old")
+        (workshop / "new").rename(out)
+    finally:
+        shutil.rmtree(workshop)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -18,6 +18,7 @@ from clapp.errors import ConfigError, UserError
 from clapp.models.build import Network, build_model
 from clapp.models.costs import cost
 from clapp.models.fast_conv.layer import fast_convolutions
+from clapp.models.published import model_folder
 from clapp.system.files import atomic_path, dump_json, write_text
 from clapp.system.strict_yaml import dump_yaml
 from clapp.training.curve import curve_svg
@@ -111,11 +112,14 @@ def save_config(folder: Path, config: Config) -> None:
 def load(path: str | Path) -> Network:
     """The trained model in an export or trial folder, on the CPU and in eval mode.
 
+    A name such as `sobel3:23` means the published model of that study with 23 parameters.
+
     It takes float32 (N, 3, H, W) in [0, 1] and returns (N, 1 or 3, H, W), not clamped; one with
     settings takes these by name: `model(x, sigma=1.2)`. Nothing is unpickled.
 
     Raises:
-        UserError: the folder or a file of it is missing or broken; the message names it.
+        UserError: the folder or a file of it is missing or broken, or no such model is published;
+            the message names it, or lists what is published.
     """
     model, config = load_trained(path)
     if not config.parameter:
@@ -131,7 +135,7 @@ def load_trained(path: str | Path) -> tuple[Network, Config]:
     Raises:
         UserError: see `load`.
     """
-    folder = Path(path)
+    folder = model_folder(path)
     if not folder.is_dir():
         reason = "is a file" if folder.exists() else "does not exist"
         raise UserError(

@@ -10,6 +10,7 @@ from clapp.config import Config, load_config
 from clapp.errors import UserError
 from clapp.filters.custom import look_in
 from clapp.front.record import record_of
+from clapp.models.published import model_folder, published_name
 from clapp.study.plan.definition import DEFINITION
 from clapp.study.plan.existing import load_existing
 from clapp.study.storage.heritage import Ancestor, ancestor_of
@@ -42,7 +43,7 @@ class Target:
 
 
 def target_of(path: Path, sets: Sequence[str], kind: str = "repeats") -> Target:
-    """The configuration in a file, or that of the model in a folder.
+    """The configuration in a file, or that of the model in a folder, or of a published model.
 
     The folder of a trial beside its study's database stands for the trial.
 
@@ -53,6 +54,7 @@ def target_of(path: Path, sets: Sequence[str], kind: str = "repeats") -> Target:
     Raises:
         UserError: there is neither; ConfigError: the configuration is not valid.
     """
+    published, path = published_name(path), model_folder(path)
     if not path.is_dir():
         if not path.exists():
             raise UserError(
@@ -69,7 +71,8 @@ def target_of(path: Path, sets: Sequence[str], kind: str = "repeats") -> Target:
         loaded = load_existing(study.name, study.parent)
         return target_of_trial(loaded, int(path.name), study.parent, sets, kind)
     config = load_config(read_mapping(path / CONFIG), sets)
-    return Target(path.name, path.name, Path(config.train.output_dir), config)
+    name = path.name if published is None else "-".join(published)
+    return Target(name, name, Path(config.train.output_dir), config)
 
 
 def target_of_trial(

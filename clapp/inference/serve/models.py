@@ -18,6 +18,7 @@ from clapp.inference.serve.desk import Deadline
 from clapp.inference.serve.pictures import Picture
 from clapp.inference.serve.refused import RefusedError
 from clapp.inference.tiles import bytes_at_once
+from clapp.models.published import plain_name
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _WARM_UP = 64  # pixels
@@ -128,7 +129,8 @@ def open_models(given: Iterable[str], memory: int) -> dict[str, Served]:
     """Models by name.
 
     Args:
-        given: `PATH` or `NAME=PATH`; without a name, the folder's or file's.
+        given: `PATH` or `NAME=PATH`; without a name, the folder's or file's. `sobel3:23` is a
+            published model, named `sobel3-23`.
         memory: bytes for a picture; see `clapp.inference.tiles`.
 
     Raises:
@@ -153,4 +155,6 @@ def _named(text: str) -> tuple[str, str]:
     if equals and "/" not in name and not Path(text).exists():
         return name, path
     resolved = Path(text).absolute()
-    return (resolved.stem if resolved.suffix.lower() == ".onnx" else resolved.name), text
+    if resolved.suffix.lower() == ".onnx":
+        return resolved.stem, text
+    return plain_name(text) or resolved.name, text
