@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -95,10 +96,12 @@ def planned(name: str, timeout: str | None, seed: int | None) -> dict[str, objec
 
 
 def search(words: Sequence[str]) -> int:
-    """Run `optimize.py` to its end, and return its exit code."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / "optimize.py"), *words], check=False
-    ).returncode
+    """Run `optimize.py` to its end, and return its exit code; it ends by itself after Ctrl-C."""
+    command = [sys.executable, str(ROOT / "optimize.py"), *words]
+    with subprocess.Popen(command) as process:
+        while True:
+            with suppress(KeyboardInterrupt):  # it got the signal too, and saves what it has
+                return process.wait()
 
 
 def published(name: str, folder: Path, out: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The tables of published results in `filters.md` and `results.md`: `python docs/published.py`.
+"""What pages show of published results: tables, sections, an example: `python docs/published.py`.
 
 With `--figures` the pictures of `results.md` too, see `figures.py`; `make figures` calls it so.
 Everything is read from `results/reference`, and a test compares it with the pages.
@@ -23,6 +23,9 @@ from clapp.training.losses.spread import between
 DOCS = Path(__file__).parent
 PUBLISHED = DOCS.parent / REFERENCE
 IMAGES = "images/results"
+EXAMPLE = "sobel3"
+"""The study that examples and the first page show."""
+_PICTURED = "Input, the Sobel filter of OpenCV, a network of "
 LEVELS = (30, 35, 40, 45, 50)
 """Decibels on pictures that no search saw."""
 NONE = "-"
@@ -152,13 +155,34 @@ def filled(page: str, text: str) -> str:
     return f"{parts[0]}\n{text}\n{parts[1]}"
 
 
+def exemplified(page: str, found: Sequence[Row], images: str) -> str:
+    """A page whose examples name a published model of `EXAMPLE`, and whose picture shows it.
+
+    Args:
+        images: the folder of the pictures, as seen from the page.
+    """
+    known = [one for one in found if one["study"] == EXAMPLE]
+    if not known:
+        return page
+    row = drawn(known[0]["front"])
+    page = re.sub(rf"\b{EXAMPLE}:\d[\d-]*", f"{EXAMPLE}:{row['model']}", page)
+    words = f"{_PICTURED}{row['params']:,} parameters, and their difference"
+    image = f"![{words}]({images}/{EXAMPLE}.png)"
+    return re.sub(rf"!\[{_PICTURED}[^\]]*\]\([^)]*\)", image, page)
+
+
 def pages(found: Sequence[Row]) -> dict[Path, str]:
     """The pages as they should be."""
     texts = {"filters.md": filters_table(found), "results.md": results_sections(found)}
-    return {
+    result = {
         DOCS / name: filled((DOCS / name).read_text(encoding="utf-8"), text)
         for name, text in texts.items()
     }
+    for path in (DOCS / "results.md", DOCS / "index.md", DOCS.parent / "README.md"):
+        images = IMAGES if path.parent == DOCS else f"docs/{IMAGES}"
+        page = result.get(path) or path.read_text(encoding="utf-8")
+        result[path] = exemplified(page, found, images)
+    return result
 
 
 def main(words: Sequence[str]) -> None:

@@ -158,7 +158,7 @@ def export(
 ) -> None:
     """Export a model of the front: weights, configuration, ONNX, preview and card.
 
-    STUDY may be a published model, such as sobel3:23; --pick then means nothing.
+    STUDY may be a published model, STUDY:PARAMETERS; --pick then means nothing.
     """
     with status("loading PyTorch"):
         from clapp.export.folder import export_pick
@@ -249,7 +249,10 @@ def train(
 @app.command()
 def shrink(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Export or trial folder, or published model.")
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="Export or trial folder, or published STUDY:PARAMETERS."
+        ),
     ],
     loss_at_most: Annotated[
         float | None,

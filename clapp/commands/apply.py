@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SOME_LEFT_OUT = 3
 """The exit code where files were left out, and the rest was done."""
-_WHAT = "Export folder, trial folder, .onnx file, or published model such as sobel3:23"
+_WHAT = "Export folder, trial folder, .onnx file, or published STUDY:PARAMETERS"
 Memory = Annotated[
     str, typer.Option(metavar="SIZE", help="What larger pictures are cut into tiles for.")
 ]

@@ -14,7 +14,7 @@ def serve(
         list[str],
         typer.Argument(
             metavar="MODEL...",
-            help="Export folder, trial folder, .onnx file, or published model such as sobel3:23; "
+            help="Export folder, trial folder, .onnx file, or published STUDY:PARAMETERS; "
             "NAME=PATH gives it another name.",
         ),
     ],

@@ -16,7 +16,7 @@ from clapp.system.suggest import hint
 REFERENCE = "results/reference"
 """Folder of published results, of a user and of the package."""
 MODELS, FRONT = "models", "front.json"
-_PUBLISHED = re.compile(r"([A-Za-z0-9][\w.-]*):([\w-]*)", re.ASCII)
+_PUBLISHED = re.compile(r"([A-Za-z0-9][\w.-]{0,99}):([\w-]{0,99})", re.ASCII)
 _MODEL = re.compile(r"(\d+)(?:-(\d+))?", re.ASCII)
 
 
