@@ -16,7 +16,7 @@ from generate import plain, table
 from clapp.front.objectives import scaled
 from clapp.models.published import FRONT, REFERENCE
 from clapp.report.published.publish import ORIGIN
-from clapp.report.words import duration
+from clapp.report.words import duration, plural
 from clapp.training.losses import short
 from clapp.training.losses.spread import between
 
@@ -95,10 +95,10 @@ def _section(one: Row) -> str:
     shown = steps(one["front"])
     machine = origin["machine"]
     cores = f", {machine['cores']} cores" if machine["cores"] else ""
-    workers = f"{origin['workers']} workers" if origin["workers"] else "workers not recorded"
+    workers = plural(origin["workers"], "worker") if origin["workers"] else "workers not recorded"
     versions = ", ".join(f"{name} {text}" for name, text in (origin["versions"] or {}).items())
     text = (
-        f"### {study}\n\n{plain(one['description'])}.\n\n"
+        f"### {study}\n\n{plain(one['description'] or 'No description')}.\n\n"
         f"![Input, classical filter, network of {drawn(one['front'])['params']} parameters, "
         f"difference]({IMAGES}/{study}.png)\n\n{_members(shown)}\n"
         f"`{origin['command']}`: {duration(origin['seconds'])}, {workers}, "

@@ -20,7 +20,7 @@ from test_single import TINY
 from typer.testing import CliRunner
 
 from clapp.commands.app import app
-from clapp.commands.experiments import crew, front
+from clapp.commands.experiments import front
 from clapp.commands.experiments.plots.bands import band_of
 from clapp.commands.experiments.plots.output import write_group
 from clapp.commands.experiments.repeat import Group, group_of, repeat_group, summary
@@ -135,7 +135,8 @@ def test_processes_train_the_same_as_one_process_and_outlive_a_kill(tmp_path: Pa
 
 
 def test_what_kills_its_process_twice_is_named(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(crew, "command", lambda _: [sys.executable, "-c", "import os; os._exit(7)"])
+    ends = [sys.executable, "-c", "import os; os._exit(7)"]
+    monkeypatch.setattr("clapp.system.process.command", lambda _: ends)
     group = Group("net", tmp_path / "net", CONFIG)
     with pytest.raises(ClappError, match=r"seed-0000\d: its process ended twice, .* code 7; see"):
         repeat_group(group, range(2), 2)

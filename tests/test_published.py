@@ -1,9 +1,13 @@
 """Published results: written from a finished study, loaded by name, shown in the documentation."""
 
 import json
+import os
 import shutil
+import signal
 import socket
 import sys
+import threading
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +20,7 @@ from typer.testing import CliRunner
 
 import clapp
 from benchmarks.results import app as results_app
+from benchmarks.results import search
 from clapp.commands.app import app
 from clapp.commands.experiments.targets import target_of
 from clapp.errors import UserError
@@ -303,6 +308,28 @@ def test_all_studies_are_published_once(
         assert str(other.exception) == "not published: small; see above"
     assert len(searched) == 3
     assert searched[0] == ["--timeout", "2s", "--study", "small", "--results", "results"]
+
+
+def test_a_search_ends_by_itself_after_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "optimize.py").write_text(
+        "import sys, time\nopen(sys.argv[1], 'w').close()\ntime.sleep(1)\nsys.exit(130)\n"
+    )
+    monkeypatch.setattr("benchmarks.results.ROOT", tmp_path)
+    started = tmp_path / "started"
+
+    def interrupt() -> None:
+        while not started.exists():
+            time.sleep(0.01)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    assert search([str(started)]) == 130
+    thread.join()
 
 
 def test_the_package_has_the_published_results() -> None:
