@@ -3,8 +3,6 @@
 import os
 import secrets
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,9 @@ import psycopg
 import pytest
 import sqlalchemy
 from browser import Browser, chromium
+from forked import clapp
 from postgres import postgres
 
-ROOT = Path(__file__).parents[1]
 os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the processes that tests start
 # A shell without job control starts a background command with SIGINT ignored; children inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -66,8 +64,8 @@ def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with the finished study `small`, really searched. Not to be written to."""
     folder = tmp_path_factory.mktemp("searched")
     (folder / "small.yaml").write_text(STUDY)
-    command = [sys.executable, str(ROOT / "optimize.py"), "--study", "small.yaml", "--workers", "1"]
-    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=300)
+    done = clapp("optimize.py", "--study", "small.yaml", "--workers", "1", cwd=folder)
+    assert done.returncode == 0, done.stderr
     return folder / "results"
 
 

@@ -2,10 +2,9 @@
 
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
-from resource import RLIMIT_FSIZE, setrlimit
 
+from forked import clapp
 from optuna.trial import FrozenTrial
 
 from clapp.study.plan.existing import load_existing
@@ -27,8 +26,8 @@ class Desk:
     def rewrite(self, study: str) -> None:
         (self.folder / "mine.yaml").write_text(study)
 
-    def start(self, *options: str, limit: int | None = None) -> "subprocess.Popen[str]":
-        """Start it; `limit`: bytes that each file it writes may have."""
+    def start(self, *options: str) -> "subprocess.Popen[str]":
+        """Start it in a new process."""
         return subprocess.Popen(
             [sys.executable, str(ROOT / "optimize.py"), "--study", "mine.yaml", *options],
             cwd=self.folder,
@@ -36,13 +35,13 @@ class Desk:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,  # a process group of its own, as from a terminal
-            preexec_fn=limit and partial(setrlimit, RLIMIT_FSIZE, (limit, limit)),
         )
 
     def run(self, *options: str, limit: int | None = None) -> tuple[int, str]:
-        process = self.start(*options, limit=limit)
-        output, _ = process.communicate(timeout=180)
-        return process.returncode, output
+        """Run it to its end: its exit code and output; `limit`: bytes that its files may have."""
+        words = ("optimize.py", "--study", "mine.yaml", *options)
+        done = clapp(*words, cwd=self.folder, limit=limit, together=True)
+        return done.returncode, done.stdout
 
     def trials(self) -> list[FrozenTrial]:
         return load_existing("mine", self.results).get_trials(deepcopy=False)

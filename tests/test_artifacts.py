@@ -11,6 +11,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from forked import clapp
 from optuna.artifacts.exceptions import ArtifactNotFound
 
 from clapp.errors import UserError
@@ -113,10 +114,8 @@ def test_a_study_puts_its_pictures_there_and_the_dashboard_shows_them(
     bucket: str, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.yaml").write_text(STUDY)
-    run = [sys.executable, str(ROOT / "optimize.py"), "--study", "mine.yaml", "--workers", "1"]
-    done = subprocess.run(
-        [*run, "--artifacts", bucket], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    words = ("optimize.py", "--study", "mine.yaml", "--workers", "1", "--artifacts", bucket)
+    done = clapp(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     results = tmp_path / "results"
     assert not (results / "mine" / "artifacts").exists()

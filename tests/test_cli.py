@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forked import clapp
 from PIL import Image
 
 from clapp.system.files import PACKAGE
 
-OPTIMIZE = str(PACKAGE.parent / "optimize.py")
 QUICK = (
     "train.max_iterations=30",
     "train.min_iterations=0",
@@ -39,10 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("user")
 
     def call(*words: str) -> subprocess.CompletedProcess[str]:
-        start = (OPTIMIZE,) if words[0] == "optimize.py" else ("-m", "clapp")
-        rest = words[1:] if words[0] in ("optimize.py", "clapp") else words
-        command = [sys.executable, *start, *rest]
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+        return clapp(*words, cwd=folder)
 
     call.folder = folder  # type: ignore[attr-defined]
     return call
@@ -106,7 +103,7 @@ def test_the_users_mistake_is_one_line_and_exit_code_2(
 
 
 def test_train_writes_a_folder_that_loads_and_evaluates(run: Run, tmp_path: Path) -> None:
-    import clapp
+    from clapp import load
 
     sets = [word for key in QUICK for word in ("--set", key)]
     sets += ["--set", "train.output_log_interval=20"]
@@ -116,7 +113,7 @@ def test_train_writes_a_folder_that_loads_and_evaluates(run: Run, tmp_path: Path
     assert document["iterations"] == 30
     assert " dB), on average" in done.stderr
     assert [p.name for p in sorted((tmp_path / "model/previews").iterdir())] == ["000020.png"]
-    assert clapp.load(tmp_path / "model").config.capacity == 8
+    assert load(tmp_path / "model").config.capacity == 8
     evaluated = run("evaluate", str(tmp_path / "model"), "photos:validation", "--json")
     figures = json.loads(evaluated.stdout)
     assert set(figures) == {"l2", "l1", "psnr", "ssim", "images"}

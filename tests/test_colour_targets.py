@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forked import clapp
 from PIL import Image
 
 from clapp.commands.train import train_to_folder
@@ -219,11 +219,8 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         for section in ("model", "train_data", "valid_data", "train")
         for key, value in {**SMALL[section]}.items()
     ]
-    command = [sys.executable, "-m", "clapp", "train", "--out", "out", *words]
-    command += [word for one in sets for word in ("--set", one)]
-    return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=120, check=False
-    )
+    rest = [word for one in sets for word in ("--set", one)]
+    return clapp("train", "--out", "out", *words, *rest, cwd=folder)
 
 
 def test_a_function_of_colour_with_arguments_from_the_command_line(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import optuna
 import pytest
 from desk import children, command
+from forked import clapp
 from test_single import TINY
 from typer.testing import CliRunner
 
@@ -123,7 +124,7 @@ def test_processes_train_the_same_as_one_process_and_outlive_a_kill(tmp_path: Pa
     while any("experiments.worker" in command(pid) for pid in workers):
         assert time.monotonic() < deadline, "a worker outlived who started it"
         time.sleep(0.05)
-    done = subprocess.run(start, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = clapp(*options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert [run["seed"] for run in document["runs"]] == [0, 1, 2, 3]

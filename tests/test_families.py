@@ -1,11 +1,9 @@
 """Families of networks: one from outside of the package, and what all of them promise."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -93,16 +91,8 @@ budget: {trials: 6}
 """
 
 
-def run(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+def run(folder: Path, *words: str) -> str:
+    done = forked.clapp(*words, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -110,16 +100,15 @@ def run(folder: Path, *arguments: str) -> str:
 def test_a_family_from_outside_is_searched_and_exported(tmp_path: Path) -> None:
     (tmp_path / "row_plugin.py").write_text(MODULE)
     (tmp_path / "mine.yaml").write_text(STUDY)
-    run(tmp_path, str(ROOT / "optimize.py"), "--study", "mine.yaml", "--workers", "1")
+    run(tmp_path, "optimize.py", "--study", "mine.yaml", "--workers", "1")
     front = json.loads((tmp_path / "results" / "mine" / "front.json").read_text())
     assert front["counts"]["complete"] + front["counts"]["pruned"] == 6
     assert all(one["config"]["model.family"] == "rows" for one in front["front"])
     long = json.loads((tmp_path / "results/mine/trials/00000/result.json").read_text())
     assert (long["params"], long["flops"]) == (3 * 7 + 1, 2 * 3 * 7 * 224 * 224)
-    clapp = ("-m", "clapp")
-    exported = json.loads(run(tmp_path, *clapp, "export", "mine.yaml", "--json"))
+    exported = json.loads(run(tmp_path, "export", "mine.yaml", "--json"))
     assert "model.onnx" in exported["files"]
-    run(tmp_path, *clapp, "report", "mine.yaml")
+    run(tmp_path, "report", "mine.yaml")
     assert " rows of " in (tmp_path / "results/mine/report.html").read_text()
 
 

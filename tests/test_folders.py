@@ -3,10 +3,10 @@
 import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import clapp
 from PIL import Image
 
 from clapp.config import DataConfig, load_config
@@ -124,12 +124,7 @@ def test_a_link_in_a_circle_is_no_folder(tmp_path):
 
 
 def test_the_command_line_says_so_in_one_line():
-    done = subprocess.run(
-        [sys.executable, "-m", "clapp", "train", "--set", f"train_data.name={HOME_UNKNOWN}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = clapp("train", "--set", f"train_data.name={HOME_UNKNOWN}")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 from desk import Desk
 from safetensors.torch import load_file
@@ -26,11 +27,7 @@ test_front.__test__ = False  # a function of the package, not a test
 
 
 def clapp(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment}
-    return subprocess.run(
-        [sys.executable, "-m", "clapp", *words],
-        cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    return forked.clapp(*words, cwd=cwd, env={**os.environ, "COLUMNS": "200", **environment})
 
 
 @pytest.fixture

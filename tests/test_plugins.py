@@ -1,11 +1,9 @@
 """A sampler, an objective and a pruner from outside of the package, in a short real study."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 from clapp.errors import ConfigError
@@ -70,16 +68,8 @@ def test_one_module_adds_a_sampler_an_objective_and_a_pruner(tmp_path: Path) -> 
     study = tmp_path / "elsewhere" / "mine.yaml"
     for pruner, trained in (("{name: strict, most: 1.0e-9}", 0), ("none", 3)):
         study.write_text(STUDY.replace("{name: strict, most: 1.0e-9}", pruner))
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "optimize.py"), "--study", str(study), "--workers", "1"]
-            + ["--fresh"] * bool(trained),
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        words = ["optimize.py", "--study", str(study), "--workers", "1"]
+        done = forked.clapp(*words, *["--fresh"] * bool(trained), cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         front = json.loads((tmp_path / "results" / "mine" / "front.json").read_text())
         assert front["counts"]["complete"] == trained

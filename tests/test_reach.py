@@ -1,14 +1,12 @@
 """A space in which nothing may be trained is refused before anything starts."""
 
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
+from forked import clapp
 
 from clapp.errors import UserError
 from clapp.study.plan.plan import Plan, make_plan
@@ -135,15 +133,7 @@ def test_a_draw_is_within_the_space(tmp_path: Path) -> None:
 def test_the_study_ends_at_once_with_exit_code_2(tmp_path: Path, sampler: str) -> None:
     assert sampler in SAMPLERS
     plan(tmp_path, f"limits: {{params: 5}}\nsampler: {sampler}")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "optimize.py"), "--study", "mine.yaml", "--workers", "1"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = clapp("optimize.py", "--study", "mine.yaml", "--workers", "1", cwd=tmp_path)
     assert done.returncode == 2
     assert "limits.params: 5 is not allowed; allowed: at least 49" in done.stderr
     assert not (tmp_path / "results").exists()

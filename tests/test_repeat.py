@@ -2,11 +2,11 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from desk import Desk
+from forked import clapp
 from optuna.trial import FrozenTrial
 
 from clapp.front.record import record_of
@@ -105,14 +105,8 @@ def _essence(trial: FrozenTrial) -> tuple[Any, ...]:
 
 
 def _train(desk: Desk, number: int, *options: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "clapp", "train", "--trial", "mine", str(number)]
-    return subprocess.run(
-        [*command, "--results", str(desk.results), *options],
-        cwd=desk.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = ("train", "--trial", "mine", str(number), "--results", str(desk.results), *options)
+    return clapp(*words, cwd=desk.folder)
 
 
 def _repeat(desk: Desk, number: int, *options: str) -> dict[str, Any]:

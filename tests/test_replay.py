@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from decisions import decided, decided_again
+from forked import clapp
 
 from clapp.errors import UserError
 from clapp.models.costs import cost
@@ -173,8 +173,7 @@ def test_summary_and_plot(table: Path) -> None:
 
 
 def replay(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "clapp", "replay", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return clapp("replay", *arguments)
 
 
 def test_the_command_on_the_recorded_curves(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import optuna
 import plotly.graph_objects as go
 import pytest
+from forked import clapp
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from PIL import Image
@@ -527,8 +526,7 @@ def test_many_pictures_share_a_budget(copied, monkeypatch):
 
 
 def test_the_command_writes_and_says_so(small_study, copied):
-    command = [sys.executable, "-m", "clapp", "report", str(copied), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = clapp("report", str(copied), "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["path"] == str(copied / "report.html")

@@ -1,11 +1,10 @@
 """Parameters of a filter as inputs of the network, from the configuration to every export."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import onnxruntime
 import pytest
@@ -336,8 +335,8 @@ def test_a_study_is_searched_exported_and_reported(tmp_path: Path) -> None:
     )
     results = tmp_path / "results"
     common = ("--results", results)
-    search = [sys.executable, ROOT / "optimize.py", "--study", file, "--workers", "1", *common]
-    done = subprocess.run(search, capture_output=True, text=True, timeout=300, check=False)
+    search = ("optimize.py", "--study", file, "--workers", "1", *common)
+    done = forked.clapp(*map(str, search), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     code, text = run("export", file, *common, "--json")
     assert code == 0, text

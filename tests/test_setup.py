@@ -1,8 +1,6 @@
 """`clapp init`, `doctor`, `spaces` and `config`: as typed, and by what they leave on disk."""
 
 import json
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import jsonschema
 import numpy as np
 import pytest
 import yaml
+from forked import clapp
 from typer.testing import CliRunner
 
 from clapp.commands.app import app
@@ -187,9 +186,8 @@ def test_what_init_writes_is_a_study_that_can_be_run(
 def test_what_init_writes_runs_at_once(tmp_path: Path) -> None:
     call("init", "--out", str(tmp_path))
     short = [f"--set=train.{key}" for key in ("max_iterations=20", "min_iterations=0", "starts=1")]
-    command = [sys.executable, str(ROOT / "optimize.py"), "--study", "my_filter.yaml", *short]
-    command += ["--set=valid_data.num_images=2", "--trials=2", "--workers=1"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    short += ["--set=valid_data.num_images=2", "--trials=2", "--workers=1"]
+    done = clapp("optimize.py", "--study", "my_filter.yaml", *short, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "results" / "my_filter" / "study.db").exists()
 
