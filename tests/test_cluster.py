@@ -284,7 +284,7 @@ def test_a_server_that_goes_away_is_one_clear_line(postgres_url: str, tmp_path: 
     assert not any(secret in output for secret in (PASSWORD, QUOTED, "Traceback"))
     kept = trained(load_existing("mine", desk.results, postgres_url).get_trials())
     assert kept >= 3
-    code, output = desk.run("--storage", postgres_url, "--trials", str(kept + 3))
+    code, output = desk.run("--workers", "1", "--storage", postgres_url, "--trials", str(kept + 3))
     assert code == 0, output
     trials = load_existing("mine", desk.results, postgres_url).get_trials()
     assert trained(trials) == kept + 3

@@ -198,8 +198,11 @@ def test_plain_lines_tell_of_progress_when_nothing_else_happens(
     with PlainView() as view:
         view.update(snapshot())
         with view.doing("waiting for the storage"):
-            time.sleep(4)
-    lines = capsys.readouterr().out.splitlines()
+            text, deadline = "", time.monotonic() + 30
+            while "waiting for" not in text and time.monotonic() < deadline:
+                time.sleep(0.05)
+                text += capsys.readouterr().out
+    lines = (text + capsys.readouterr().out).splitlines()
     said = "20 of 60 trials, 8:00 left; worker 0: trial 24: step 300"
     assert set(lines) <= {said, f"{said}; waiting for the storage"}
     assert lines[-1].endswith("waiting for the storage")
