@@ -19,7 +19,7 @@ from clapp.export.writers import write_format
 from clapp.models.build import Network, build_model, heir
 from clapp.models.costs import cost
 from clapp.models.families import family_of
-from clapp.models.smaller import smaller
+from clapp.models.neighbours import smaller
 from clapp.models.words import model_in_words
 from clapp.study.plan.plan import make_plan
 from clapp.study.sampling.draw import Draw

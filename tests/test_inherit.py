@@ -46,6 +46,8 @@ def same(a: FilterNet, b: FilterNet, atol: float = 1e-5) -> bool:
         {"stem": 3},
         {"kernel_size": 5},
         {"kernel_size": 5, "capacity": 3},
+        {"stem": 0},  # multiplied into the first convolution
+        {"stem": 0, "kernel_size": 5},
         {"num_layers": 2, "activation": ["none", "relu"], "capacity": [1, 2]},
         {"head": "conv", "bias": True},
         {},
@@ -54,6 +56,17 @@ def same(a: FilterNet, b: FilterNet, atol: float = 1e-5) -> bool:
 def test_growing_changes_nothing(change: dict[str, Any]) -> None:
     parent = trained(activation="relu")
     assert same(parent, child_of(parent, change))
+
+
+def test_a_stem_with_biases_is_folded_into_the_first_convolution() -> None:
+    parent = trained(activation="relu", bias=True, stem=2)
+    assert same(parent, child_of(parent, {"stem": 0}))
+
+
+@pytest.mark.parametrize("values", [{"depthwise": True}, {"norm": "group"}, {"rezero": True}])
+def test_a_stem_that_cannot_be_folded_is_dropped(values: dict[str, Any]) -> None:
+    parent = trained(stem=2, capacity=2, flip_conv_norm=True, **values)
+    child_of(parent, {"stem": 0, "depthwise": False})(PICTURES)
 
 
 def test_a_head_is_folded_into_the_block_before() -> None:

@@ -12,8 +12,8 @@ from clapp.commands.shrink import shrink, shrink_folder
 from clapp.config import load_config, model_config
 from clapp.errors import ConfigError, UserError
 from clapp.models.costs import cost
+from clapp.models.neighbours import neighbours, smaller
 from clapp.models.networks.filternet import FilterNet
-from clapp.models.smaller import smaller
 from clapp.training.folder import save_trained
 from clapp.training.trainer import train
 
@@ -39,6 +39,17 @@ def test_every_change_is_smaller_and_possible() -> None:
     assert len(set(words)) == len(words)
     for _, values in found:
         FilterNet(model_config(net.model_dump() | values))
+
+
+def test_a_network_has_larger_neighbours_too() -> None:
+    net = model_config(SOBEL["model"] | {"num_layers": 2, "depthwise": True, "capacity": 2})
+    found = {words: (params, values) for params, (words, values) in neighbours(net)}
+    larger = {words for words, (params, _) in found.items() if params > cost(net).params}
+    assert "one more channel in every block" in larger
+    assert {"a stem of 2", "block 0: 7x7", "block 1: 5x7", "block 1: 7x5"} <= larger
+    assert {words for words, _ in smaller(net)} <= set(found)
+    for params, values in found.values():
+        assert params == cost(net.model_dump() | values).params
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from clapp.errors import ConfigError, UserError
 from clapp.filters.on_device import batched
 from clapp.models.build import build_model
 from clapp.pool.pool import Pool, validation_set
+from clapp.pool.validation import constant_losses
 from clapp.training.device import resolve_device
 from clapp.training.losses import loss
 from clapp.training.schedule import learning_rate
@@ -335,12 +336,24 @@ def test_pictures_take_turns_in_validating_and_the_final_loss_is_over_all() -> N
     assert turns.loss == pytest.approx(whole.loss, rel=1e-5)  # the same training
     assert turns.curve[-1].l2 != pytest.approx(whole.loss, rel=1e-3)
     # 3 of 4 pictures each time: four validations see each picture three times.
+    constant = constant_losses(tiny().valid_data, tiny().target_filter)
     still = ["train.learning_rate=1e-12", "train.min_lr=0", "train.max_iterations=16"]
     whole, turns = train(tiny(*still)), train(tiny(*still, "train.validation_images=3"))
     assert len(turns.curve) == 4
-    mean = sum(point.l2 for point in turns.curve) / 4
+    shares = [np.delete(constant, (3 - number) % 4).mean() for number in range(4)] / constant.mean()
+    mean = sum(point.l2 * share for point, share in zip(turns.curve, shares, strict=True)) / 4
     assert mean == pytest.approx(whole.loss, rel=1e-5)
     assert turns.loss == pytest.approx(whole.loss, rel=1e-5)
+
+
+def test_a_turn_of_difficult_pictures_is_no_rise_of_the_loss() -> None:
+    trained = train(tiny("train.max_iterations=200")).model.state_dict()
+    still = ["train.learning_rate=1e-12", "train.min_lr=0", "train.max_iterations=16"]
+    turns = train(tiny(*still, "train.validation_images=1"), None, trained)
+    curve = [point.l2 for point in turns.curve]
+    constant = constant_losses(tiny().valid_data, tiny().target_filter)
+    raw = np.array(curve) * constant / constant.mean()
+    assert np.std(curve) / np.mean(curve) < 0.5 * np.std(raw) / np.mean(raw)
 
 
 SMALL: dict[str, Any] = {

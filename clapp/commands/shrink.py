@@ -21,8 +21,8 @@ from clapp.errors import ConfigError, UserError
 from clapp.front.objectives import loss_text, short
 from clapp.models.build import heir
 from clapp.models.costs import cost
+from clapp.models.neighbours import smaller
 from clapp.models.published import plain_name
-from clapp.models.smaller import smaller
 from clapp.training.folder import load_trained, save_trained
 from clapp.training.trainer import TrainResult, train
 

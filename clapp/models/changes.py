@@ -1,32 +1,33 @@
-"""Single changes that make a FilterNet smaller, as keys of its configuration."""
+"""Single changes of a FilterNet, as keys of its configuration."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from clapp.config.filternet import FilterNetConfig
 
 
 def changes(model: FilterNetConfig) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield single changes that may make a network smaller, in words and as keys."""
+    """Yield single changes that may make a network smaller or larger, in words and as keys."""
     lists = {key: _listed(model, key) for key in model.PER_BLOCK}
     if model.bias:
         yield "no biases", {"bias": False}
     if model.head == "conv":
         yield "the sum of the channels as head", {"head": "sum"}
-    for stem in range(model.stem_channels if model.stem != 0 else 0):
+    for stem in (*range(model.stem_channels if model.stem else 0), model.stem_channels + 1):
         yield (f"a stem of {stem}" if stem else "no stem"), {"stem": stem}
     for block in range(model.num_layers):
         yield from _changes_of_block(model, lists, block)
+        yield from _larger_block(model, lists, block)
+    if model.num_layers > 1:  # depthwise blocks have to agree on their channels
+        wider = [width + 1 for width in lists["capacity"]]
+        yield "one more channel in every block", {"capacity": wider}
 
 
 def _changes_of_block(
     model: FilterNetConfig, lists: Mapping[str, list[Any]], block: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    def other(**values: Any) -> dict[str, Any]:
-        return {
-            key: [*lists[key][:block], v, *lists[key][block + 1 :]] for key, v in values.items()
-        }
-
+    other = partial(_with, lists, block)
     shape = model.blocks[block]
     if model.num_layers > 1 and not model.shared_weights:
         shorter = {key: [*v[:block], *v[block + 1 :]] for key, v in lists.items()}
@@ -51,6 +52,21 @@ def _changes_of_block(
         yield from _factored(lists, model, block)
 
 
+def _larger_block(
+    model: FilterNetConfig, lists: Mapping[str, list[Any]], block: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """One more channel, and a kernel larger in one direction or both."""
+    shape = model.blocks[block]
+    more = shape.width + 1
+    yield f"block {block}: {more} channels", _with(lists, block, capacity=more)
+    high, wide = shape.kernel
+    for kernel in ((high + 2, wide), (high, wide + 2), (high + 2, wide + 2)):
+        yield (
+            f"block {block}: {kernel[0]}x{kernel[1]}",
+            _with(lists, block, kernel_size=_written(*kernel)),
+        )
+
+
 def _factored(
     lists: Mapping[str, list[Any]], model: FilterNetConfig, block: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -72,6 +88,11 @@ def _factored(
             yield words + (" depthwise" if depthwise else ""), twice | sizes | apart
         narrow = {"capacity": [*lists["capacity"][before], 1, *lists["capacity"][block:]]}
         yield f"{words}, one channel between", twice | sizes | narrow
+
+
+def _with(lists: Mapping[str, list[Any]], block: int, **values: Any) -> dict[str, Any]:
+    """The lists with other values of one block."""
+    return {key: [*lists[key][:block], v, *lists[key][block + 1 :]] for key, v in values.items()}
 
 
 def _listed(model: FilterNetConfig, key: str) -> list[Any]:

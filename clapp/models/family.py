@@ -69,8 +69,8 @@ class Family(Generic[C]):
             on; statistics of the whole picture are not counted.
         is_local: whether an output pixel depends only on its receptive field.
         words: the network in words, such as "2 blocks of 4 channels, 3x3".
-        changes: what may make a network smaller, in words and as keys; None: each whole number
-            less one.
+        changes: the single changes of a network, in words and as keys; None: each whole number one
+            less or one more.
         inherited: initial weights from a trained network of the family. Arguments: its
             configuration and state, then the configuration and a freshly drawn state of the new
             network.

@@ -32,6 +32,8 @@ def inherited(
         A state of the child; weights that have no counterpart are those of `fresh`.
     """
     state = {name: value.clone() for name, value in fresh.items()}
+    if child.stem == 0:
+        parent, weights = _without_stem(parent, weights)
     old_blocks, blocks = _modules(parent), _modules(child)
     pairs = _aligned(old_blocks, blocks)
     channels = _stem(parent, weights, child, state)
@@ -127,6 +129,31 @@ def _stem(
     _copy(state, "prep.weight", _mapped(weights["prep.weight"], state["prep.weight"], out, colours))
     _copy_channels(state, weights, "prep.bias", "prep.bias", out)
     return out
+
+
+def _without_stem(parent: FilterNetConfig, weights: State) -> tuple[FilterNetConfig, State]:
+    """The same network with its stem multiplied into the first convolution, where that is possible.
+
+    At a border of zeros, a bias of the stem has a different effect.
+    """
+    first = parent.blocks[0]
+    apart = first.separable or (first.depthwise and first.channels > 1)
+    between = first.has_skip or (first.norm != "none" and first.norm_first)
+    if parent.stem == 0 or parent.shared_weights or apart or between:
+        return parent, weights
+    state = {name: value for name, value in weights.items() if not name.startswith("prep.")}
+    name, bias, stem = (
+        "main.0.conv.0.weight",
+        "main.0.conv.0.bias",
+        weights["prep.weight"][..., 0, 0],
+    )
+    kernels = weights[name]
+    state[name] = torch.einsum("oshw,sc->ochw", kernels, stem)
+    if "prep.bias" in weights:
+        state[bias] = weights[bias] + torch.einsum("oshw,s->o", kernels, weights["prep.bias"])
+    depthwise = [False, *(block.depthwise for block in parent.blocks[1:])]
+    stemless = parent.model_dump() | {"stem": 0, "depthwise": depthwise}
+    return FilterNetConfig.model_validate(stemless), state
 
 
 def _block(

@@ -57,11 +57,18 @@ def origins(data: ValidConfig, times: int = 1) -> list[int]:
 def constant_l2(
     data: ValidConfig, target_filter: FilterSpec, parameter: Ranges | None = None
 ) -> float:
-    """Mean squared error of the best constant output on the validation set: its variance.
+    """Mean squared error of the best constant output on the validation set: its variance."""
+    return float(constant_losses(data, target_filter, parameter).mean())
+
+
+def constant_losses(
+    data: ValidConfig, target_filter: FilterSpec, parameter: Ranges | None = None
+) -> NDArray[np.float64]:
+    """Mean squared errors (N,) of the best constant output, one for each picture of the set.
 
     For colour targets, the constant is one value a channel.
     """
-    return _variance(_stored(data), *_texts(target_filter, parameter))
+    return _deviations(_stored(data), *_texts(target_filter, parameter))
 
 
 def _texts(target_filter: FilterSpec, parameter: Ranges | None) -> tuple[str, str]:
@@ -108,10 +115,12 @@ def _pictures(path: Path) -> Picture:
 
 
 @cache
-def _variance(path: Path, filter_json: str, parameter_json: str) -> float:
+def _deviations(path: Path, filter_json: str, parameter_json: str) -> NDArray[np.float64]:
     targets = _given(path, filter_json, parameter_json)[1]
     values = targets / 255 if targets.dtype == np.uint8 else targets.astype(np.float64)
-    return float(values.var(axis=(0, 1, 2)).mean())
+    squares = (values - values.mean(axis=(0, 1, 2))) ** 2
+    losses: NDArray[np.float64] = squares.reshape(len(values), -1).mean(axis=1)
+    return losses
 
 
 @cache

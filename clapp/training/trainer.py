@@ -24,7 +24,7 @@ from clapp.models.build import Network, build_model, min_size
 from clapp.models.fast_conv.layer import fast_convolutions
 from clapp.pool.batches import Batch, Batches
 from clapp.pool.pool import Pool, validation_set
-from clapp.pool.validation import origins
+from clapp.pool.validation import constant_losses, origins
 from clapp.training.average import WeightAverage
 from clapp.training.device import resolve_device
 from clapp.training.losses import Spread, loss, loss_words, smallest_crop, spread
@@ -107,6 +107,7 @@ class Trainer:
         fixed = config.parameter is None and device.type == "cuda"
         self.on_device = batched(config.target_filter) if fixed else None
         self.valid = validation_set(config.valid_data, config.target_filter, config.parameter)
+        self.constant = constant_losses(config.valid_data, config.target_filter, config.parameter)
         self.losses = torch.zeros(0)  # of the last validation over all pictures, one a crop
         self.loss = loss(config.train.loss_type)
         self.optimizer = chosen(config)
@@ -259,7 +260,11 @@ class Trainer:
         return "time" if self.out_of_time() and reason is None else reason
 
     def validate(self) -> Tensor:
-        """Mean squared error over some of the validation pictures in turn; by default over all."""
+        """Mean squared error over the validation pictures, or an estimate from some in turn.
+
+        The estimate is that of a ratio: relative to the loss of the best constant output on the
+        same pictures, so that a turn of difficult pictures does not look like a rise of the loss.
+        """
         images, targets = self.valid  # (N, S, S, 3), (N, S, S) or (N, S, S, 3)
         wanted = self.config.train.validation_images
         if wanted is None or wanted >= len(images):
@@ -267,7 +272,9 @@ class Trainer:
             return self.losses.mean()
         turn = (np.arange(wanted) + wanted * self.validations) % len(images)
         self.validations += 1
-        return self.l2(self.model, images[turn], targets[turn]).mean()
+        constant = torch.from_numpy(self.constant)
+        share = constant[turn].mean() / constant.mean()
+        return self.l2(self.model, images[turn], targets[turn]).mean() / (share if share > 0 else 1)
 
     def final_l2(self, model: Network, end: Point) -> float:
         """Mean squared error over the whole validation set; `end` is the last validation."""

@@ -18,7 +18,7 @@ from clapp.config import Config, Layer, compose, flatten, identity, nest
 from clapp.errors import ExhaustedError
 from clapp.front.record import record_of
 from clapp.front.trials import is_trained
-from clapp.models.smaller import smaller
+from clapp.models.neighbours import neighbours
 from clapp.study.pruning.decide import Records
 from clapp.study.sampling.at_once import AtOnce
 from clapp.study.sampling.draw import Draw, within_limits
@@ -28,7 +28,7 @@ from clapp.study.sampling.reach import within_reach
 if TYPE_CHECKING:
     from clapp.study.pruning.problem import Problem
 
-STARTUP = 40
+STARTUP = 24
 """Trials drawn anywhere before anything is changed; none where a study starts from another one."""
 ANYWHERE = 0.2
 """Share of random trials after that."""
@@ -37,7 +37,7 @@ SMALL = 100
 grow."""
 DRAWS = 4
 """Random draws, of which the largest small one is tried; if none is small, the smallest."""
-LISTED = 0.4
+LISTED = 0.5
 """Share of the children that differ from their parent by one change of a fixed list."""
 BORDER = "model.padding"
 """The key that changes what a network sees beyond the picture, and no weight."""
@@ -212,19 +212,18 @@ class Evolution(AtOnce):
         parent = parents[self._random.choice(len(parents), p=chances / chances.sum())]
         trial = parent.trial
         if self._random.random() < LISTED:
-            move, given = self._listed(trial, tried)
-        else:
-            move, given = changed(
-                dict(trial.params), trial.distributions, others, self._weights, self._random
-            )
+            return self._neighbour(trial, tried)
+        move, given = changed(
+            dict(trial.params), trial.distributions, others, self._weights, self._random
+        )
         found = self._made(given) if given else None
         return found and found._replace(parent=trial.number, move=move)
 
-    def _listed(self, parent: FrozenTrial, tried: set[str | None]) -> tuple[str, dict[str, Any]]:
-        """A parent's parameters with one change of a fixed list; empty: all were tried.
+    def _neighbour(self, parent: FrozenTrial, tried: set[str | None]) -> Candidate | None:
+        """A network that is one change of a fixed list away; None: all were tried.
 
-        On the list is what `clapp shrink` does, and every other border: a network of the right
-        form with the wrong border is no better than many others.
+        On the list is what makes a network smaller or larger, and every other border: a network of
+        the right form with the wrong border is no better than many others.
         """
         from clapp.study.storage.heritage import configuration  # loads torch
 
@@ -232,7 +231,7 @@ class Evolution(AtOnce):
         flat = flatten(config.model_dump())
         changes = [
             (words, {f"model.{key}": value for key, value in values.items()})
-            for words, values in smaller(config.model)
+            for _, (words, values) in neighbours(config.model)
         ]
         borders = parent.distributions.get(BORDER)
         if isinstance(borders, CategoricalDistribution):
@@ -241,13 +240,16 @@ class Evolution(AtOnce):
                 for choice in borders.choices
                 if choice != parent.params[BORDER]
             ]
-        left = []
-        for words, change in changes:
-            given = self._problem.space.represent(flat | change)
-            key = identity(compose([Layer("a change", nest(flat | change))]))
-            if key not in tried:
-                left.append((words, dict(given)))
-        return left[int(self._random.integers(len(left)))] if left else ("", {})
+        keys = [identity(compose([Layer("a change", nest(flat | new))])) for _, new in changes]
+        left = [number for number, key in enumerate(keys) if key not in tried]
+        while left:
+            number = left.pop(int(self._random.integers(len(left))))
+            words, change = changes[number]
+            found = self._made(self._problem.space.represent(flat | change))
+            # What the search space does not contain is drawn at random instead.
+            if found is not None and identity(found.config) == keys[number]:
+                return found._replace(parent=parent.number, move=words)
+        return None
 
     def _made(self, given: Mapping[str, Any]) -> Candidate | None:
         draw = Draw(self._random, given, self._weights)

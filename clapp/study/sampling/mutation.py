@@ -31,14 +31,19 @@ def change_keys(
     """One key or a few get another value; half of the numbers only move a little.
 
     A key that every block has counts as one: what all blocks share, as the padding, is changed as
-    often as the kernels are, however many blocks there are.
+    often as the kernels are, however many blocks there are. A key with a choice that is drawn most
+    of the time is changed less often, as it would be if it were drawn anew.
     """
     kept = dict(given)
     places: dict[str, list[str]] = {}
     for key in sorted(kept):
         places.setdefault(key.partition("[")[0], []).append(key)
-    count = min(len(places), int(random.geometric(1 - ANOTHER)))
-    for name in random.choice(sorted(places), size=count, replace=False):
+    names = sorted(places)
+    chances = np.array(
+        [_variety(distributions[places[name][0]], weights.get(places[name][0])) for name in names]
+    )
+    count = min(int(np.count_nonzero(chances)), int(random.geometric(1 - ANOTHER)))
+    for name in random.choice(names, size=count, replace=False, p=chances / chances.sum()):
         key = str(random.choice(places[name]))
         old, distribution = kept.pop(key), distributions[key]
         if isinstance(distribution, CategoricalDistribution):
@@ -46,6 +51,14 @@ def change_keys(
         elif random.random() < NEARBY:
             kept[key] = step_from(old, distribution, random)
     return kept
+
+
+def _variety(distribution: BaseDistribution, weights: Sequence[float] | None) -> float:
+    """The probability that two random draws differ; a number always does."""
+    if not isinstance(distribution, CategoricalDistribution):
+        return 1.0
+    chances = np.array(weights if weights is not None else [1.0] * len(distribution.choices))
+    return float(1 - np.sum((chances / chances.sum()) ** 2))
 
 
 def _another(
