@@ -42,7 +42,12 @@ LISTED = 0.5
 BORDER = "model.padding"
 """The key that changes what a network sees beyond the picture, and no weight."""
 NEAR = 25
-"""Number of trials near the front with which a parent may be crossed."""
+"""Number of trials near the front, which may be crossed with a parent or be one."""
+BEHIND = 0.25
+"""Share of the children whose parent is chosen among all trials near the front.
+
+A network of another form may become the best of its size only after a few changes.
+"""
 SMALLEST_EFFORT = 1e6
 """FLOPs that take as long as all else in a trial."""
 PROMISING = 0.5
@@ -139,13 +144,14 @@ class Evolution(AtOnce):
         self._take_in(trials)
         running = (trial for trial in trials if not trial.state.is_finished())
         tried = self._tried | {record_of(trial).key for trial in running}
-        parents, others = self._best()
+        parents, near = self._best()
         for _ in range(TRIES):
             young = not parents or (self._trained < STARTUP and not self._transferred)
             if young or self._random.random() < ANYWHERE:
                 found = self._anywhere(tried)
             else:
-                found = self._child(parents, others, tried)
+                behind = self._random.random() < BEHIND
+                found = self._child(near if behind else parents, near, tried)
             if found is not None and identity(found.config) not in tried:
                 return found
         # Few configurations are within the limits, or none: search for one instead of drawing.
@@ -170,24 +176,26 @@ class Evolution(AtOnce):
             if record is not None and record.loss is not None:
                 self._members.append(Member(trial, record.sizes, record.loss))
 
-    def _best(self) -> tuple[list[Member], list[Mapping[str, Any]]]:
-        """The parents, and the parameters of trials to cross them with.
+    def _best(self) -> tuple[list[Member], list[Member]]:
+        """The models of the front and those near it, highest loss first.
 
-        Parents are the models of the front, highest loss first, except those that are hardly better
-        than predicting the mean.
+        Those that are hardly better than predicting the mean are left out, unless all are.
         """
         if not self._members:
             return [], []
         from moocore import pareto_rank  # type: ignore[import-untyped]
 
         ranks = pareto_rank(np.array([(one.loss, *one.sizes) for one in self._members]))
-        near = np.argsort(ranks, kind="stable")[: max(NEAR, int(np.sum(ranks == 0)))]
-        front = [self._members[i] for i in near if ranks[i] == 0]
+        front = [one for one, rank in zip(self._members, ranks, strict=True) if rank == 0]
+        nearest = np.argsort(ranks, kind="stable")[: max(NEAR, len(front))]
+        near = [self._members[number] for number in nearest]
+        return self._promising(front), self._promising(near)
+
+    def _promising(self, members: list[Member]) -> list[Member]:
         worst = self._problem.constant_loss or max(member.loss for member in self._members)
-        parents = [one for one in front if one.loss < PROMISING * worst] or front
+        found = [one for one in members if one.loss < PROMISING * worst] or members
         # Of equal losses the larger network comes first, independent of the order of finishing.
-        parents.sort(key=lambda one: (-one.loss, *(-size for size in one.sizes)))
-        return parents, [self._members[i].trial.params for i in near[:NEAR]]
+        return sorted(found, key=lambda one: (-one.loss, *(-size for size in one.sizes)))
 
     def _anywhere(self, tried: set[str | None]) -> Candidate | None:
         """The largest of a few small draws that are new, or the smallest where none is small."""
@@ -201,7 +209,7 @@ class Evolution(AtOnce):
     def _child(
         self,
         parents: Sequence[Member],
-        others: Sequence[Mapping[str, Any]],
+        near: Sequence[Member],
         tried: set[str | None],
     ) -> Candidate | None:
         # Models with low losses are chosen more often, since they are worth shrinking, but large
@@ -213,6 +221,7 @@ class Evolution(AtOnce):
         trial = parent.trial
         if self._random.random() < LISTED:
             return self._neighbour(trial, tried)
+        others = [one.trial.params for one in near]
         move, given = changed(
             dict(trial.params), trial.distributions, others, self._weights, self._random
         )
