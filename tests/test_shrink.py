@@ -45,7 +45,7 @@ def test_a_network_has_larger_neighbours_too() -> None:
     net = model_config(SOBEL["model"] | {"num_layers": 2, "depthwise": True, "capacity": 2})
     found = {words: (params, values) for params, (words, values) in neighbours(net)}
     larger = {words for words, (params, _) in found.items() if params > cost(net).params}
-    assert "one more channel in every block" in larger
+    assert "one channel more in every block" in larger
     assert {"a stem of 2", "block 0: 7x7", "block 1: 5x7", "block 1: 7x5"} <= larger
     assert {words for words, _ in smaller(net)} <= set(found)
     for params, values in found.values():

@@ -20,8 +20,9 @@ def changes(model: FilterNetConfig) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from _changes_of_block(model, lists, block)
         yield from _larger_block(model, lists, block)
     if model.num_layers > 1:  # depthwise blocks have to agree on their channels
-        wider = [width + 1 for width in lists["capacity"]]
-        yield "one more channel in every block", {"capacity": wider}
+        for word, step in (("less", -1), ("more", 1)):
+            widths = [width + step for width in lists["capacity"]]
+            yield f"one channel {word} in every block", {"capacity": widths}
 
 
 def _changes_of_block(

@@ -1,0 +1,122 @@
+"""What the default sampler proposes, on losses made up from the architecture."""
+
+from dataclasses import replace
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from clapp.config import Config, differences, identity
+from clapp.front.record import RECORD, TrialRecord, record_of
+from clapp.models.costs import cost
+from clapp.models.neighbours import neighbours
+from clapp.study.plan.plan import Plan, make_plan
+from clapp.study.sampling.evolution import BORDER, Candidate, Evolution
+from clapp.study.storage.heritage import configuration
+
+DRAWN_MOVES = {"change keys", "redraw output", "cross", "insert layer", "remove layer"}
+DRAWN_MOVES |= {"factor kernel"}
+
+
+def made_up_loss(config: Config) -> float:
+    """Large networks with large kernels and mirrored borders are best."""
+    high, wide = (sum(block.kernel[side] for block in config.model.blocks) for side in (0, 1))
+    border = 1.0 if config.model.padding == "reflect" else 3.0
+    return border / (high * wide * cost(config.model).params)
+
+
+def finished(number: int, one: Candidate, loss: float) -> FrozenTrial:
+    """The trial that a proposal becomes."""
+    params, flops = cost(one.config.model)
+    record = TrialRecord(
+        config=differences(one.config),
+        key=identity(one.config),
+        params=params,
+        flops=flops,
+        loss=loss,
+        parent=one.parent,
+        move=one.move,
+    )
+    trial = create_trial(
+        state=TrialState.COMPLETE,
+        params=one.drawn,
+        distributions=one.distributions,
+        values=[loss, params, flops],
+        user_attrs={RECORD: record.document()},
+    )
+    trial.number = trial._trial_id = number
+    return trial
+
+
+def search(count: int, seed: int = 0) -> tuple[Plan, list[FrozenTrial], list[Candidate]]:
+    """Finished trials of the study sobel3, and what was proposed for them."""
+    plan = make_plan("sobel3")
+    sampler = Evolution(plan, seed)
+    trials: list[FrozenTrial] = []
+    proposals: list[Candidate] = []
+    for number in range(count):
+        proposals.append(sampler.propose(trials))
+        trials.append(finished(number, proposals[-1], made_up_loss(proposals[-1].config)))
+    return plan, trials, proposals
+
+
+@pytest.fixture(scope="module")
+def searched() -> tuple[Plan, list[FrozenTrial], list[Candidate]]:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return search(160)
+
+
+def test_all_are_new_and_within_the_limits(searched: Any) -> None:
+    plan, trials, _ = searched
+    keys = [record_of(trial).key for trial in trials]
+    assert len(set(keys)) == len(keys)
+    assert max(record_of(trial).params or 0 for trial in trials) <= plan.limits["params"]
+
+
+def test_a_listed_change_is_what_its_name_says(searched: Any) -> None:
+    _, trials, proposals = searched
+    listed = [one for one in proposals if one.move and one.move not in DRAWN_MOVES]
+    assert len(listed) > 30
+    larger = smaller = borders = 0
+    for one in listed:
+        before = configuration(record_of(trials[one.parent]))
+        if one.move.startswith("border: "):
+            change: dict[str, Any] = {"padding": one.drawn[BORDER]}
+            borders += 1
+        else:
+            change = {words: values for _, (words, values) in neighbours(before.model)}[one.move]
+        wanted = before.model.model_dump() | change
+        assert one.config.model.canonical() == type(before.model)(**wanted).canonical(), one.move
+        params = cost(before.model).params
+        larger += one.params > params
+        smaller += one.params < params
+    assert min(larger, smaller, borders) > 0
+
+
+def children(trials: list[FrozenTrial], parent: int) -> int:
+    """How many of 60 proposals are children of one trial."""
+    sampler = Evolution(replace(make_plan("sobel3"), constant_loss=0.02), 5)
+    return sum(sampler.propose(trials).parent == parent for _ in range(60))
+
+
+def test_a_network_of_another_form_has_children_though_it_is_beaten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("clapp.study.sampling.evolution.STARTUP", 0)
+    monkeypatch.setattr("clapp.study.sampling.evolution.FORM", ("model.bias",))
+    drawn = sorted(search(20)[2], key=lambda one: one.params)
+    best = [one for one in drawn if one.drawn["model.bias"]]
+    other = next(one for one in drawn[::-1] if not one.drawn["model.bias"])
+    trials = [finished(number, one, loss=0.001) for number, one in enumerate(best)]
+    trials.append(finished(len(trials), other, loss=0.005))
+    assert other.params > best[0].params
+    assert children(trials, len(best)) >= 2
+    monkeypatch.setattr("clapp.study.sampling.evolution.OTHER_FORM", 0)
+    assert children(trials, len(best)) == 0
+
+
+def test_the_same_seed_proposes_the_same(searched: Any) -> None:
+    again = search(40)[2]
+    assert [one.drawn for one in again] == [one.drawn for one in searched[2][:40]]
+    assert [one.drawn for one in search(10, seed=1)[2]] != [one.drawn for one in again[:10]]
