@@ -154,10 +154,10 @@ def test_median() -> None:
 
 def test_summary_and_plot(table: Path) -> None:
     found = {
-        (sampler, pruner): [simulate(Task(table, sampler, pruner, s, 60.0, 2)) for s in range(3)]
+        (sampler, pruner): [simulate(Task(table, sampler, pruner, s, 20.0, 2)) for s in range(3)]
         for sampler, pruner in (("random", "none"), ("front_trees", "front"), ("optuna", "median"))
     }
-    rows = summary(found, 60.0, [("random", "none")])
+    rows = summary(found, 20.0, [("random", "none")])
     assert [row["sampler"] for row in rows] == ["random", "front_trees", "optuna"]
     first = rows[0]
     finals = [outcome.hypervolume[-1] for outcome in found["random", "none"]]
@@ -167,7 +167,7 @@ def test_summary_and_plot(table: Path) -> None:
     goal = 0.99 * np.mean(finals)
     times = [outcome.time_to(goal) for outcome in found["random", "none"]]
     assert first["reached"] == {"random/none": np.median(times)}
-    chart = figure(found, 60.0)
+    chart = figure(found, 20.0)
     assert len(chart.data) == 6  # a line and a band each
     assert chart.data[1].y[-1] == pytest.approx(first["hypervolume"])
 
