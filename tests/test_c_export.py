@@ -16,7 +16,7 @@ from clapp.export.onnx import write_onnx
 from clapp.export.options import Options
 from clapp.inference.runner import open_session
 from clapp.models.build import Network, build_model
-from clapp.models.graph.filternet import filternet_graph
+from clapp.models.graph.footprint import steps_of
 
 PLAIN: dict[str, Any] = {
     "norm": "none",
@@ -48,6 +48,10 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "shared, normalised after": {"capacity": 2, "num_layers": 3, "shared_weights": True}
     | {"flip_conv_norm": False, "padding": "replicate", "activation": "gelu"},
     "two results": PLAIN | {"output_channels": 2, "output_norm": "max", "activation": "swish"},
+    "unet": {"family": "unet", "width": 2, "depth": 2},
+    "guided": {"family": "guided", "width": 2, "guide": 2, "output_channels": 2},
+    "guided by the picture": {"family": "guided", "factor": 8, "width": 2, "depth": 1},
+    "global": {"family": "global", "width": 2, "hidden": 3, "activation": "leaky_relu"},
 }
 OTHERS = ["leaky_relu", "squared_relu", "sigmoid", "abs"]
 
@@ -62,7 +66,7 @@ def network(values: dict[str, Any]) -> Network:
 
 
 def code_of(model: Network, *, uint8: bool = False) -> Code:
-    graph = filternet_graph(model.config)
+    graph = steps_of(model.config)
     return write_c(graph, weights_of(model), "net", "a network", model.min_size, uint8=uint8)
 
 
@@ -143,8 +147,7 @@ def test_warnings_are_errors(tmp_path: Path) -> None:
 def test_writing_beside_the_workspace_is_noticed(tmp_path: Path) -> None:
     code = code_of(network(NETWORKS["59"]))
     library = compile_c(written(code, tmp_path), tmp_path / "model.so")
-    full, half, rest = code.line_bytes
-    short = code._replace(line_bytes=(full, half, rest - 8))
+    short = code._replace(space=code.space._replace(rest=code.space.rest - 8))
     with pytest.raises(CompilerError, match="outside of its workspace"):
         load_c(library, short, uint8=False)(levels(20, 31))
 

@@ -7,6 +7,7 @@ import forked
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import clapp
@@ -18,11 +19,14 @@ from clapp.export.options import Options
 from clapp.export.writers import write_format
 from clapp.models.build import Network, build_model, heir
 from clapp.models.costs import cost
-from clapp.models.families import family_of
+from clapp.models.families import family_of, known_families
+from clapp.models.graph.footprint import steps_of
+from clapp.models.graph.run import run_graph
 from clapp.models.neighbours import smaller
 from clapp.models.words import model_in_words
 from clapp.study.plan.plan import make_plan
 from clapp.study.sampling.draw import Draw
+from clapp.training.int8.loss import exported_state
 from clapp.training.optimisers.tangents import _by_torch, jacobian
 
 ROOT = Path(__file__).parents[1]
@@ -112,15 +116,25 @@ def test_a_family_from_outside_is_searched_and_exported(tmp_path: Path) -> None:
     assert " rows of " in (tmp_path / "results/mine/report.html").read_text()
 
 
-FAMILIES = ("can", "unet", "guided", "global")
+FAMILIES = tuple(known_families())
+OTHERS = tuple(name for name in FAMILIES if name != "filternet")
+"""Families without rules of their own for inheritance and derivatives."""
+_BLOCKS = {"width": "capacity", "depth": "num_layers"}
 
 
 def drawn(family: str, seed: int, **changes: object) -> ModelConfig:
-    """A network of the family's packaged space."""
+    """A network of the family's packaged space; a local one of FilterNet, with two layers."""
+    if family == "filternet":
+        plain = {"norm": "none", "padding": "reflect", "capacity": 2 + seed % 3, "num_layers": 2}
+        return model_config(plain | {_BLOCKS.get(k, k): v for k, v in changes.items()})
     study = make_plan("smoke", overrides=[Layer("test", {"search_space": family})])
     keys = study.space.suggest(Draw(np.random.default_rng(seed)), study.base)
     values = {k.removeprefix("model."): v for k, v in keys.items() if k.startswith("model.")}
     return model_config(values | changes)
+
+
+def as_it_is(_: str, value: torch.Tensor) -> torch.Tensor:
+    return value
 
 
 def network(family: str, seed: int, **changes: object) -> Network:
@@ -129,7 +143,7 @@ def network(family: str, seed: int, **changes: object) -> Network:
     net = build_model(drawn(family, seed, **changes)).eval()
     with torch.no_grad():
         for value in net.state_dict().values():
-            value.add_(torch.rand_like(value) / 20)
+            value.add_((torch.rand_like(value) - 0.5) / 20)
     return net
 
 
@@ -160,22 +174,29 @@ def test_pictures_of_any_size_and_onnx(family: str, seed: int, tmp_path: Path) -
     pictures = [torch.rand(2, 3, *size) for size in sizes]
     for picture in pictures:
         with torch.no_grad():
-            assert net(picture).shape == (2, 1, *picture.shape[2:])
+            result = net(picture)
+            by_steps = run_graph(steps_of(net.config), exported_state(net), picture, as_it_is)
+        assert result.shape == (2, 1, *picture.shape[2:])
+        torch.testing.assert_close(by_steps, result, atol=1e-4, rtol=1e-4)
     write_onnx(net, tmp_path / "net.onnx", {})
     parity(net, tmp_path / "net.onnx", [picture.numpy() for picture in pictures])
+
+
+def _sees_less_than(net: Network, side: int) -> bool:
+    entry = family_of(net.config)
+    return 2 * entry.receptive_field(net.config)[0] + entry.alignment(net.config) < side
 
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_change_reaches_as_far_as_the_family_says(family: str, seed: int) -> None:
     plain = {"norm": "none"} if family == "can" else {}
-    net = network(family, seed, activation="relu", **plain).double()
+    entry, side = family_of(model_config({"family": family})), 192
+    nets = (network(family, seed + 10 * n, activation="relu", **plain) for n in range(10))
+    net = next(n for n in nets if _sees_less_than(n, side)).double()
     for name, value in net.named_parameters():  # so that no effect cancels another one
         value.data = torch.zeros_like(value) if "bias" in name else value.data.abs() + 0.01
-    entry, side = family_of(net.config), 192
     rows, columns = entry.receptive_field(net.config)
-    if 2 * rows + entry.alignment(net.config) + 1 > side:
-        pytest.skip("sees more than the picture")
     picture = torch.zeros(1, 3, side, side, dtype=torch.float64)
     reached = 0
     with torch.no_grad():
@@ -201,8 +222,30 @@ def test_pictures_of_a_batch_do_not_mix(family: str) -> None:
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("family", FAMILIES)
+def test_a_step_down_the_gradient_reduces_the_loss(family: str) -> None:
+    torch.manual_seed(0)
+    net = build_model(drawn(family, 0, width=2, depth=1)).eval()
+    x = torch.rand(2, 3, 24, 24)
+    before = F.mse_loss(net(x), x.mean(1, keepdim=True))
+    gradients = torch.autograd.grad(before, list(net.parameters()))
+    size = torch.cat([g.flatten() for g in gradients]).norm()
+    with torch.no_grad():
+        for parameter, gradient in zip(net.parameters(), gradients, strict=True):
+            parameter -= 1e-3 / size * gradient
+        assert 0 < F.mse_loss(net(x), x.mean(1, keepdim=True)) < before
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_is_described(family: str) -> None:
+    assert f"| `{family}` |" in (ROOT / "docs" / "models.md").read_text()
+    assert make_plan("smoke", overrides=[Layer("test", {"search_space": family})])
+    wider = (model_in_words(drawn(family, 0, width=width)) for width in (3, 4))
+    assert next(wider) != next(wider)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("family", OTHERS)
 def test_jacobians_are_those_of_torch(family: str, seed: int) -> None:
     net = network(family, seed, width=2, output_channels=1 + seed % 2).double()
     picture = torch.rand(2, 3, 12, 9, dtype=torch.float64)
@@ -210,7 +253,7 @@ def test_jacobians_are_those_of_torch(family: str, seed: int) -> None:
         torch.testing.assert_close(own, theirs)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", OTHERS)
 def test_smaller_networks_inherit(family: str) -> None:
     net = network(family, 1, width=3, depth=2)
     changes = smaller(net.config)
@@ -229,7 +272,7 @@ def test_smaller_networks_inherit(family: str) -> None:
     assert model_in_words(wider) != model_in_words(net.config)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", OTHERS)
 def test_a_training_learns(family: str) -> None:
     config = load_config(
         {
@@ -256,19 +299,19 @@ def test_can_is_exported_without_its_normalisation() -> None:
 
 def test_other_formats_take_can_and_refuse_what_they_cannot_write(tmp_path: Path) -> None:
     pictures = [torch.rand(1, 3, 33, 40).numpy()]
-    for family in ("can", "unet"):
-        net = network(family, 0, width=3, depth=2)
-        config = load_config({"model": net.config.model_dump()})
+    for values in ({}, {"input_channels": 4, "settings": "scale"}):
+        net = network("can", 0, width=3, depth=2, **values)
+        config = load_config({})
         options = Options(size=(33, 40))
         bundle = Bundle(tmp_path, net, config, options, pictures, {})
-        if family == "can":
+        if not values:
             written, differences = write_format("c", bundle)
             assert "model.c" in written.files
             measured = [one.values for one in differences if not isinstance(one.values, str)]
             assert measured
             assert all(max(values) < 1e-4 for values in measured)
         else:
-            with pytest.raises(UserError, match=r"--format: this network \(U-Net .* onnx alone"):
+            with pytest.raises(UserError, match=r"--format: .* onnx alone, .*; allowed: channel"):
                 write_format("c", bundle)
 
 

@@ -12,8 +12,7 @@ from clapp.export.formats import weights_of
 from clapp.export.onnx import make_onnx
 from clapp.export.options import Options
 from clapp.models.build import build_model
-from clapp.models.graph.filternet import filternet_graph
-from clapp.models.graph.footprint import footprint, operators, peak_memory, weight_bytes
+from clapp.models.graph.footprint import footprint, operators, peak_memory, steps_of, weight_bytes
 from tests.test_c_export import NETWORKS, PLAIN
 
 PIXELS = 224 * 224
@@ -36,7 +35,7 @@ def test_memory_is_what_is_alive_at_once() -> None:
     assert found(after)[0] == 4 * (4 * 218 * 218 + 4 * PIXELS)
     half = PLAIN | {"capacity": 4, "stem": 4, "padding": "zero", "downsample": 2}
     assert found(half)[0] == 4 * (3 * PIXELS + 3 * PIXELS // 4)  # the picture and half of it
-    graph = filternet_graph(model_config(plain))  # type: ignore[arg-type]
+    graph = steps_of(model_config(plain))
     assert peak_memory(graph, 10, 20, size=1) == 10 * 20 * 8
 
 
@@ -46,7 +45,7 @@ def test_memory_beside_every_tensor_of_onnx_runtime_s_graph() -> None:
 
     for values in NETWORKS.values():
         model = build_model(values)
-        graph = filternet_graph(model.config)  # type: ignore[arg-type]
+        graph = steps_of(model.config)
         proto = make_onnx(graph, weights_of(model), Options(size=(224, 224)))
         inferred = onnx.shape_inference.infer_shapes(proto).graph.value_info
         shapes = [[d.dim_value for d in v.type.tensor_type.shape.dim] for v in inferred]
@@ -57,7 +56,7 @@ def test_memory_beside_every_tensor_of_onnx_runtime_s_graph() -> None:
 def test_operators_are_those_of_the_file(name: str) -> None:
     torch.manual_seed(0)
     model = build_model(NETWORKS[name])
-    graph = filternet_graph(model.config)  # type: ignore[arg-type]
+    graph = steps_of(model.config)
     proto = make_onnx(graph, weights_of(model), Options(size=(64, 64)))
     assert set(operators(graph)) == {node.op_type for node in proto.graph.node}
 
@@ -65,7 +64,7 @@ def test_operators_are_those_of_the_file(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_weights_are_counted_once(name: str) -> None:
     model = build_model(NETWORKS[name])
-    graph = filternet_graph(model.config)  # type: ignore[arg-type]
+    graph = steps_of(model.config)
     state = model.state_dict()
     kernels = [k for k, v in state.items() if k.endswith("weight") and v.ndim == 4]
     expected = sum(v.numel() * (1 if k in kernels else 4) for k, v in state.items())

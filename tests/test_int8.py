@@ -98,7 +98,7 @@ def test_onnx_and_c_in_int8(name: str, tmp_path: Path, pictures: torch.Tensor) -
         # Halves are rounded up here and to even there; a root makes more of one level.
         for found in (expected, apply(image.numpy())):
             assert np.abs(found - ours).mean() <= max(0.1 * error, 0.7 * scales["output"].step)
-    assert code.ram(80) < 80 * 90
+    assert code.ram(400) < 400 * 400
     source = code.source.replace("/* ", "")
     assert "malloc" not in source
     assert ("float" in source) == (code.plan.maximum is not None or code.plan.passes > 1)

@@ -17,9 +17,8 @@ from clapp.export.formats import weights_of
 from clapp.export.onnx import make_onnx, parity, write_onnx
 from clapp.export.options import Options, check_options, parse_size
 from clapp.inference.evaluate import evaluate
-from clapp.models.build import build_model
-from clapp.models.graph.filternet import filternet_graph
-from clapp.models.networks.filternet import FilterNet
+from clapp.models.build import Network, build_model
+from clapp.models.graph.footprint import steps_of
 
 PLAIN = {"norm": "none", "rezero": False, "reskip": False, "stem": 1, "num_layers": 1}
 EDGES = PLAIN | {
@@ -41,11 +40,15 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "shared": {"capacity": 2, "num_layers": 3, "shared_weights": True, "activation": "swish"},
     "half": {"capacity": 3, "num_layers": 1, "downsample": 2, "separable": True},
     "two out": PLAIN | {"output_channels": 2, "capacity": 2, "output_norm": "max", "stem": 0},
+    "unet": {"family": "unet", "width": 2, "depth": 2},
+    "guided": {"family": "guided", "width": 2, "guide": 2, "output_channels": 2},
+    "guided by the picture": {"family": "guided", "factor": 8, "width": 2, "depth": 1},
+    "global": {"family": "global", "width": 2, "hidden": 3, "activation": "leaky_relu"},
 }
 OPSETS = range(11, 19)
 
 
-def network(name: str) -> FilterNet:
+def network(name: str) -> Network:
     torch.manual_seed(0)
     model = build_model(NETWORKS[name]).eval()
     with torch.no_grad():
@@ -56,7 +59,7 @@ def network(name: str) -> FilterNet:
 
 def made(name: str, options: Options) -> onnx.ModelProto:
     model = network(name)
-    return make_onnx(filternet_graph(model.config), weights_of(model), options)
+    return make_onnx(steps_of(model.config), weights_of(model), options)
 
 
 def operators(name: str, options: Options) -> list[str]:
@@ -93,7 +96,7 @@ def test_abs_and_relu_stand_only_where_a_value_may_be_negative() -> None:
     assert "Abs" not in operators("edges", Options())
     assert operators("two out", Options()).count("Abs") == 1
     model = network("edges")
-    graph, weights = filternet_graph(model.config), weights_of(model)
+    graph, weights = steps_of(model.config), weights_of(model)
     weights["post.weight"] = np.abs(weights["post.weight"])
     weights["post.bias"] = np.abs(weights["post.bias"])
     kept = [node.op_type for node in make_onnx(graph, weights, Options()).graph.node]
@@ -120,7 +123,7 @@ def test_scaling_lies_in_the_first_convolution_where_that_is_the_only_one_to_see
     assert operators("edges", Options(uint8=True)).count("Mul") == 1  # the square
     skip = PLAIN | {"stem": 0, "capacity": 3, "rezero": True, "activation": "relu"}
     model = build_model(skip).eval()
-    proto = make_onnx(filternet_graph(model.config), weights_of(model), Options(uint8=True))
+    proto = make_onnx(steps_of(model.config), weights_of(model), Options(uint8=True))
     assert [node.op_type for node in proto.graph.node][:2] == ["Cast", "Mul"]
 
 

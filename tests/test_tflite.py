@@ -69,7 +69,7 @@ def test_floats_equal_pytorch(name: str, photograph: torch.Tensor) -> None:
             continue
         micro = Micro(content, height * width)
         assert np.abs(micro(image.numpy()) - expected).max() < 2e-5 * largest
-        assert 4 * 3 * height * width < micro.arena() < 4 * 200 * height * width
+        assert 4 * 3 * height * width < micro.arena() < 4 * 200 * max(height * width, 64)
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -81,8 +81,9 @@ def test_integers_are_what_their_loss_is_measured_with(
     model = network(ALL[name])
     graph, state = steps_of(model.config), model.state_dict()
     scales = calibrate(graph, state, photograph, bits)
-    # One value more is rounded in a scaled skip and in tanh, and LiteRT rounds enlarged ones up.
-    step = scales["output"].step
+    # One value more is rounded in a scaled skip and in tanh, and LiteRT rounds enlarged ones up. In
+    # 16 bits the errors of many layers in a row are larger than the last step.
+    step = scales["output"].step * (1 if bits == 8 else 2)
     for image in parts(photograph, model.min_size)[:2]:
         height, width = image.shape[2:]
         content = write_tflite(graph, weights_of(model), (height, width), scales)

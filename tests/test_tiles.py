@@ -33,7 +33,7 @@ def saved(folder: Path, config: ModelConfig) -> Path:
     net = build_model(config).eval()
     with torch.no_grad():
         for value in net.state_dict().values():
-            value.add_(torch.rand_like(value) / 20)
+            value.add_((torch.rand_like(value) - 0.5) / 20)
     folder.mkdir(exist_ok=True)
     save_config(folder, compose([Layer("test", {"model": config.model_dump()})], stored=True))
     save_weights(folder, net)

@@ -15,6 +15,7 @@ from clapp.export.options import Options
 from clapp.inference.runner import Batch
 from clapp.models.build import Network
 from clapp.models.families import family_of
+from clapp.models.graph.footprint import steps_or_reason
 from clapp.models.graph.nodes import Graph
 from clapp.models.targets.profile import find_target
 from clapp.models.targets.rewrite import Fitted, rewrite
@@ -56,22 +57,22 @@ class Bundle:
         """The steps of the network.
 
         Raises:
-            UserError: its family has no graph.
+            UserError: they are not known.
         """
-        graph = family_of(self.model.config).graph(self.model.config)
-        if graph is None:
+        found = steps_or_reason(self.model.config)
+        if isinstance(found, str):
             raise UserError(
                 f"--format: this network ({model_in_words(self.model.config)}) can be written as "
-                "onnx alone"
+                f"onnx alone, since its steps are not known: {found}"
             )
-        return graph
+        return found
 
     @property
     def original(self) -> Fitted:
         """The steps of the network and its weights.
 
         Raises:
-            UserError: its family has no graph.
+            UserError: they are not known.
         """
         return Fitted(self.graph, dict(exported_state(self.model)))
 

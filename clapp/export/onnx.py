@@ -24,6 +24,7 @@ from clapp.inference.parts import GATHERED_PARTS, PARTS, parts_of
 from clapp.inference.runner import open_session
 from clapp.models.build import Network
 from clapp.models.families import family_of
+from clapp.models.graph.footprint import steps_or_reason
 from clapp.models.graph.nodes import IMAGE, OUTPUT, Graph
 from clapp.models.targets.rewrite import Fitted
 from clapp.training.int8.scales import Scales
@@ -53,13 +54,12 @@ def write_onnx(
     are free. The file has passed ONNX's checker and its strict shape inference.
     """
     options = options or Options()
-    family = family_of(model.config)
-    exported = family.exported(model)
-    graph = family.graph(model.config)
+    exported = family_of(model.config).exported(model)
+    graph = steps_or_reason(model.config)
     if steps is not None:
         arrays = {name: value.numpy() for name, value in steps.state.items()}
         proto = make_onnx(steps.graph, arrays, options, settings)
-    elif graph is None:
+    elif isinstance(graph, str):
         proto = traced(exported, model.config, options, settings)
     else:
         proto = make_onnx(graph, weights_of(exported), options, settings)

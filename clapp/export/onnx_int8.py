@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from clapp.export.onnx_steps import Array, Writer
+from clapp.export.onnx_steps import Writer
+from clapp.export.operators.collect import Array
 from clapp.export.options import Options
 from clapp.filters.learned.settings import Setting
-from clapp.models.graph.nodes import IMAGE, OUTPUT, Graph, Node
+from clapp.models.graph.nodes import IMAGE, OUTPUT, Graph, Node, unrounded
 from clapp.training.int8.scales import Bits, Scale, Scales, fused, kernel_steps
 
 OPSETS: dict[Bits, int] = {8: 13, 16: 21}
@@ -29,13 +30,13 @@ class Int8Writer(Writer):
     ) -> None:
         least = OPSETS[scales[IMAGE].bits]
         super().__init__(graph, weights, options, max(options.opset or least, least), settings)
-        self._scales, self._exact = scales, fused(graph)
+        self._scales, self._exact, self._floats = scales, fused(graph), unrounded(graph)
 
     def _start(self) -> None:
         self._renamed[IMAGE] = self._rounded(self._picture(), self._scales[IMAGE], None)
 
     def _step(self, node: Node, *inputs: str) -> None:
-        if node.output in self._exact:
+        if node.output in self._exact or node.output in self._floats:
             super()._step(node, *inputs)
             return
         exact = replace(node, output=f"{node.output}_exact")
@@ -48,6 +49,8 @@ class Int8Writer(Writer):
         return self.op("DequantizeLinear", self.op("QuantizeLinear", x, *how), *how, output=output)
 
     def _kernel_and_bias(self, node: Node) -> list[str]:
+        if node.output in self._floats:
+            return super()._kernel_and_bias(node)
         kernel, bias = node.weights
         assert kernel is not None
         values = self._weights[kernel]

@@ -2,36 +2,29 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
+from clapp.export.operators.collect import Array
+from clapp.export.operators.resizing import Resizing
+from clapp.export.operators.whole import Whole
 from clapp.export.options import Options
 from clapp.filters.learned.settings import Setting
 from clapp.models.graph.nodes import (
     IMAGE,
     LEAK,
-    MAX_EPS,
-    NORM_EPS,
     ROOT_EPS,
     Graph,
     Node,
     never_negative,
 )
 
-Array = NDArray[Any]
 _MODES = {"reflect": "reflect", "replicate": "edge"}
 
 
-class Writer:
-    """Collects the operators and constants of one ONNX graph.
-
-    No tensor has more than four dimensions. Constants are computed here, so the file has no
-    Constant nodes, and a file of fixed size computes no shapes.
-    """
+class Writer(Resizing, Whole):
+    """Writes all steps of a network."""
 
     def __init__(
         self,
@@ -41,10 +34,8 @@ class Writer:
         opset: int,
         settings: Sequence[Setting] = (),
     ) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: dict[str, Array] = {}
-        self._graph, self._weights, self._options = graph, weights, options
-        self.opset, self.settings = opset, settings
+        super().__init__(graph, weights, options, opset)
+        self.settings = settings
         self._renamed: dict[str, str] = {}
         self._scale = 1.0  # scale of the picture, still to be multiplied into the first convolution
 
@@ -95,33 +86,17 @@ class Writer:
         return self.op("Mul", cast, self.constant(1 / 255))
 
     def _step(self, node: Node, *inputs: str) -> None:
-        if self._scale != 1 and node.kind not in ("conv", "halve"):
+        if self._scale != 1 and not self._passes_scale(node):
             inputs = (self.op("Mul", inputs[0], self.constant(self._scale)), *inputs[1:])
             self._scale = 1.0
         write: Callable[..., None] = getattr(self, f"_{node.kind}")
         write(node, *inputs)
 
-    def op(self, kind: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
-        """Add an operator with one output, and return the output's name."""
-        name = output or f"{kind.lower()}{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, inputs, [name], name, **attributes))
-        return name
-
-    def constant(self, value: Any, kind: Any = np.float32) -> str:
-        """The name of a constant; equal ones are stored once."""
-        array = np.asarray(value, kind)
-        for name, known in self.initializers.items():
-            if known.dtype == array.dtype and np.array_equal(known, array):
-                return name
-        name = f"constant{len(self.initializers)}"
-        self.initializers[name] = array
-        return name
-
-    def weight(self, name: str, shape: tuple[int, ...] | None = None) -> str:
-        """The name of a stored weight."""
-        values = np.ascontiguousarray(self._weights[name])
-        self.initializers[name] = values if shape is None else values.reshape(shape)
-        return name
+    def _passes_scale(self, node: Node) -> bool:
+        """Whether the scale of the picture may be left to a convolution: this one or the next."""
+        if node.kind not in ("pool", "extend"):
+            return node.kind == "conv"
+        return [user.kind for user in self._graph.users(node.output)] in (["conv"], ["pool"])
 
     def _conv(self, node: Node, x: str) -> None:
         pads = [*node.reach, *node.reach]
@@ -218,32 +193,6 @@ class Writer:
         if node.function == "min3":
             self.op("Neg", x, output=node.output)
 
-    def _norm(self, node: Node, x: str) -> None:
-        """Group normalisation with one group, its means taken axis by axis.
-
-        ONNX Runtime's normalisation operators sum a whole picture in one float32: the error is 1e-5
-        at 224x224 and 1e-3 at 2048x2048. Sums along rows are exact to 1e-6.
-        """
-        weight, bias = node.weights
-        assert weight is not None
-        assert bias is not None
-        shape = (1, node.channels, 1, 1)
-        centred = self.op("Sub", x, self._mean(x))
-        variance = self._mean(self.op("Mul", centred, centred))
-        root = self.op("Sqrt", self.op("Add", variance, self.constant(NORM_EPS)))
-        scaled = self.op("Mul", centred, self.op("Div", self.weight(weight, shape), root))
-        self.op("Add", scaled, self.weight(bias, shape), output=node.output)
-
-    def _mean(self, x: str) -> str:
-        for axis in (3, 2, 1):
-            x = self._reduce("ReduceMean", x, axis)
-        return x
-
-    def _reduce(self, kind: str, x: str, axis: int) -> str:
-        if self.opset >= 18:
-            return self.op(kind, x, self.constant([axis], np.int64), keepdims=1)
-        return self.op(kind, x, axes=[axis], keepdims=1)
-
     def _mix(self, node: Node, y: str, x: str) -> None:
         alfa, beta = node.weights
         if alfa is not None:
@@ -257,45 +206,3 @@ class Writer:
         size = self._graph.channels(node.inputs[0]) // node.channels
         ones = self.constant(np.ones((node.channels, size, 1, 1)))
         self.op("Conv", x, ones, output=node.output, kernel_shape=[1, 1], group=node.channels)
-
-    def _halve(self, node: Node, x: str) -> None:
-        # Always pad one row and column: they complete an odd size, and pooling drops them in an
-        # even one.
-        around = self.constant([0, 0, 0, 0, 0, 0, 1, 1], np.int64)
-        x = self.op("Pad", x, around, mode="edge")
-        self.op("AveragePool", x, output=node.output, kernel_shape=[2, 2], strides=[2, 2])
-
-    def _double(self, node: Node, x: str) -> None:
-        scales = self.constant([1, 1, 2, 2])
-        region = self.constant(np.zeros(0))  # required and unused before opset 13
-        x = self.op(
-            "Resize", x, region, scales, mode="linear", coordinate_transformation_mode="half_pixel"
-        )
-        size = self._options.size
-        if size is not None:
-            ends = self.constant(size, np.int64)
-        else:
-            shape, axis = self.op("Shape", IMAGE), self.constant([0], np.int64)
-            start, end = self.constant([2], np.int64), self.constant([4], np.int64)
-            ends = self.op("Slice", shape, start, end, axis)
-        starts, axes = self.constant([0, 0], np.int64), self.constant([2, 3], np.int64)
-        self.op("Slice", x, starts, ends, axes, output=node.output)
-
-    def _maximum(self, node: Node, x: str) -> None:
-        size = x
-        if not never_negative(self._graph, node.inputs[0], self._weights):
-            size = self.op("Abs", x)
-        size = self.op("GlobalMaxPool", size)
-        if node.channels > 1:
-            size = self._reduce("ReduceMax", size, 1)
-        self.op("Div", x, self.op("Add", size, self.constant(MAX_EPS)), output=node.output)
-
-    def _peak(self, node: Node, x: str) -> None:
-        self.op("GlobalMaxPool", x, output=node.output)
-
-    def _times(self, node: Node, x: str, factor: str) -> None:
-        self.op("Mul", x, factor, output=node.output)
-
-    def _over(self, node: Node, x: str, size: str) -> None:
-        below = self.op("Add", size, self.constant(MAX_EPS))
-        self.op("Div", x, below, output=node.output)

@@ -13,7 +13,15 @@ from clapp.filters.learned.settings import Setting
 from clapp.inference.adjusted import feed
 from clapp.inference.runner import Batch
 from clapp.models.families import family_of
-from clapp.models.graph.nodes import LEAK, MAX_EPS, NORM_EPS, ROOT_EPS, Graph, Node
+from clapp.models.graph.nodes import (
+    LEAK,
+    MAX_EPS,
+    MOMENT_EPS,
+    NORM_EPS,
+    ROOT_EPS,
+    Graph,
+    Node,
+)
 from clapp.models.networks.adjustable import Joined
 from clapp.system.files import write_text
 
@@ -32,6 +40,16 @@ _FUNCTIONS = {
     "max3": "F.max_pool2d({}, 3, 1, 1)",
     "min3": "-F.max_pool2d(-{}, 3, 1, 1)",
 }
+
+
+_MOMENTS = f"""
+
+def moments(x):
+    mean = x.mean((2, 3), keepdim=True)
+    deviation = ((x - mean).square().mean((2, 3), keepdim=True) + {MOMENT_EPS}).sqrt()
+    third = (((x - mean) / deviation) ** 3).mean((2, 3), keepdim=True)
+    return torch.cat([mean, x.amax((2, 3), keepdim=True), deviation, torch.tanh(third)], 1)
+"""
 
 
 def write_python(bundle: Bundle) -> Written:
@@ -70,6 +88,7 @@ def source(
     )
     if settings:
         joined += f"        image = torch.cat([image{names}], 1)\n"
+    functions = _MOMENTS if any(node.kind == "moments" for node in graph.nodes) else ""
     said = "".join(f"; {s.name}: {s.allowed}" for s in settings)
     inputs = graph.input_channels - len(settings)
     return f'''"""A network made by CLAPP. It needs torch alone: `model = load()`."""
@@ -79,7 +98,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
-
+{functions}
 
 class Model(nn.Module):
     """(N, {inputs}, H, W) in [0, 1]{said} to (N, {graph.output_channels}, H, W)."""
@@ -126,11 +145,32 @@ def _step(graph: Graph, node: Node) -> str:
     if node.kind == "sum":
         size = graph.channels(node.inputs[0]) // node.channels
         return f"{x}.unflatten(1, ({node.channels}, {size})).sum(2)"
+    if node.kind in ("pool", "enlarge", "extend"):
+        return _resized(graph, node)
+    count, others = node.channels, ", ".join(node.inputs)
     return {
-        "halve": f'F.avg_pool2d(F.pad({x}, (0, 1, 0, 1), mode="replicate"), 2)',
-        "double": f'F.interpolate({x}, scale_factor=2.0, mode="bilinear")[..., :height, :width]',
+        "crop": f"{x}[..., :height, :width]",
+        "join": f"torch.cat([{others}], 1)",
+        "blend": f"({x}[:, :-{count}].unflatten(1, (-1, {count})) * {node.inputs[-1]}.unsqueeze(2))"
+        f".sum(1) + {x}[:, -{count}:]",
+        "moments": f"moments({x})",
+        "modulate": f"{x} * (1 + {node.inputs[-1]}[:, :{count}]) + {node.inputs[-1]}[:, {count}:]",
         "maximum": f"{x} / ({x}.abs().amax((1, 2, 3), keepdim=True) + {MAX_EPS})",
     }[node.kind]
+
+
+def _resized(graph: Graph, node: Node) -> str:
+    x, grid = node.inputs[0], node.size.grid
+    if node.kind == "extend":
+        return f'F.pad({x}, (0, -width % {grid}, 0, -height % {grid}), mode="replicate")'
+    factor = graph.factor(node)
+    if node.kind == "enlarge":
+        cut = "[..., :height, :width]" if graph.completes(node) else ""
+        return f'F.interpolate({x}, scale_factor={factor}.0, mode="bilinear"){cut}'
+    if graph.completes(node):
+        more = factor - 1
+        x = f'F.pad({x}, (0, {more}, 0, {more}), mode="replicate")'
+    return f"F.avg_pool2d({x}, {factor})"
 
 
 def _loaded(bundle: Bundle) -> Callable[[Batch], Batch]:

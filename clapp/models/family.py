@@ -81,7 +81,8 @@ class Family(Generic[C]):
         gathered: whether all statistics of the whole picture are computed by modules of
             `clapp.models.networks.whole`, which can gather them part by part.
         graph: the steps of the exported network as a `clapp.models.graph`, with the names of its
-            state; None: there is no such graph, and ONNX, written by torch, is the only format.
+            state. Without them ONNX, written by torch, is the only format: the default returns
+            None, and a NoStepsError says which step of a network is not known.
     """
 
     name: str

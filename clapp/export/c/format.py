@@ -46,12 +46,9 @@ def written(bundle: Bundle, code: Code, label: str, *, uint8: bool) -> Written:
 
 def _facts(bundle: Bundle, code: Code, label: str) -> dict[str, str]:
     width = _WIDTH if bundle.options.size is None else bundle.options.size[1]
-    full, half, rest = code.line_bytes
-    terms = [f"{full} x width"] if full else []
-    terms += [f"{half} x half the width"] if half else []
     facts = {
         f"{label}: working memory": f"{code.ram(width):,} bytes at a width of {width} "
-        f"({' + '.join([*terms, str(rest)])}), whatever the height",
+        f"({code.space.words()}), whatever the height",
         f"{label}: passes over the picture": str(code.plan.passes)
         + (", and one over the result" if code.plan.maximum else ""),
         f"{label}: weights": f"{code.weight_bytes:,} bytes",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from clapp.export.c.stages import Plan
 from clapp.filters.learned.settings import Setting
-from clapp.models.graph.nodes import Graph
+from clapp.models.graph.nodes import Graph, Size
 
 _HEADER = Template("""\
 /* $title
@@ -51,6 +51,52 @@ int ${name}_run(const $kind *image, int height, int width, $more$result *output,
 """)
 
 
+class Space(NamedTuple):
+    """Memory that depends on the width of a picture.
+
+    Attributes:
+        each: how many units per pixel of rows of a size.
+        rest: units beside them.
+    """
+
+    each: dict[Size, int]
+    rest: int
+
+    def of(self, width: int) -> int:
+        """Units for pictures of a width."""
+        return sum(count * size.of(width) for size, count in self.each.items()) + self.rest
+
+    def times(self, factor: int) -> "Space":
+        """In smaller units."""
+        return Space({size: n * factor for size, n in self.each.items()}, self.rest * factor)
+
+    def terms(self) -> list[str]:
+        """It as terms of a sum in C."""
+        each = sorted(self.each.items())
+        terms = [f"{wide('(size_t)(width)', size)} * {count}" for size, count in each]
+        return [*terms, str(self.rest)] if self.rest or not terms else terms
+
+    def words(self) -> str:
+        """It as a sum, in words."""
+        terms = [f"{count} x {_width(size)}" for size, count in sorted(self.each.items())]
+        return " + ".join([*terms, str(self.rest)])
+
+
+def wide(text: str, size: Size) -> str:
+    """A C expression of the width of a size, from that of the picture's width."""
+    if size == Size():
+        return text
+    level, grid = size
+    factor = f" * {grid // level}" if grid > level else ""
+    return f"({text} + {grid - 1}) / {grid}{factor}"
+
+
+def _width(size: Size) -> str:
+    level, grid = size
+    part = "width" if level == 1 else "half the width" if level == 2 else f"1/{level} of the width"
+    return part if grid <= 2 else f"{part} (rounded up to a multiple of {grid})"
+
+
 class Code(NamedTuple):
     """A header, its source, and their memory.
 
@@ -58,8 +104,7 @@ class Code(NamedTuple):
         name: the prefix of all names they define.
         plan: the plan of the rows.
         weight_bytes: bytes of the constants in the source.
-        line_bytes: bytes of the workspace: per pixel of width, per pixel of half the width (rounded
-            up), and constant.
+        space: bytes of the workspace.
     """
 
     name: str
@@ -67,7 +112,7 @@ class Code(NamedTuple):
     source: str
     plan: Plan
     weight_bytes: int
-    line_bytes: tuple[int, int, int]
+    space: Space
     output_channels: int
     file: str = "model"
     """Name of the two files without their suffix."""
@@ -90,8 +135,7 @@ class Code(NamedTuple):
 
     def ram(self, width: int) -> int:
         """Bytes of the workspace for pictures of a width."""
-        full, half, rest = self.line_bytes
-        return full * width + half * ((width + 1) // 2) + rest
+        return self.space.of(width)
 
 
 def identifier(text: str) -> str:
@@ -105,23 +149,26 @@ def header_text(
     name: str,
     title: str,
     least: int,
-    space: tuple[int, int, int],
+    space: Space,
     *,
     uint8: bool,
     math: str,
     kinds: tuple[str, str] = ("float", "float"),
+    sums: Size | None = None,
     ranges: tuple[str, str] = ("floats in [0, 1]", "floats, not clamped to [0, 1]"),
     settings: Sequence[Setting] = (),
 ) -> str:
-    """The header; `kinds` are the types of the result and of the workspace."""
-    full, half, rest = space
-    if kinds[1] == "int32_t":  # a row of sums, and levels in bytes
-        inner = [f"(size_t)(width) * {full}"] if full else []
-        inner += [f"((size_t)(width) + 1) / 2 * {half}"] if half else []
-        lines = f"({' + '.join([*inner, str(rest + 3)])}) / 4"
-        terms = [f"(size_t)(width) + {lines}"]
-    else:
-        terms = _terms(full, half, rest)
+    """The header.
+
+    Args:
+        space: of the workspace; in bytes where it has sums.
+        kinds: the types of the result and of the workspace.
+        sums: the size of a row of sums, which the workspace begins with.
+    """
+    terms = space.terms()
+    if sums is not None:
+        lines = f"({' + '.join(space._replace(rest=space.rest + 3).terms())}) / 4"
+        terms = [f"{wide('(size_t)(width)', sums)} + {lines}"]
     fixed = uint8 or kinds[0] != "float"
     return _HEADER.substitute(
         title=title,
@@ -149,30 +196,25 @@ def arguments(settings: Sequence[Setting]) -> str:
     return "".join(f"float {identifier(s.name)}, " for s in settings)
 
 
-def _terms(full: int, half: int, rest: int) -> list[str]:
-    terms = [f"(size_t)(width) * {full}"] if full else []
-    terms += [f"((size_t)(width) + 1) / 2 * {half}"] if half else []
-    return [*terms, str(rest)] if rest or not terms else terms
-
-
-def workspace(plan: Plan) -> tuple[int, int, int]:
-    """Floats of the workspace: per pixel of width, per pixel of half the width, and constant."""
-    each, rest = {1: 0, 2: 0}, 0
+def workspace(plan: Plan) -> Space:
+    """Values in the workspace."""
+    each: dict[Size, int] = {}
+    rest = 0
     for stage in plan.stages:
-        each[stage.level] += stage.depth * stage.channels
-        rest += stage.depth * stage.channels * 2 * stage.pad
-    level, pad = zeros_row(plan)
-    if level:
-        each[level] += 1
+        count = stage.depth * stage.channels
+        each[stage.size] = each.get(stage.size, 0) + count
+        rest += count * 2 * stage.pad
+    size, pad = zeros_row(plan)
+    if size is not None:
+        each[size] = each.get(size, 0) + 1
         rest += 2 * pad
-    return each[1], each[2], rest
+    return Space({size: count for size, count in each.items() if count}, rest)
 
 
-def zeros_row(plan: Plan) -> tuple[int, int]:
-    """Scale level and padding of the row of zeros above and below a picture; level 0: no row is
-    needed."""
+def zeros_row(plan: Plan) -> tuple[Size | None, int]:
+    """Size and padding of the row of zeros above and below a value; None: no row is needed."""
     found = [
-        (plan.stages[source].level, plan.stages[source].pad)
+        (plan.stages[source].size, plan.stages[source].pad)
         for stage in plan.stages
         if stage.node is not None
         and stage.node.kind == "conv"
@@ -181,5 +223,6 @@ def zeros_row(plan: Plan) -> tuple[int, int]:
         and (source := plan.sources[stage.node.inputs[0]]) >= 0
     ]
     if not found:
-        return 0, 0
-    return min(level for level, _ in found), max(pad for _, pad in found)
+        return None, 0
+    sizes = {size for size, _ in found}
+    return sizes.pop() if len(sizes) == 1 else plan.widest, max(pad for _, pad in found)

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clapp.export.c import rows, rows_int8
-from clapp.export.c.header import Code, header_text, workspace, zeros_row
+from clapp.export.c import pixels, resizing, rows, rows_int8
+from clapp.export.c.header import Code, Space, header_text, wide, workspace, zeros_row
 from clapp.export.c.source import Emitter
 from clapp.export.c.stages import Plan, Stage, plan_stages
 from clapp.export.c.statements import Statements
@@ -35,30 +35,31 @@ def write_c_int8(
         name, title, least, settings: see `clapp.export.c.source.write_c`.
     """
     plan = plan_stages(graph, copied=True)
-    full, half, rest = workspace(plan)
+    space, sums = workspace(plan), plan.widest
     last = scales["output"]
     header = header_text(
         graph,
         name,
         title,
         least,
-        (full, half, rest),
+        space,
         uint8=True,
         math="integers, and floats once a picture" if _has_floats(plan) else "integers only",
         kinds=("int8_t", "int32_t"),
+        sums=sums,
         ranges=("", f"levels q; the result is {last.step:.9g} * (q - ({last.zero}))"),
         settings=settings,
     )
     emitter = _Int8Emitter(graph, weights, scales, plan, name, settings)
     source = emitter.text()
-    sizes = 4 + full, half, rest + 3
+    each = space.each | {sums: space.each.get(sums, 0) + 4}
     return Code(
         name,
         header,
         source,
         plan,
         emitter.weight_bytes,
-        sizes,
+        Space(each, space.rest + 3),
         graph.output_channels,
         "model_int8",
         (last.step, last.zero),
@@ -85,7 +86,7 @@ class _Int8Statements(Statements):
     ) -> None:
         super().__init__(graph, weights, plan, True, settings)
         self._scales, self._exact = scales, fused(graph)
-        self.normed: list[tuple[str, str]] = []
+        self.normed: dict[str, tuple[str, str]] = {}
 
     def scale(self, value: str) -> Scale:
         """The scale of a value."""
@@ -125,8 +126,12 @@ class _Int8Statements(Statements):
         if node.kind == "window":
             self.use(node.function, rows_int8.window(node.function))
             return super().make(stage)
-        if node.kind in ("sum", "halve", "double"):
+        if node.kind in ("sum", "pool", "enlarge"):
             return self._sums(node)
+        if node.kind in ("extend", "crop"):
+            return resizing.copied(self, node, "int8_t")
+        if node.kind in ("join", "blend"):
+            return self._join(node) if node.kind == "join" else self._blend(node)
         self.use("copy", rows_int8.COPY)
         source = self.lines(node.inputs[0])
         return [
@@ -138,7 +143,7 @@ class _Int8Statements(Statements):
         self.use("start", rows_int8.START)
         self.use("store", rows_int8.ROUND)
         self.use(rows.taps_name(node), rows_int8.taps(node))
-        per = self._graph.channels(node.inputs[0]) // node.groups
+        per = self.graph.channels(node.inputs[0]) // node.groups
         area = node.kernel[0] * node.kernel[1]
         levels, bias, factors, shifts = self._levels(node)
         out = self.scale(node.output)
@@ -198,40 +203,21 @@ class _Int8Statements(Statements):
         ]
 
     def _sums(self, node: Node) -> list[str]:
-        """Statements for sums of channels, means of 2x2 pixels, and interpolation to twice the
-        size."""
+        """Statements for sums of channels, means of squares, and interpolation."""
         self.use("start", rows_int8.START)
         self.use("store", rows_int8.ROUND)
-        source = self.lines(node.inputs[0])
-        size = self._graph.channels(node.inputs[0]) // node.channels
-        parts = {"sum": size, "halve": 4, "double": 16}[node.kind]
-        before, inner = [], []
         if node.kind == "sum":
             self.use("add", rows_int8.ADD)
-            inner = [
-                f"    for (int i = c * {size}; i < (c + 1) * {size}; i++)",
-                f"        add(net->sum, line({source}, row, i), 1, n);",
-            ]
-        elif node.kind == "halve":
-            self.use("replicate", rows.INSIDE["replicate"])
-            self.use("halve", rows_int8.HALVE)
-            below = "replicate(2 * row + 1, net->height[1])"
-            inner = [
-                f"    halve(net->sum, line({source}, 2 * row, c), line({source}, {below}, c), n,",
-                "          net->width[1]);",
-            ]
+            source = self.lines(node.inputs[0])
+            parts = self.graph.channels(node.inputs[0]) // node.channels
+            before: list[str] = []
+            inside = (
+                f"for (int i = c * {parts}; i < (c + 1) * {parts}; i++)\n"
+                f"            add(net->sum, line({source}, row, i), 1, n);"
+            )
         else:
-            self.use("replicate", rows.INSIDE["replicate"])
-            self.use("enlarge", rows_int8.DOUBLE)
-            before = [
-                "const int a = replicate(row / 2 - 1 + row % 2, net->height[2]);",
-                "const int b = replicate(row / 2 + row % 2, net->height[2]);",
-                "const int p = row % 2 ? 3 : 1;",
-            ]
-            inner = [
-                f"    enlarge(net->sum, line({source}, a, c), line({source}, b, c), p, 4 - p, n,",
-                "            net->width[2]);",
-            ]
+            before, inside = resizing.sums(self, node, "net->sum", ("int8_t", "int32_t"))
+            parts = self.graph.factor(node) ** 2 * (1 if node.kind == "pool" else 4)
         into, out = self.scale(node.inputs[0]), self.scale(node.output)
         share = 1 if node.kind == "sum" else parts
         factor, shift = factor_of(into.step / share / out.step)
@@ -239,8 +225,81 @@ class _Int8Statements(Statements):
             *before,
             f"for (int c = 0; c < {node.channels}; c++) {{",
             f"    start(net->sum, {-into.zero * parts}, n);",
-            *inner,
+            f"    {inside}",
             f"    store(line(own, row, c), net->sum, {factor}, {shift}, {out.zero}, -128, n);",
+            "}",
+        ]
+
+    def _use_sums(self) -> None:
+        self.use("start", rows_int8.START)
+        self.use("store", rows_int8.ROUND)
+        self.use("add", rows_int8.ADD)
+
+    def _join(self, node: Node) -> list[str]:
+        """Statements that bring several values to one scale."""
+        self._use_sums()
+        out, first = self.scale(node.output), 0
+        text: list[str] = []
+        for name in node.inputs:
+            into = self.scale(name)
+            factor, shift = factor_of(into.step / out.step)
+            row = f"line(own, row, {first} + c)"
+            text += [
+                f"for (int c = 0; c < {self.graph.channels(name)}; c++) {{",
+                f"    start(net->sum, {-into.zero}, n);",
+                f"    add(net->sum, line({self.lines(name)}, row, c), 1, n);",
+                f"    store({row}, net->sum, {factor}, {shift}, {out.zero}, -128, n);",
+                "}",
+            ]
+            first += self.graph.channels(name)
+        return text
+
+    def _blend(self, node: Node) -> list[str]:
+        """Statements for sums of products, in which an offset counts as 1 over the guide's step."""
+        self._use_sums()
+        self.use("weigh", resizing.WEIGH_LEVELS)
+        maps, guide = (self.scale(name) for name in node.inputs)
+        out, count = self.scale(node.output), self.graph.channels(node.inputs[1])
+        # All sums of products of at most 2^16, and an offset of at most 2^8, stay below 2^31.
+        most = max(2.0**16 * count, 2.0**8 / guide.step)
+        shift = max(0, 29 - math.frexp(most)[1])
+        one = round(2.0**shift / guide.step)
+        factor, by = factor_of(maps.step * guide.step / out.step / 2.0**shift)
+        of_maps, of_guide = (self.lines(name) for name in node.inputs)
+        return [
+            f"for (int c = 0; c < {node.channels}; c++) {{",
+            f"    start(net->sum, {-maps.zero * one}, n);",
+            f"    add(net->sum, line({of_maps}, row, {count * node.channels} + c), {one}, n);",
+            f"    for (int g = 0; g < {count}; g++)",
+            f"        weigh(net->sum, line({of_maps}, row, g * {node.channels} + c), {maps.zero},",
+            f"              line({of_guide}, row, g), {guide.zero}, {2**shift}, n);",
+            f"    store(line(own, row, c), net->sum, {factor}, {by}, {out.zero}, -128, n);",
+            "}",
+        ]
+
+    _types = "int8_t", "int64_t"
+
+    def unit(self, value: str) -> tuple[float, int]:
+        """See `Statements`."""
+        return self.scale(value).step, self.scale(value).zero
+
+    def normalised_by(self, node: Node) -> str:
+        """See `Statements`."""
+        into, out = self.scale(node.inputs[0]), self.scale(node.output)
+        weight, bias = self.normed[node.output]
+        return f", {into.step!r}, {weight}, {bias}, {node.channels}, {out.step!r}, {out.zero}"
+
+    def _modulate(self, node: Node) -> list[str]:
+        self.use("modulate", pixels.MODULATE_LEVELS)
+        into, out = self.scale(node.inputs[0]), self.scale(node.output)
+        known, count = f"net->{pixels.name_of(node.inputs[1])}", node.channels
+        ratio, per = repr(65536.0 * into.step / out.step), repr(65536.0 / out.step)
+        return [
+            f"for (int c = 0; c < {count}; c++) {{",
+            f"    const double a = floor((1.0 + {known}[c]) * {ratio} + 0.5);",
+            f"    const double b = {known}[{count} + c] * {per} - a * {into.zero} + "
+            f"{(out.zero + 0.5) * 65536!r};",
+            "    modulate(line(own, row, c), (int32_t)a, (int64_t)floor(b), n);",
             "}",
         ]
 
@@ -248,6 +307,8 @@ class _Int8Statements(Statements):
         """Statements that change row `row`."""
         if node.kind == "norm":
             return self._norm(number, node)
+        if node.kind == "modulate":
+            return self._modulate(node)
         each = f"for (int c = 0; c < {node.channels}; c++)"
         if node.kind == "pad":
             self.use("fill", rows_int8.FILL)
@@ -262,10 +323,10 @@ class _Int8Statements(Statements):
         return [each, f"    look_up(line(own, row, c), {self._table(node)}, n);"]
 
     def _norm(self, number: int, node: Node) -> list[str]:
-        self.use("norm", rows_int8.norm(max(norm.channels for _, norm in self.norms)))
-        index = self.norms.index((number, node))
-        weight, bias = (self._constant(name) for name in node.weights)
-        self.normed.append((weight, bias))
+        self.use("norm", rows_int8.norm(max(one.channels for _, one in self.gathers)))
+        index = self.gathers.index((number, node))
+        weight, bias = (self.constant(name) for name in node.weights)
+        self.normed[node.output] = weight, bias
         each = f"for (int c = 0; c < {node.channels}; c++)"
         of = f"net->s[{index}]"
         return [
@@ -289,9 +350,7 @@ class _Int8Statements(Statements):
         return self.array(f"table_{node.output}", "int8_t", stored.astype(np.int64), 1)
 
     def _mix(self, node: Node) -> list[str]:
-        for name, text in (("start", rows_int8.START), ("store", rows_int8.ROUND)):
-            self.use(name, text)
-        self.use("add", rows_int8.ADD)
+        self._use_sums()
         out, scales = self.scale(node.output), [self.scale(name) for name in node.inputs]
         ratios = [
             (np.ones(node.channels) if name is None else self._weights[name].ravel())
@@ -338,20 +397,13 @@ class _Int8Emitter(Emitter):
         self._say: _Int8Statements = _Int8Statements(graph, weights, scales, plan, len(settings))
 
     def _includes(self) -> str:
-        math = "\n#include <math.h>\n" if self._say.norms else ""
+        math = "\n#include <math.h>\n" if self._say.gathers else ""
         return f'#include "{self.file}.h"\n{math}'
 
     def _extra_state(self) -> str:
         peak = "    int peak;\n" if self._plan.maximum else ""
         zeros = "    int8_t *zeros;\n" if zeros_row(self._plan)[0] else ""
-        count = len(self._say.norms)
-        gather = f"    int pass;\n    struct statistics s[{count}];\n" if count else ""
-        return f"    int32_t *sum; /* of one row */\n{zeros}{gather}{peak}"
-
-    def _finish(self, index: int, node: Node) -> str:
-        into, out = self._say.scale(node.inputs[0]), self._say.scale(node.output)
-        weight, bias = self._say.normed[index]
-        return f", {into.step!r}, {weight}, {bias}, {node.channels}, {out.step!r}, {out.zero}"
+        return f"    int32_t *sum; /* of one row */\n{zeros}{self._gathered_state()}{peak}"
 
     def _edges(self, stage: Stage) -> str:
         if stage.border == "zero":
@@ -374,9 +426,10 @@ class _Int8Emitter(Emitter):
         return f"net.setting[{number}] = level({self._fraction(number)});"
 
     def _at(self) -> str:
-        return "int8_t *at = (int8_t *)(workspace + width);"
+        sums = wide("(size_t)width", self._plan.widest)
+        return f"int8_t *at = (int8_t *)(workspace + {sums});"
 
-    def _zeros(self, _: int, pad: int) -> list[str]:
+    def _zeros(self, _: str, pad: int) -> list[str]:
         return [f"net.zeros = at + {pad};"]
 
     def _divide(self) -> list[str]:

@@ -121,33 +121,6 @@ static void frame(float *out, int row, int height, int n, int rows, int columns)
 }
 """
 
-HALVE = """\
-/* The mean of 2x2 pixels of two rows that are `wide` pixels wide. */
-static void halve(float *restrict out, const float *restrict a, const float *restrict b, int n,
-                  int wide)
-{
-    for (int x = 0; x < wide / 2; x++)
-        out[x] = 0.25f * (a[2 * x] + a[2 * x + 1] + b[2 * x] + b[2 * x + 1]);
-    if (wide % 2)
-        out[n - 1] = 0.5f * (a[wide - 1] + b[wide - 1]);
-}
-"""
-
-DOUBLE = """\
-/* Twice the width of p * a + q * b, bilinear; n is the result's width, `half` that of a and b. */
-static void enlarge(float *restrict out, const float *restrict a, const float *restrict b,
-                    float p, float q, int n, int half)
-{
-    for (int x = 0; x < n; x++) {
-        const int k = x / 2;
-        int other = x % 2 ? k + 1 : k - 1;
-        if (other < 0 || other >= half)
-            other = k;
-        out[x] = 0.75f * (p * a[k] + q * b[k]) + 0.25f * (p * a[other] + q * b[other]);
-    }
-}
-"""
-
 LARGEST = """\
 /* The largest magnitude of a row, or `most` where that is larger; sixteen pixels at a time. */
 static float largest(const float *row, int n, float most)
@@ -168,12 +141,6 @@ static float largest(const float *row, int n, float most)
     for (int i = 0; i < 16; i++)
         most = lane[i] > most ? lane[i] : most;
     return most;
-}
-
-static void scale(float *row, float factor, int n)
-{
-    for (int x = 0; x < n; x++)
-        row[x] *= factor;
 }
 """
 

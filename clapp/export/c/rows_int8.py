@@ -87,31 +87,6 @@ static void copy(int8_t *restrict out, const int8_t *restrict in, int n)
         out[x] = in[x];
 }
 """
-HALVE = """\
-/* The sum of 2x2 pixels of two rows that are `wide` pixels wide. */
-static void halve(int32_t *restrict sum, const int8_t *restrict a, const int8_t *restrict b, int n,
-                  int wide)
-{
-    for (int x = 0; x < wide / 2; x++)
-        sum[x] += a[2 * x] + a[2 * x + 1] + b[2 * x] + b[2 * x + 1];
-    if (wide % 2)
-        sum[n - 1] += 2 * (a[wide - 1] + b[wide - 1]);
-}
-"""
-DOUBLE = """\
-/* 16 times the bilinear enlargement of (p * a + q * b) / 4; n is the result's width. */
-static void enlarge(int32_t *restrict sum, const int8_t *restrict a, const int8_t *restrict b,
-                    int p, int q, int n, int half)
-{
-    for (int x = 0; x < n; x++) {
-        const int k = x / 2;
-        int other = x % 2 ? k + 1 : k - 1;
-        if (other < 0 || other >= half)
-            other = k;
-        sum[x] += 3 * (p * a[k] + q * b[k]) + p * a[other] + q * b[other];
-    }
-}
-"""
 LARGEST = f"""\
 /* The largest distance from zero in a row, or `most` where that is larger. */
 static int largest(const int8_t *row, int zero, int n, int most)

@@ -2,8 +2,16 @@
 
 from collections.abc import Sequence
 
-from clapp.export.c import rows
-from clapp.export.c.header import Code, arguments, header_text, identifier, workspace, zeros_row
+from clapp.export.c import pixels, resizing, rows
+from clapp.export.c.header import (
+    Code,
+    arguments,
+    header_text,
+    identifier,
+    wide,
+    workspace,
+    zeros_row,
+)
 from clapp.export.c.stages import Plan, Stage, plan_stages
 from clapp.export.c.statements import Statements, Weights
 from clapp.filters.learned.settings import Setting
@@ -43,9 +51,8 @@ def write_c(
     )
     emitter = Emitter(graph, weights, plan, name, uint8, settings)
     source = emitter.text()
-    full, half, rest = space
-    sizes = 4 * full, 4 * half, 4 * rest
-    code = Code(name, header, source, plan, emitter.weight_bytes, sizes, graph.output_channels)
+    sizes, outputs = space.times(4), graph.output_channels
+    code = Code(name, header, source, plan, emitter.weight_bytes, sizes, outputs)
     return code._replace(settings=tuple(settings))
 
 
@@ -92,34 +99,48 @@ class Emitter:
         return f'#include "{self.file}.h"\n\n#include <math.h>\n'
 
     def _extra_state(self) -> str:
-        count = len(self._say.norms)
-        gather = f"    int pass;\n    struct statistics s[{count}];\n" if count else ""
+        gather = self._gathered_state()
         zeros = "    const float *zeros;\n" if zeros_row(self._plan)[0] else ""
         peak = "    float peak;\n" if self._plan.maximum else ""
         return f"{zeros}{gather}{peak}"
+
+    def _gathered_state(self) -> str:
+        gathers = self._say.gathers
+        text = "    int pass;\n" if gathers else ""
+        kinds = {node.kind for _, node in gathers}
+        if "norm" in kinds:
+            text += f"    struct statistics s[{len(gathers)}];\n"
+        if "moments" in kinds:
+            text += f"    struct moments m[{len(gathers)}];\n"
+        made = [node for _, node in gathers if node.kind == "moments"]
+        for node in (*made, *self._plan.pixels):
+            text += f"    float {pixels.name_of(node.output)}[{node.channels}];\n"
+        return text
 
     def _state(self) -> str:
         kind = "uint8_t" if self._uint8 else "float"
         image = f"    const {kind} *image;\n" if self._plan.sources["image"] == 0 else ""
         if self._settings:
             image += f"    {self.setting_kind} setting[{len(self._settings)}];\n"
-        stages = len(self._plan.stages)
+        stages, sizes = len(self._plan.stages), len(self._plan.sizes)
         return (
             "struct net {\n"
             f"{image}"
-            "    int height[3], width[3]; /* of the picture, and of half of it */\n"
+            f"    int height[{sizes}], width[{sizes}]; /* of the picture, and of other sizes */\n"
             f"    struct lines l[{stages + 1}]; /* the picture, then each stage's rows */\n"
             f"    int made[{stages}]; /* rows so far */\n"
             f"{self._extra_state()}}};\n"
         )
 
     def _stage(self, number: int, stage: Stage) -> str:
-        body = [f"const int height = net->height[{stage.level}], n = net->width[{stage.level}];"]
+        size = self._plan.number(stage.size)
+        body = [f"const int height = net->height[{size}], n = net->width[{size}];"]
         body += ["(void)height;"] if not _uses_height(stage) else []
         body += self._ask(stage)
         body += self._say.make(stage)
         for change in stage.changes:
             body += self._say.change(number, change)
+        body += self._say.collect(number, stage)
         each = f"for (int c = 0; c < {stage.channels}; c++)"
         if stage.pad:
             body += [each, f"    {self._edges(stage)}"]
@@ -141,6 +162,7 @@ class Emitter:
 
     def _peak(self, _: Stage) -> str:
         self._say.use("largest", rows.LARGEST)
+        self._say.use("scale", resizing.SCALE)
         return "net->peak = largest(line(own, row, c), n, net->peak);"
 
     def _ask(self, stage: Stage) -> list[str]:
@@ -152,7 +174,8 @@ class Emitter:
                 continue
             until = "row"
             if position == 0:
-                until = _last_row(stage.node, f"net->height[{self._graph.level(value)}]")
+                size = self._plan.number(self._graph.size(value))
+                until = _last_row(stage.node, f"net->height[{size}]", self._graph)
             calls.append(f"make_{source}(net, {until});")
         return calls
 
@@ -166,31 +189,45 @@ class Emitter:
         else:  # only read
             setup.append("net.l[0] = (struct lines){(float *)image, height, width, area};")
         for number, stage in enumerate(stages[:-1]):
-            step = f"width_{stage.level} + {2 * stage.pad}" if stage.pad else f"width_{stage.level}"
+            step = f"width_{self._plan.number(stage.size)}"
+            step = f"{step} + {2 * stage.pad}" if stage.pad else step
             setup += [
                 f"net.l[{number + 1}] = (struct lines){{at + {stage.pad}, {stage.depth}, "
                 f"{stage.channels} * ({step}), {step}}};",
                 f"at += {stage.depth * stage.channels} * ({step});",
             ]
         setup.append(f"net.l[{last + 1}] = (struct lines){{output, height, width, area}};")
-        level, pad = zeros_row(self._plan)
-        if level:
-            setup += self._zeros(level, pad)
+        size, pad = zeros_row(self._plan)
+        if size is not None:
+            setup += self._zeros(wide("(size_t)width", size), pad)
         inner = "\n".join(f"    {text}" for text in [*setup, *self._passes(last)])
         return (
             f"int {name}_run(const {kind} *image, int height, int width, "
             f"{arguments(self._settings)}{self.kind} *output, "
             f"{'float' if self.kind == 'float' else 'int32_t'} *workspace)\n{{\n"
             f"    struct net net = {{0}};\n"
-            f"    const size_t area = (size_t)height * width, width_1 = width;\n"
-            f"    const size_t width_2 = (width_1 + 1) / 2;\n"
+            f"    const size_t area = (size_t)height * width;\n"
+            f"{self._widths()}"
             f"    {self._at()}\n"
             f"    if (height < {name.upper()}_MIN_SIZE || width < {name.upper()}_MIN_SIZE)\n"
             f"        return -1;\n"
-            f"    (void)width_2;\n    (void)at;\n"
-            f"    net.height[1] = height;\n    net.height[2] = (height + 1) / 2;\n"
-            f"    net.width[1] = width;\n    net.width[2] = (width + 1) / 2;\n"
+            f"    (void)area;\n    (void)at;\n"
+            f"{self._sizes()}"
             f"{inner}\n    return 0;\n}}\n"
+        )
+
+    def _widths(self) -> str:
+        return "".join(
+            f"    const size_t width_{number} = {wide('(size_t)width', size)};\n"
+            for number, size in enumerate(self._plan.sizes)
+        )
+
+    def _sizes(self) -> str:
+        return "".join(
+            f"    (void)width_{number};\n"
+            f"    net.height[{number}] = {wide('height', size)};\n"
+            f"    net.width[{number}] = {wide('width', size)};\n"
+            for number, size in enumerate(self._plan.sizes)
         )
 
     def _begin(self) -> list[str]:
@@ -208,8 +245,8 @@ class Emitter:
     def _at(self) -> str:
         return "float *at = workspace;"
 
-    def _zeros(self, level: int, pad: int) -> list[str]:
-        return [f"fill(at, 0.0f, (int)width_{level} + {2 * pad});", f"net.zeros = at + {pad};"]
+    def _zeros(self, width: str, pad: int) -> list[str]:
+        return [f"fill(at, 0.0f, (int)({width}) + {2 * pad});", f"net.zeros = at + {pad};"]
 
     def _divide(self) -> list[str]:
         return [
@@ -217,24 +254,19 @@ class Emitter:
             f"    scale(output + i, 1.0f / (net.peak + {rows.number(MAX_EPS)}), width);",
         ]
 
-    def _finish(self, index: int, node: Node) -> str:  # noqa: ARG002
-        """What finishing statistics needs beside the number of values."""
-        return ""
-
     def _passes(self, last: int) -> list[str]:
         text = []
-        for index, (number, node) in enumerate(self._say.norms):
-            level = node.level
+        for index, (number, _) in enumerate(self._say.gathers):
+            size = self._plan.number(self._plan.stages[number].size)
             text += [
                 f"net.pass = {index};",
-                f"make_{number}(&net, net.height[{level}] - 1);",
-                f"finish(&net.s[{index}], (double)net.height[{level}] * net.width[{level}] "
-                f"* {node.channels}{self._finish(index, node)});",
+                f"make_{number}(&net, net.height[{size}] - 1);",
+                *self._say.finish(index),
                 f"for (int i = 0; i <= {last}; i++)",
                 "    net.made[i] = 0;",
             ]
-        if self._say.norms:
-            text.append(f"net.pass = {len(self._say.norms)};")
+        if self._say.gathers:
+            text.append(f"net.pass = {len(self._say.gathers)};")
         text.append(f"make_{last}(&net, height - 1);")
         if self._plan.maximum is not None:
             text += self._divide()
@@ -265,13 +297,18 @@ def _uses_height(stage: Stage) -> bool:
     return node.kind == "conv" and node.reach[0] > 0
 
 
-def _last_row(node: Node, height: str) -> str:
+def _last_row(node: Node, height: str, graph: Graph) -> str:
     """A C expression: the last row of the first input that a row needs."""
     reach = node.reach[0]
     if node.kind in ("conv", "window") and reach:
         return f"row + {reach} < {height} ? row + {reach} : {height} - 1"
-    if node.kind == "halve":
-        return f"2 * row + 1 < {height} ? 2 * row + 1 : {height} - 1"
-    if node.kind == "double":
-        return f"(row + 1) / 2 < {height} ? (row + 1) / 2 : {height} - 1"
-    return "row"
+    last = "row"
+    if node.kind == "pool":
+        factor = graph.factor(node)
+        last = f"{factor} * row + {factor - 1}"
+    elif node.kind == "enlarge":
+        factor = graph.factor(node)
+        last = f"(2 * row + {factor + 1}) / {2 * factor}"
+    elif node.kind != "extend":
+        return last
+    return f"{last} < {height} ? {last} : {height} - 1"

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from clapp.models.graph.nodes import ELEMENTWISE, IMAGE, Graph, Node
+from clapp.models.graph.nodes import ELEMENTWISE, IMAGE, Graph, Node, Size, unrounded
 
-_IN_PLACE = ("function", "mix", "norm", "pad")
+_IN_PLACE = ("function", "mix", "norm", "pad", "modulate")
 
 
 @dataclass
@@ -23,6 +23,7 @@ class Stage:
             copies its input first.
         changes: steps that then change the row in place.
         value: the name of the result.
+        moments: steps that take statistics of the result.
         depth: number of rows kept; 0: the value is in the caller's memory (picture or result).
         pad: pixels left and right of a row, filled as `border` says.
     """
@@ -30,8 +31,9 @@ class Stage:
     node: Node | None
     value: str
     channels: int
-    level: int
+    size: Size
     changes: list[Node] = field(default_factory=list)
+    moments: list[Node] = field(default_factory=list)
     depth: int = 0
     pad: int = 0
     border: str = "zero"
@@ -48,17 +50,39 @@ class Plan(NamedTuple):
     Attributes:
         sources: value -> the number of the stage that computes it; -1 is the picture.
         maximum: the step that divides by the largest magnitude, or None.
+        pixels: steps that make values of one pixel from others.
     """
 
     stages: list[Stage]
     sources: dict[str, int]
     maximum: Node | None
+    pixels: list[Node]
+
+    @property
+    def gathers(self) -> list[tuple[int, Node]]:
+        """The steps that need statistics of a whole value, each with the number of its stage."""
+        stages = enumerate(self.stages)
+        return [(n, node) for n, stage in stages for node in (*stage.norms, *stage.moments)]
 
     @property
     def passes(self) -> int:
-        """The number of passes over the picture: one for each normalisation, and one for the
+        """The number of passes over the picture: one for each of `gathers`, and one for the
         result."""
-        return 1 + sum(len(stage.norms) for stage in self.stages)
+        return 1 + len(self.gathers)
+
+    @property
+    def sizes(self) -> list[Size]:
+        """The sizes of all values, that of the picture first."""
+        return sorted({Size(), *(stage.size for stage in self.stages)})
+
+    def number(self, size: Size) -> int:
+        """The place of a size in `sizes`."""
+        return self.sizes.index(size)
+
+    @property
+    def widest(self) -> Size:
+        """A size as wide as any."""
+        return Size(1, max((s.grid for s in self.sizes if s.grid > s.level), default=1))
 
     def inputs(self, stage: Stage) -> list[str]:
         """The inputs of the stage, including those of its changes."""
@@ -66,7 +90,7 @@ class Plan(NamedTuple):
         made = {stage.node.output if stage.node else IMAGE, *(n.output for n in stage.changes)}
         for node in stage.changes:
             taken += [name for name in node.inputs if name not in made]
-        return taken
+        return [name for name in taken if name in self.sources]
 
 
 def plan_stages(graph: Graph, *, copied: bool) -> Plan:
@@ -75,16 +99,22 @@ def plan_stages(graph: Graph, *, copied: bool) -> Plan:
     Args:
         copied: the picture has another type than the rows, so each of its rows is converted.
     """
-    nodes = list(graph.nodes)
+    nodes, floats = list(graph.nodes), unrounded(graph)
     maximum = nodes.pop() if nodes[-1].kind == "maximum" else None
+    pixels = [node for node in nodes if node.output in floats and node.kind != "moments"]
     stages: list[Stage] = []
     sources = {IMAGE: -1}
     if copied or any(max(node.reach) for node in graph.users(IMAGE)):
-        stages.append(Stage(None, IMAGE, graph.input_channels, 1))
+        stages.append(Stage(None, IMAGE, graph.input_channels, Size()))
         sources[IMAGE] = 0
     for node in nodes:
         first = node.inputs[0]
         owner = sources.get(first, -1)
+        if node.output in floats:
+            if node.kind == "moments":
+                assert owner >= 0
+                stages[owner].moments.append(node)
+            continue
         alone = len(graph.users(first)) == 1 and first != IMAGE
         if node.kind in _IN_PLACE and alone and owner >= 0 and stages[owner].value == first:
             stage = stages[owner]
@@ -93,15 +123,15 @@ def plan_stages(graph: Graph, *, copied: bool) -> Plan:
             sources[node.output] = owner
         else:
             in_place = node.kind in _IN_PLACE
-            stage = Stage(node, node.output, node.channels, node.level)
+            stage = Stage(node, node.output, node.channels, node.size)
             if in_place:
                 stage.changes.append(node)
             stages.append(stage)
             sources[node.output] = len(stages) - 1
     _move_late_inputs(stages, sources)
-    plan = Plan(stages, sources, maximum)
+    plan = Plan(stages, sources, maximum, pixels)
     _set_borders(plan, graph)
-    _set_depths(plan)
+    _set_depths(plan, graph)
     stages[-1].depth = 0
     return plan
 
@@ -110,7 +140,7 @@ def _move_late_inputs(stages: list[Stage], sources: dict[str, int]) -> None:
     """Move steps whose second input is computed after their stage to a later stage of their own."""
     for number, stage in enumerate(stages):
         for node in stage.changes:
-            assert all(sources[name] <= number for name in node.inputs)
+            assert all(sources.get(name, -1) <= number for name in node.inputs)
 
 
 def _set_borders(plan: Plan, graph: Graph) -> None:
@@ -125,8 +155,12 @@ def _set_borders(plan: Plan, graph: Graph) -> None:
             )
 
 
-def rows_taken(node: Node | None, row: int, height: int) -> list[int]:
-    """The rows of a step's first input, `height` high, that it needs for one row of its output."""
+def rows_taken(node: Node | None, row: int, height: int, factor: int = 1) -> list[int]:
+    """The rows of a step's first input, `height` high, that it needs for one row of its output.
+
+    Args:
+        factor: by how much a pool or an enlarge changes the resolution.
+    """
     if node is None:
         return [row]
     if node.kind == "conv":
@@ -135,12 +169,13 @@ def rows_taken(node: Node | None, row: int, height: int) -> list[int]:
         return [inside(r, height, node.border) for r in rows if _is_row(r, height, node.border)]
     if node.kind == "window":
         return [inside(r, height, "replicate") for r in (row - 1, row, row + 1)]
-    if node.kind == "halve":
-        return [inside(r, height, "replicate") for r in (2 * row, 2 * row + 1)]
-    if node.kind == "double":
-        middle = row // 2
-        return [inside(r, height, "replicate") for r in (middle - 1 + row % 2, middle + row % 2)]
-    return [row]
+    rows = range(row, row + 1)
+    if node.kind == "pool":
+        rows = range(factor * row, factor * row + factor)
+    elif node.kind == "enlarge":
+        below = (2 * row + factor + 1) // (2 * factor)
+        rows = range(below - 1, below + 1)
+    return [inside(r, height, "replicate") for r in rows]
 
 
 def inside(row: int, height: int, border: str) -> int:
@@ -155,17 +190,18 @@ def _is_row(row: int, height: int, border: str) -> bool:
     return border in ("reflect", "replicate") or 0 <= row < height
 
 
-def _set_depths(plan: Plan) -> None:
+def _set_depths(plan: Plan, graph: Graph) -> None:
     """Simulate the computation to find how many rows of each value must be kept."""
-    reach = sum(stage.node.reach[0] for stage in plan.stages if stage.node is not None)
+    reach = sum(
+        stage.node.reach[0] * stage.size.level for stage in plan.stages if stage.node is not None
+    )
     least = 2 * max((n.reach[0] for s in plan.stages if (n := s.node) is not None), default=0) + 1
     for height in (*range(least, least + 6), *range(4 * reach + 20, 4 * reach + 24)):
-        for number, depth in enumerate(_depths(plan, height)):
+        for number, depth in enumerate(_depths(plan, graph, height)):
             plan.stages[number].depth = max(plan.stages[number].depth, depth)
 
 
-def _depths(plan: Plan, height: int) -> list[int]:
-    heights = {1: height, 2: (height + 1) // 2}
+def _depths(plan: Plan, graph: Graph, height: int) -> list[int]:
     made = [0] * len(plan.stages)  # rows of each stage so far
     depths = [1] * len(plan.stages)
 
@@ -177,7 +213,9 @@ def _depths(plan: Plan, height: int) -> list[int]:
                 continue
             rows = [row]
             if position == 0:
-                rows = rows_taken(node, row, heights[plan.stages[source].level])
+                resized = node is not None and node.kind in ("pool", "enlarge")
+                factor = graph.factor(node) if node is not None and resized else 1
+                rows = rows_taken(node, row, plan.stages[source].size.of(height), factor)
             yield from ((source, r) for r in rows)
 
     def make(number: int, last: int) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from clapp.export.c import rows
+from clapp.export.c import pixels, resizing, rows
 from clapp.export.c.header import identifier
 from clapp.export.c.stages import Plan, Stage
 from clapp.models.graph.nodes import Graph, Node
@@ -19,9 +19,9 @@ class Statements:
     def __init__(
         self, graph: Graph, weights: Weights, plan: Plan, uint8: bool, settings: int = 0
     ) -> None:
-        self._graph, self._weights, self._plan, self._uint8 = graph, weights, plan, uint8
+        self.graph, self._weights, self.plan, self._uint8 = graph, weights, plan, uint8
         self._settings = settings  # how many of the picture's channels are constant
-        self.norms = [(s, node) for s, stage in enumerate(plan.stages) for node in stage.norms]
+        self.gathers = plan.gathers
         self.helpers: dict[str, str] = {}
         self.constants: dict[str, str] = {}
         self.weight_bytes = 0
@@ -30,7 +30,7 @@ class Statements:
         """Add a C function to the file, once."""
         self.helpers.setdefault(name, text)
 
-    def _constant(self, name: str | None) -> str:
+    def constant(self, name: str | None) -> str:
         """The C name of stored weights."""
         assert name is not None
         c_name = identifier(f"w_{name}")
@@ -52,7 +52,7 @@ class Statements:
 
     def lines(self, value: str) -> str:
         """A C expression that points to the rows of a value."""
-        return f"&net->l[{self._plan.sources[value] + 1}]"
+        return f"&net->l[{self.plan.sources[value] + 1}]"
 
     def make(self, stage: Stage) -> list[str]:
         """Statements that compute row `row` of a stage, before its changes."""
@@ -64,7 +64,7 @@ class Statements:
         source = self.lines(node.inputs[0])
         each = f"for (int c = 0; c < {node.channels}; c++)"
         if node.kind == "sum":
-            size = self._graph.channels(node.inputs[0]) // node.channels
+            size = self.graph.channels(node.inputs[0]) // node.channels
             self.use("add", rows.ADD)
             return [
                 f"for (int c = 0; c < {node.channels}; c++) {{",
@@ -82,17 +82,8 @@ class Statements:
                 f"    {node.function}(line(own, row, c), {taken[0]},",
                 f"         {taken[1]}, {taken[2]}, n);",
             ]
-        if node.kind == "halve":
-            self.use("replicate", rows.INSIDE["replicate"])
-            self.use("halve", rows.HALVE)
-            below = "replicate(2 * row + 1, net->height[1])"
-            return [
-                each,
-                f"    halve(line(own, row, c), line({source}, 2 * row, c),",
-                f"          line({source}, {below}, c), n, net->width[1]);",
-            ]
-        if node.kind == "double":
-            return self._double(node, source)
+        if node.kind in resizing.KINDS:
+            return resizing.float_rows(self, node)
         self.use("add", rows.ADD)  # copy the value first, since other steps need it unchanged
         return [
             f"for (int c = 0; c < {node.channels}; c++) {{",
@@ -123,12 +114,12 @@ class Statements:
         ]
 
     def _conv(self, node: Node) -> list[str]:
-        per = self._graph.channels(node.inputs[0]) // node.groups
+        per = self.graph.channels(node.inputs[0]) // node.groups
         of_group = node.channels // node.groups
         kernel, bias = node.weights
         taps, area = node.kernel[0], node.kernel[0] * node.kernel[1]
         self.use(rows.taps_name(node), rows.taps(node))
-        start = f"{self._constant(bias)}[o]" if bias is not None else "0.0f"
+        start = f"{self.constant(bias)}[o]" if bias is not None else "0.0f"
         channel = f"o / {of_group} * {per} + i" if node.groups > 1 else "i"
         return [
             f"for (int o = 0; o < {node.channels}; o++) {{",
@@ -139,7 +130,7 @@ class Statements:
             f"        for (int k = 0; k < {taps}; k++) {{",
             *(f"            {text}" for text in self._row_of(node, channel)),
             "        }",
-            f"        {rows.taps_name(node)}(out, taken, {self._constant(kernel)} "
+            f"        {rows.taps_name(node)}(out, taken, {self.constant(kernel)} "
             f"+ (o * {per} + i) * {area}, n);",
             "    }",
             "}",
@@ -159,19 +150,6 @@ class Statements:
             f"taken[k] = y < 0 || y >= height ? net->zeros : line({source}, y, {channel});",
         ]
 
-    def _double(self, node: Node, source: str) -> list[str]:
-        self.use("replicate", rows.INSIDE["replicate"])
-        self.use("enlarge", rows.DOUBLE)
-        half = "net->height[2]"
-        return [
-            f"const int a = replicate(row / 2 - 1 + row % 2, {half});",
-            f"const int b = replicate(row / 2 + row % 2, {half});",
-            "const float p = row % 2 ? 0.75f : 0.25f;",
-            f"for (int c = 0; c < {node.channels}; c++)",
-            f"    enlarge(line(own, row, c), line({source}, a, c), line({source}, b, c), p,",
-            "            1.0f - p, n, net->width[2]);",
-        ]
-
     def change(self, number: int, node: Node) -> list[str]:
         """Statements that change row `row` of stage `number`."""
         each = f"for (int c = 0; c < {node.channels}; c++)"
@@ -185,14 +163,21 @@ class Statements:
         if node.kind == "mix":
             self.use("mix", rows.MIX)
             a, b = (
-                "1.0f" if name is None else f"{self._constant(name)}[c]" for name in node.weights
+                "1.0f" if name is None else f"{self.constant(name)}[c]" for name in node.weights
             )
             other = f"line({self.lines(node.inputs[1])}, row, c)"
             return [each, f"    mix(line(own, row, c), {a}, {other}, {b}, n);"]
+        if node.kind == "modulate":
+            self.use("modulate", pixels.MODULATE)
+            known = f"net->{pixels.name_of(node.inputs[1])}"
+            call = (
+                f"modulate(line(own, row, c), 1.0f + {known}[c], {known}[{node.channels} + c], n);"
+            )
+            return [each, f"    {call}"]
         assert node.kind == "norm"
         self.use("norm", rows.NORM)
-        index = self.norms.index((number, node))
-        weight, bias = (self._constant(name) for name in node.weights)
+        index = self.gathers.index((number, node))
+        weight, bias = (self.constant(name) for name in node.weights)
         return [
             f"if (net->pass == {index}) {{",
             f"    {each}",
@@ -202,3 +187,49 @@ class Statements:
             each,
             f"    normalise(line(own, row, c), &net->s[{index}], {weight}[c], {bias}[c], n);",
         ]
+
+    _types = "float", "double"
+    """C types of pixels, and of sums of all of them."""
+
+    def collect(self, number: int, stage: Stage) -> list[str]:
+        """Statements that take in row `row` of stage `number` for statistics of its value."""
+        text = []
+        for node in stage.moments:
+            most = max(node.channels for _, node in self.gathers) // 4
+            self.use("moments", pixels.moments(most, *self._types))
+            index = self.gathers.index((number, node))
+            text += [
+                f"if (net->pass == {index})",
+                f"    for (int c = 0; c < {stage.channels}; c++)",
+                f"        collect_moments(&net->m[{index}], c, line(own, row, c), n, !row);",
+            ]
+        return text
+
+    def finish(self, index: int) -> list[str]:
+        """Statements that follow the pass that gathers statistics."""
+        number, node = self.gathers[index]
+        size = self.plan.number(self.plan.stages[number].size)
+        pixels_of = f"(double)net.height[{size}] * net.width[{size}]"
+        if node.kind == "norm":
+            more = self.normalised_by(node)
+            return [f"finish(&net.s[{index}], {pixels_of} * {node.channels}{more});"]
+        step, zero = self.unit(self.plan.stages[number].value)
+        text = [
+            f"finish_moments(&net.m[{index}], {pixels_of}, {rows.number(step)}, {zero}, "
+            f"{node.channels // 4},",
+            f"               net.{pixels.name_of(node.output)});",
+        ]
+        known = {node.output}
+        for one in self.plan.pixels:
+            if known.issuperset(one.inputs):
+                known.add(one.output)
+                text += pixels.computed(self, one)
+        return text
+
+    def unit(self, _: str) -> tuple[float, int]:
+        """Step and zero point of a value."""
+        return 1.0, 0
+
+    def normalised_by(self, _: Node) -> str:
+        """What finishing the statistics of a normalisation needs beside the number of values."""
+        return ""

@@ -116,7 +116,8 @@ class Convolutions:
         """Rows or columns of a value before and after it; some chips mirror no borders."""
         if not any(rows):
             return x
-        before, after = ([self._slice(x, axis, row) for row in side] for side in rows)
+        cut = {row: self._slice(x, axis, row) for row in dict.fromkeys([*rows[0], *rows[1]])}
+        before, after = ([cut[row] for row in side] for side in rows)
         shape = list(x.shape)
         shape[axis] += len(before) + len(after)
         parts = [*before, x, *after]

@@ -5,7 +5,7 @@ computed in floats between DEQUANTIZE and QUANTIZE.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from clapp.models.graph.nodes import (
     IMAGE,
     LEAK,
     MAX_EPS,
+    MOMENT_EPS,
     NORM_EPS,
     OUTPUT,
     ROOT_EPS,
@@ -26,8 +27,8 @@ from clapp.models.graph.nodes import (
 from clapp.training.int8.scales import Scale, Scales, fused, scale_of
 
 Weights = Mapping[str, NDArray[np.float32]]
-_ALWAYS = ("norm", "maximum", "over", "root")
-IN_FLOATS = {8: _ALWAYS, 16: (*_ALWAYS, "double", "tanh", "sigmoid", "swish", "gelu")}
+_ALWAYS = ("norm", "maximum", "over", "root", "blend", "modulate")
+IN_FLOATS = {8: _ALWAYS, 16: (*_ALWAYS, "enlarge", "tanh", "sigmoid", "swish", "gelu")}
 """Steps and functions without an integer kernel for values of so many bits."""
 _BLOCK = 16  # pixels a side that one maximum pooling takes
 _TANH, _LOGISTIC = Scale(1 / 128, 0), Scale(1 / 256, -128)  # what their int8 kernels demand
@@ -88,11 +89,13 @@ class _Writer(Convolutions):
 
     def _step(self, node: Node) -> Tensor:
         inputs = [self._values[name] for name in node.inputs]
-        scale = None if self._scales is None else self._scales[node.output]
+        scale = None if self._scales is None else self._scales.get(node.output)
         write: Callable[..., Tensor] = getattr(self, f"_{node.kind}")
-        if scale is None or not _in_floats(node, scale.bits):
+        if scale is not None and not _in_floats(node, scale.bits):
             return write(node, scale, *inputs)
-        return self.rounded(write(node, None, *(self.floats(x) for x in inputs)), scale)
+        inputs = [x if x.scale is None else self.floats(x) for x in inputs]
+        result = write(node, None, *inputs)
+        return result if scale is None else self.rounded(result, scale)
 
     def _conv(self, node: Node, scale: Scale | None, x: Tensor) -> Tensor:
         kernel, bias = node.weights
@@ -176,8 +179,8 @@ class _Writer(Convolutions):
         scaled = op("MUL", [centred, op("DIV", [factors, root], channels)], x.shape)
         return op("ADD", [scaled, shift], x.shape)
 
-    def _mean(self, x: Tensor) -> Tensor:
-        for axis in (2, 1, 3):
+    def _mean(self, x: Tensor, axes: Sequence[int] = (2, 1, 3)) -> Tensor:
+        for axis in axes:
             x = self._reduced("MEAN", x, [axis])
         return x
 
@@ -206,24 +209,77 @@ class _Writer(Convolutions):
         none = np.zeros(node.channels, np.float32)
         return self.convolution(x, dense(ones, node.channels), none, 1, scale)
 
-    def _halve(self, node: Node, scale: Scale | None, x: Tensor) -> Tensor:
-        odd = (x.shape[1] % 2, x.shape[2] % 2)
-        for axis, more in zip((1, 2), odd, strict=True):
-            last = [x.shape[axis] - 1]
-            x = self.with_slices(x, axis, ([], last)) if more else x
-        mean = np.full((node.channels, 1, 2, 2), 0.25, np.float32)
+    def _pool(self, node: Node, scale: Scale | None, x: Tensor) -> Tensor:
+        factor = self._graph.factor(node)
+        x = self._extended(x, factor)
+        mean = np.full((node.channels, 1, factor, factor), 1 / factor**2, np.float32)
         none = np.zeros(node.channels, np.float32)
-        return self.convolution(x, mean, none, node.channels, scale, "VALID", stride=2)
+        return self.convolution(x, mean, none, node.channels, scale, "VALID", stride=factor)
 
-    def _double(self, node: Node, scale: Scale | None, x: Tensor) -> Tensor:
-        height, width = 2 * x.shape[1], 2 * x.shape[2]
+    def _extended(self, x: Tensor, grid: int) -> Tensor:
+        """The last row and column repeated until the sides are multiples of a number."""
+        for axis in (1, 2):
+            more = -x.shape[axis] % grid
+            x = self.with_slices(x, axis, ([], [x.shape[axis] - 1] * more)) if more else x
+        return x
+
+    def _extend(self, node: Node, _: Scale | None, x: Tensor) -> Tensor:
+        return self._extended(x, node.size.grid)
+
+    def _crop(self, node: Node, _: Scale | None, x: Tensor) -> Tensor:
+        sides = tuple(node.size.of(side) for side in self._size)
+        shape = (1, *sides, node.channels)
+        return x if shape == tuple(x.shape) else self.cut(x, (0, 0, 0, 0), shape)
+
+    def _join(self, node: Node, scale: Scale | None, *inputs: Tensor) -> Tensor:
+        same = [self.rounded(x, scale) for x in inputs]  # as its kernel demands
+        shape = (*same[0].shape[:3], node.channels)
+        return self.build.op("CONCATENATION", same, shape, scale, axis=3)
+
+    def _channels(self, x: Tensor, first: int, count: int) -> Tensor:
+        return self.cut(x, (0, 0, 0, first), (*x.shape[:3], count))
+
+    def _blend(self, node: Node, _: Scale | None, x: Tensor, guide: Tensor) -> Tensor:
+        outputs, guides = node.channels, guide.shape[3]
+        products = self._channels(x, 0, outputs * guides)
+        if outputs > 1:
+            guide = self._by_matrix(guide, np.eye(guides).repeat(outputs, 0))
+        products = self.build.op("MUL", [products, guide], products.shape)
+        summed = self._by_matrix(products, np.tile(np.eye(outputs), guides))
+        offsets = self._channels(x, outputs * guides, outputs)
+        return self.build.op("ADD", [summed, offsets], summed.shape)
+
+    def _by_matrix(self, x: Tensor, matrix: NDArray[np.float64]) -> Tensor:
+        kernel = as_float32(matrix)[:, :, None, None]
+        return self.convolution(x, kernel, np.zeros(len(kernel), np.float32), 1, None)
+
+    def _moments(self, node: Node, _: Scale | None, x: Tensor) -> Tensor:
+        op, one = self.build.op, (1, 1, 1, node.channels // 4)
+        mean = self._mean(x, (2, 1))
+        centred = op("SUB", [x, mean], x.shape)
+        variance = self._mean(op("MUL", [centred, centred], x.shape), (2, 1))
+        deviation = op("SQRT", [op("ADD", [variance, self._number(MOMENT_EPS)], one)], one)
+        normal = op("DIV", [centred, deviation], x.shape)
+        square = op("MUL", [normal, normal], x.shape)
+        third = self._mean(op("MUL", [square, normal], x.shape), (2, 1))
+        parts = [mean, self._reduced("REDUCE_MAX", x, [1, 2]), deviation]
+        parts.append(op("TANH", [third], one))
+        return op("CONCATENATION", parts, (1, 1, 1, node.channels), axis=3)
+
+    def _modulate(self, node: Node, _: Scale | None, x: Tensor, change: Tensor) -> Tensor:
+        width = node.channels
+        factor = self._channels(change, 0, width)
+        factor = self.build.op("ADD", [factor, self._number(1.0)], factor.shape)
+        scaled = self.build.op("MUL", [x, factor], x.shape)
+        return self.build.op("ADD", [scaled, self._channels(change, width, width)], x.shape)
+
+    def _enlarge(self, node: Node, scale: Scale | None, x: Tensor) -> Tensor:
+        factor = self._graph.factor(node)
+        height, width = factor * x.shape[1], factor * x.shape[2]
         sides = self.build.constant(np.array([height, width], np.int32))
         shape = (1, height, width, node.channels)
         x = self.build.op("RESIZE_BILINEAR", [x, sides], shape, x.scale, halfPixelCenters=True)
-        cut = (1, *self._size, node.channels)
-        if cut != shape:
-            x = self.cut(x, (0, 0, 0, 0), cut)
-        return self.rounded(x, scale)
+        return self.rounded(self._crop(node, None, x), scale)
 
     def _maximum(self, node: Node, _: Scale | None, x: Tensor) -> Tensor:
         size = x

@@ -6,16 +6,17 @@ Chen, Xu and Koltun 2017, "Fast Image Processing with Fully-Convolutional Networ
 `clapp.models.networks.can`).
 """
 
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field
 
 from clapp.config.filternet import Activation
 from clapp.models.activations import activation
 from clapp.models.families.convolutions import Convolution, total
-from clapp.models.families.scaled import ScaledConfig
+from clapp.models.families.scaled import SCALED, ScaledConfig
 from clapp.models.family import Cost, Family
-from clapp.models.graph.nodes import FUNCTIONS, IMAGE, OUTPUT, Graph, Node
+from clapp.models.graph.builder import Builder
+from clapp.models.graph.nodes import IMAGE, Graph, NoStepsError
 from clapp.models.phrases import counted, joined
 
 if TYPE_CHECKING:
@@ -108,27 +109,22 @@ def words(config: CanConfig) -> str:
     )
 
 
-def graph(config: CanConfig) -> Graph | None:
+def graph(config: CanConfig) -> Graph:
     """The steps of the exported network."""
-    if config.activation not in FUNCTIONS or config.scaled_by:
-        return None
-    nodes: list[Node] = []
+    if config.scaled_by:
+        raise NoStepsError(SCALED)
+    build = Builder(config.input_channels)
     value = IMAGE
-    kind = "window" if config.activation in ("max3", "min3") else "function"
     for number, dilation in enumerate(config.dilations):
-        weights = (f"layers.{number}.conv.weight", f"layers.{number}.conv.bias")
-        how = {"kernel": (3, 3), "dilation": dilation, "border": config.padding}
-        nodes.append(
-            Node("conv", (value,), f"conv{number}", config.width, weights=weights, **how)  # type: ignore[arg-type]
-        )
-        value = f"conv{number}"
-        if config.activation != "none":
-            name = f"value{number}"
-            nodes.append(Node(kind, (value,), name, config.width, function=config.activation))
-            value = name
-    ends = ("head.weight", "head.bias")
-    nodes.append(Node("conv", (value,), OUTPUT, config.output_channels, weights=ends))
-    return Graph(tuple(nodes), config.input_channels)
+        how: dict[str, Any] = {
+            "kernel": (3, 3),
+            "dilation": dilation,
+            "border": config.padding,
+        }
+        value = build.conv(value, config.width, f"layers.{number}.conv", **how)
+        value = build.activation(value, config.activation)
+    build.conv(value, config.output_channels, "head")
+    return build.graph()
 
 
 CAN = Family(

@@ -9,7 +9,7 @@ from clapp.config.filternet import BlockShape, FilterNetConfig
 from clapp.models.activations import ACTIVATIONS
 from clapp.models.changes import changes
 from clapp.models.family import SIDE, Cost, Family, State
-from clapp.models.graph.filternet import graph
+from clapp.models.graph.filternet import filternet_graph
 from clapp.models.phrases import counted, joined, one_each
 
 if TYPE_CHECKING:
@@ -174,5 +174,5 @@ FILTERNET = Family(
     inherited=inherited,
     alignment=lambda config: config.downsample,
     gathered=True,
-    graph=graph,
+    graph=filternet_graph,
 )

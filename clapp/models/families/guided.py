@@ -14,6 +14,8 @@ from clapp.config.model import ModelConfig
 from clapp.models.activations import activation
 from clapp.models.families.convolutions import Convolution, padded, total
 from clapp.models.family import Cost, Family
+from clapp.models.graph.builder import Builder
+from clapp.models.graph.nodes import IMAGE, Graph
 from clapp.models.phrases import counted, joined
 
 if TYPE_CHECKING:
@@ -95,6 +97,23 @@ def words(config: GuidedConfig) -> str:
     )
 
 
+def graph(config: GuidedConfig) -> Graph:
+    """The steps of the network. They compute the guide before the picture is extended: the repeated
+    rows and columns of the guide are those of the picture."""
+    build, factor, outputs = Builder(config.input_channels), config.factor, config.output_channels
+    value = build.pool(IMAGE, factor, factor)
+    for number in range(config.depth):
+        value = build.conv(value, config.width, f"low.{number}", kernel=(3, 3))
+        value = build.activation(value, config.activation)
+    value = build.conv(value, outputs * (config.guides + 1), "maps")
+    guide = IMAGE
+    if config.guide:
+        guide = build.conv(IMAGE, config.guide, "guide")
+        guide = build.activation(guide, config.activation)
+    build.add("blend", build.enlarge(value, factor, grid=1), outputs, guide)
+    return build.graph()
+
+
 GUIDED = Family(
     name="guided",
     config=GuidedConfig,
@@ -105,4 +124,5 @@ GUIDED = Family(
     is_local=lambda _: True,
     words=words,
     alignment=lambda config: config.factor,
+    graph=graph,
 )

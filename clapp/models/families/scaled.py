@@ -7,6 +7,12 @@ from pydantic import model_validator
 from clapp.config.model import ModelConfig
 from clapp.filters.learned.setting import PICTURE
 
+SCALED = (
+    "its settings scale and shift features (settings scale), for which there is no step; "
+    "allowed: channel"
+)
+"""Why the steps of such a network are not known."""
+
 
 class ScaledConfig(ModelConfig):
     """A network that takes settings as channels behind the picture, or beside it.

@@ -14,8 +14,10 @@ from pydantic import Field
 from clapp.config.filternet import Activation
 from clapp.models.activations import activation
 from clapp.models.families.convolutions import Convolution, total
-from clapp.models.families.scaled import ScaledConfig
+from clapp.models.families.scaled import SCALED, ScaledConfig
 from clapp.models.family import Cost, Family
+from clapp.models.graph.builder import Builder
+from clapp.models.graph.nodes import IMAGE, Graph, NoStepsError
 from clapp.models.phrases import counted, joined
 
 if TYPE_CHECKING:
@@ -90,6 +92,23 @@ def words(config: StatisticsConfig) -> str:
     )
 
 
+def graph(config: StatisticsConfig) -> Graph:
+    """The steps of the network."""
+    if config.scaled_by:
+        raise NoStepsError(SCALED)
+    build, width, size = Builder(config.input_channels), config.width, config.kernel_size
+    value, change = IMAGE, ""
+    for number in range(config.depth):
+        value = build.conv(value, width, f"local.{number}", kernel=(size, size))
+        value = build.activation(value, config.activation)
+        if number == 0:
+            change = build.add("moments", value, config.STATISTICS * width)
+            change = build.conv(change, config.hidden, "first")
+            change = build.conv(build.activation(change, "tanh"), 2 * width, "second")
+    build.conv(build.add("modulate", value, width, change), config.output_channels, "head")
+    return build.graph()
+
+
 GLOBAL = Family(
     name="global",
     config=StatisticsConfig,
@@ -100,4 +119,5 @@ GLOBAL = Family(
     is_local=lambda _: False,
     gathered=True,
     words=words,
+    graph=graph,
 )

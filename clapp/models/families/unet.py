@@ -14,6 +14,8 @@ from clapp.config.model import ModelConfig
 from clapp.models.activations import activation
 from clapp.models.families.convolutions import Convolution, padded, total
 from clapp.models.family import Cost, Family
+from clapp.models.graph.builder import Builder
+from clapp.models.graph.nodes import IMAGE, Graph
 from clapp.models.phrases import counted, joined
 
 if TYPE_CHECKING:
@@ -101,6 +103,29 @@ def words(config: UNetConfig) -> str:
     )
 
 
+def graph(config: UNetConfig) -> Graph:
+    """The steps of the network."""
+    grid, widths = 2**config.depth, config.widths
+    build = Builder(config.input_channels)
+
+    def stage(value: str, level: int, place: str) -> str:
+        for number in range(config.convolutions):
+            where = f"{place}.{level}.convolutions.{number}"
+            value = build.conv(value, widths[level], where, kernel=(3, 3))
+            value = build.activation(value, config.activation)
+        return value
+
+    value = stage(build.extend(IMAGE, grid), 0, "down")
+    kept = []
+    for level in range(1, config.depth + 1):
+        kept.append(value)
+        value = stage(build.pool(value, 2, grid), level, "down")
+    for level in reversed(range(config.depth)):
+        value = stage(build.join(kept[level], build.enlarge(value, 2, grid)), level, "up")
+    build.crop(build.conv(value, config.output_channels, "head"))
+    return build.graph()
+
+
 UNET = Family(
     name="unet",
     config=UNetConfig,
@@ -111,4 +136,5 @@ UNET = Family(
     is_local=lambda _: True,
     words=words,
     alignment=lambda config: 2**config.depth,
+    graph=graph,
 )

@@ -1,23 +1,20 @@
 """The steps of a FilterNet."""
 
-from typing import Any
-
 from clapp.config.filternet import BlockShape, FilterNetConfig
-from clapp.models.graph.nodes import FUNCTIONS, IMAGE, OUTPUT, Graph, Node
-
-
-def graph(config: FilterNetConfig) -> Graph | None:
-    """The steps of a FilterNet; None if an activation comes from outside of the package."""
-    known = all(block.activation in FUNCTIONS for block in config.blocks)
-    return filternet_graph(config) if known else None
+from clapp.models.graph.builder import Builder
+from clapp.models.graph.nodes import IMAGE, Graph
 
 
 def filternet_graph(config: FilterNetConfig) -> Graph:
-    """The steps that `FilterNet.forward` takes; the weights have the names of its state."""
+    """The steps that `FilterNet.forward` takes; the weights have the names of its state.
+
+    Raises:
+        NoStepsError: an activation comes from outside of the package.
+    """
     build = _Builder(config)
     value = IMAGE
     if config.downsample == 2:
-        value = build.add("halve", value, config.input_channels, level=2)
+        value = build.pool(value, 2, grid=2)
     if config.stem != 0:
         value = build.conv(value, config.stem_channels, "prep", config.bias)
     for number, block in enumerate(config.blocks):
@@ -32,28 +29,16 @@ def filternet_graph(config: FilterNetConfig) -> Graph:
     if config.output_activation != "none":
         value = build.add("function", value, outputs, function=ends[config.output_activation])
     if config.downsample == 2:
-        value = build.add("double", value, outputs, level=1)
+        value = build.enlarge(value, 2, grid=1)
     if config.output_norm == "max":
         build.add("maximum", value, outputs)
     return build.graph()
 
 
-class _Builder:
+class _Builder(Builder):
     def __init__(self, config: FilterNetConfig) -> None:
+        super().__init__(config.input_channels)
         self._config = config
-        self._nodes: list[Node] = []
-        self._level = config.downsample
-
-    def add(self, kind: str, value: str, channels: int, *others: str, **details: Any) -> str:
-        name = f"value{len(self._nodes)}"
-        details = {"level": self._level} | details
-        self._nodes.append(Node(kind, (value, *others), name, channels, **details))
-        self._level = details["level"]
-        return name
-
-    def conv(self, value: str, channels: int, place: str, bias: bool, **details: Any) -> str:
-        weights = (f"{place}.weight", f"{place}.bias" if bias else None)
-        return self.add("conv", value, channels, weights=weights, **details)
 
     def block(self, value: str, shape: BlockShape, place: str) -> str:
         skipped = value
@@ -62,10 +47,7 @@ class _Builder:
         value = self._convolutions(value, shape, place)
         if not shape.norm_first:
             value = self._norm(value, shape, shape.width, place)
-        if shape.activation in ("max3", "min3"):
-            value = self.add("window", value, shape.width, function=shape.activation)
-        elif shape.activation != "none":
-            value = self.add("function", value, shape.width, function=shape.activation)
+        value = self.activation(value, shape.activation)
         if not shape.has_skip:
             return value
         scales = (
@@ -100,8 +82,3 @@ class _Builder:
             return value
         weights = (f"{place}.norm.weight", f"{place}.norm.bias")
         return self.add("norm", value, channels, weights=weights)
-
-    def graph(self) -> Graph:
-        last = self._nodes[-1]
-        values = {**last.__dict__, "output": OUTPUT}
-        return Graph((*self._nodes[:-1], Node(**values)), self._config.input_channels)

@@ -7,7 +7,14 @@ from clapp.config.model import ModelConfig
 from clapp.errors import ConfigError
 from clapp.models.families import family_of
 from clapp.models.family import SIDE
-from clapp.models.graph.nodes import ELEMENTWISE, IMAGE, Graph, Node, never_negative
+from clapp.models.graph.nodes import (
+    ELEMENTWISE,
+    IMAGE,
+    Graph,
+    Node,
+    NoStepsError,
+    never_negative,
+)
 
 _FUNCTIONS = {
     "relu": ("Relu",),
@@ -31,19 +38,28 @@ class Footprint(NamedTuple):
     operators: tuple[str, ...]
 
 
+def steps_or_reason(config: ModelConfig) -> Graph | str:
+    """The steps of a network, or why they are not known."""
+    try:
+        graph: Graph | None = family_of(config).graph(config)
+    except NoStepsError as error:
+        return str(error)
+    return "its family has none" if graph is None else graph
+
+
 def steps_of(config: ModelConfig) -> Graph:
     """The steps of a network.
 
     Raises:
-        ConfigError: its family has no graph.
+        ConfigError: they are not known.
     """
-    graph: Graph | None = family_of(config).graph(config)
-    if graph is None:
+    found = steps_or_reason(config)
+    if isinstance(found, str):
         raise ConfigError(
-            f"model.family {config.family}: the steps of this network are not known, so neither "
-            "are its memory, its weights in bytes and its operators"
+            f"model.family {config.family}: the steps of this network are not known ({found}), so "
+            "neither are its memory, its weights in bytes and its operators"
         )
-    return graph
+    return found
 
 
 @lru_cache(maxsize=16384)
@@ -87,9 +103,9 @@ def _sides(node: Node, inner: tuple[int, int], picture: tuple[int, int]) -> tupl
         return high - 2 * node.reach[0], wide - 2 * node.reach[1]
     if node.kind == "pad":
         return high + 2 * node.outside[0], wide + 2 * node.outside[1]
-    if node.kind == "halve":
-        return (high + 1) // 2, (wide + 1) // 2
-    return picture if node.kind == "double" else inner
+    if node.kind in ("pool", "enlarge", "extend", "crop"):
+        return node.size.of(picture[0]), node.size.of(picture[1])
+    return (1, 1) if node.kind == "moments" else inner
 
 
 def weight_bytes(graph: Graph) -> int:
@@ -131,6 +147,11 @@ def operators_of(graph: Graph, node: Node) -> tuple[str, ...]:
         return ("Pad", "MaxPool") if padded else ("MaxPool",)
     if kind == "mix":
         return ("Mul", "Add") if any(node.weights) else ("Add",)
+    if kind in ("pool", "enlarge"):
+        names = ("Pad", "AveragePool") if kind == "pool" else ("Resize", "Slice")
+        if graph.completes(node):
+            return names
+        return names[1:] if kind == "pool" else names[:1]
     if kind == "maximum":
         size = () if never_negative(graph, node.inputs[0], None) else ("Abs",)
         over = ("ReduceMax",) if node.channels > 1 else ()
@@ -139,9 +160,15 @@ def operators_of(graph: Graph, node: Node) -> tuple[str, ...]:
         "pad": ("Pad",),
         "norm": ("ReduceMean", "Sub", "Mul", "Add", "Sqrt", "Div"),
         "sum": ("Conv",),
-        "halve": ("Pad", "AveragePool"),
+        "extend": ("Pad",),
+        "crop": ("Slice",),
+        "join": ("Concat",),
+        "blend": ("Slice", "Mul", "Conv", "Add"),
+        "moments": (
+            *("ReduceMean", "Sub", "Mul", "Add", "Sqrt", "Div", "Tanh", "GlobalMaxPool", "Concat"),
+        ),
+        "modulate": ("Slice", "Mul", "Add"),
         "peak": ("GlobalMaxPool",),
         "times": ("Mul",),
         "over": ("Add", "Div"),
-        "double": ("Resize", "Slice"),
     }[kind]

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+from clapp.errors import ConfigError
 
 IMAGE, OUTPUT = "image", "output"
 # It bounds the slope of the root by 1 / (2 sqrt(eps)) = 500; the offset sqrt(eps) is subtracted.
@@ -13,7 +15,10 @@ LEAK = 0.01
 """Slope of the leaky ReLU below zero."""
 NORM_EPS = 1e-5
 
-ELEMENTWISE = ("function", "mix", "norm", "maximum")
+MOMENT_EPS = 1e-5
+"""It is added to variances before their roots are taken as deviations."""
+
+ELEMENTWISE = ("function", "mix", "norm", "maximum", "modulate")
 """Kinds of steps whose output may overwrite their first input."""
 FUNCTIONS = (
     *("none", "relu", "leaky_relu", "squared_relu", "gelu", "tanh", "sigmoid", "swish", "abs"),
@@ -21,6 +26,25 @@ FUNCTIONS = (
 )
 """Activations that can be written as steps."""
 NEVER_NEGATIVE = ("relu", "squared_relu", "sigmoid", "abs", "square", "root")
+
+
+class NoStepsError(ConfigError):
+    """A network with a step that only its torch module can say."""
+
+
+class Size(NamedTuple):
+    """The sides of a value: those of the picture, rounded up to a multiple of `grid`, over
+    `level`."""
+
+    level: int = 1
+    grid: int = 1
+
+    def of(self, side: int) -> int:
+        """The side for a picture of this side."""
+        return -(-side // self.grid) * self.grid // self.level
+
+
+PICTURE_SIZE = Size()
 
 
 @dataclass(frozen=True)
@@ -36,8 +60,18 @@ class Node:
         norm: group normalisation with one group; weights and biases of the channels.
         mix: alfa * first input + beta * second input; None stands for 1.
         sum: the channels of each of `channels` equal groups added up.
-        halve: the mean of 2x2 pixels; odd sizes are completed by repeating the last row and column.
-        double: bilinear interpolation to twice the size, cropped to the size of the picture.
+        pool: means of squares of pixels, to a lower resolution; what is no multiple of a square is
+            completed by repeating the last row and column.
+        enlarge: bilinear interpolation to a higher resolution, cropped to its size.
+        extend: the last row and column repeated until the sides are multiples of the `grid`.
+        crop: the first rows and columns.
+        join: the channels of all inputs, one after the other.
+        blend: sums of the second input's G channels, weighted by the first input's: with C results,
+            result c is the sum over g of channel g C + c times guide g, plus channel G C + c.
+        moments: mean, maximum, deviation and third moment of each channel, one pixel; see
+            `clapp.models.networks.whole`.
+        modulate: the first input x (1 + f) + o, with f and o the two halves of the second input's
+            channels, one pixel.
         maximum: division by the picture's largest magnitude + eps.
         peak: the largest value of each channel, one pixel; made for a target, as the next ones are.
         times: the first input times the second, one pixel of one channel.
@@ -47,7 +81,7 @@ class Node:
         inputs: names of the values it takes.
         output: name of the value it makes.
         channels: of the output.
-        level: 1 where the output has the picture's size, 2 where it has half of it, rounded up.
+        size: the sides of the output; those of one pixel count for nothing.
         weights: names in the state dictionary.
         border: of a conv: none (the result is smaller), zero, reflect or replicate.
         outside: (rows, columns) that a `pad` adds on each side.
@@ -58,7 +92,7 @@ class Node:
     inputs: tuple[str, ...]
     output: str
     channels: int
-    level: int = 1
+    size: Size = PICTURE_SIZE
     weights: tuple[str | None, ...] = ()
     kernel: tuple[int, int] = (1, 1)
     dilation: int = 1
@@ -93,9 +127,19 @@ class Graph:
         """Channels of a value."""
         return self.input_channels if name == IMAGE else self.maker(name).channels
 
-    def level(self, name: str) -> int:
-        """The level of a value; see `Node`."""
-        return 1 if name == IMAGE else self.maker(name).level
+    def size(self, name: str) -> Size:
+        """The sides of a value."""
+        return Size() if name == IMAGE else self.maker(name).size
+
+    def factor(self, node: Node) -> int:
+        """By how much a `pool` or an `enlarge` changes the resolution."""
+        before, after = self.size(node.inputs[0]).level, node.size.level
+        return after // before if node.kind == "pool" else before // after
+
+    def completes(self, node: Node) -> bool:
+        """Whether the sides that a `pool` is given may be no multiples of its squares, or an
+        `enlarge` has to crop."""
+        return self.size(node.inputs[0]).grid != node.size.grid
 
     def maker(self, name: str) -> Node:
         """The step that makes a value."""
@@ -114,6 +158,16 @@ class Graph:
         return node.channels * into * node.kernel[0] * node.kernel[1]
 
 
+def unrounded(graph: Graph) -> set[str]:
+    """Values of one pixel that follow from statistics of the picture: in integers, too, they are
+    computed in floats, once a picture."""
+    found: set[str] = set()
+    for node in graph.nodes:
+        if node.kind == "moments" or all(name in found for name in node.inputs):
+            found.add(node.output)
+    return found
+
+
 def never_negative(graph: Graph, name: str, state: Mapping[str, Any] | None) -> bool:
     """Whether no picture in [0, 1] can make a value of `name` negative.
 
@@ -127,6 +181,8 @@ def never_negative(graph: Graph, name: str, state: Mapping[str, Any] | None) -> 
         return True
     if node.kind in ("function", "norm"):
         return node.function == "none" and never_negative(graph, node.inputs[0], state)
+    if node.kind == "moments":
+        return False
     names = [key for key in node.weights if key is not None]
     if state is None:
         return not names and all(never_negative(graph, value, None) for value in node.inputs)

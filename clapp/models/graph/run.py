@@ -8,7 +8,9 @@ from torch import Tensor
 
 from clapp.models.activations import ACTIVATIONS
 from clapp.models.graph.nodes import IMAGE, MAX_EPS, NORM_EPS, OUTPUT, ROOT_EPS, Graph, Node
+from clapp.models.networks.whole import Moments
 
+_RESIZED = ("pool", "enlarge", "extend", "crop")
 At = Callable[[str, Tensor], Tensor]
 
 
@@ -28,13 +30,15 @@ def run_graph(graph: Graph, state: Mapping[str, Tensor], image: Tensor, at: At) 
             name = node.weights[0]
             assert name is not None
             weights[0] = at(name, state[name])
-        values[node.output] = at(node.output, _step(node, inputs, weights, sides))
+        if node.kind in _RESIZED:
+            value = _resized(graph, node, inputs[0], sides)
+        else:
+            value = _step(node, inputs, weights)
+        values[node.output] = at(node.output, value)
     return values[OUTPUT]
 
 
-def _step(
-    node: Node, inputs: list[Tensor], weights: list[Tensor | None], sides: torch.Size
-) -> Tensor:
+def _step(node: Node, inputs: list[Tensor], weights: list[Tensor | None]) -> Tensor:
     x = inputs[0]
     simple = {"pad": _pad, "function": _function, "sum": _sum, "maximum": _maximum}
     if node.kind in simple:
@@ -52,10 +56,39 @@ def _step(
         return torch.amax(x, (2, 3), keepdim=True)
     if node.kind in ("times", "over"):
         return x * inputs[1] if node.kind == "times" else x / (inputs[1] + MAX_EPS)
-    if node.kind == "halve":
-        return F.avg_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2)
-    assert node.kind == "double"
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear")[..., : sides[0], : sides[1]]
+    return _several(node, inputs)
+
+
+def _several(node: Node, inputs: list[Tensor]) -> Tensor:
+    x = inputs[0]
+    if node.kind == "join":
+        return torch.cat(inputs, 1)
+    if node.kind == "blend":
+        maps = torch.unflatten(x[:, : -node.channels], 1, (-1, node.channels))
+        blended: Tensor = (maps * inputs[1].unsqueeze(2)).sum(1) + x[:, -node.channels :]
+        return blended
+    if node.kind == "modulate":
+        factor, offset = inputs[1].chunk(2, 1)
+        return x * (1 + factor) + offset
+    assert node.kind == "moments"
+    result: Tensor = Moments()(x)
+    return result
+
+
+def _resized(graph: Graph, node: Node, x: Tensor, sides: torch.Size) -> Tensor:
+    height, width = (node.size.of(side) for side in sides)
+    if node.kind == "pool":
+        factor = graph.factor(node)
+        return F.avg_pool2d(_extended(x, height * factor, width * factor), factor)
+    if node.kind == "extend":
+        return _extended(x, height, width)
+    if node.kind == "enlarge":
+        x = F.interpolate(x, scale_factor=float(graph.factor(node)), mode="bilinear")
+    return x[..., :height, :width]
+
+
+def _extended(x: Tensor, height: int, width: int) -> Tensor:
+    return F.pad(x, (0, width - x.shape[3], 0, height - x.shape[2]), mode="replicate")
 
 
 def _conv(node: Node, x: Tensor, weights: list[Tensor | None]) -> Tensor:

@@ -15,9 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from clapp.models.graph.nodes import MAX_EPS
+from clapp.models.graph.nodes import MAX_EPS, MOMENT_EPS
 
-_EPS = 1e-5
 Where = tuple[slice, slice]
 """Rows and columns that a part of a picture has in what is computed around it."""
 
@@ -32,7 +31,7 @@ class Moments(nn.Module):
         """
         mean = _mean(x)
         centred = x - mean
-        deviation = (_mean(centred.square()) + _EPS).sqrt()
+        deviation = (_mean(centred.square()) + MOMENT_EPS).sqrt()
         skewness = _mean((centred / deviation) ** 3)
         return torch.cat([mean, x.amax((2, 3), keepdim=True), deviation, torch.tanh(skewness)], 1)
 
@@ -101,7 +100,7 @@ class _Moments(_Sums):
 
     def apply(self, x: Tensor) -> Tensor:
         mean, variance, third = self.moments()
-        deviation = (variance + _EPS).sqrt()
+        deviation = (variance + MOMENT_EPS).sqrt()
         skewness = torch.tanh(third / deviation**3)
         values = torch.cat([mean, self.maximum.double(), deviation, skewness])
         return values.to(x.dtype).view(1, -1, 1, 1)

@@ -14,6 +14,7 @@ from clapp.models.graph.nodes import (
     OUTPUT,
     Graph,
     Node,
+    Size,
     never_negative,
 )
 from clapp.models.graph.run import run_graph
@@ -93,7 +94,9 @@ class _Writer:
     def _add(
         self, kind: str, inputs: tuple[str, ...], channels: int, output: str, **how: Any
     ) -> str:
-        self.nodes.append(Node(kind, inputs, output, channels, **how))
+        sizes = {node.output: node.size for node in self.nodes}
+        size = sizes.get(inputs[0], Size())
+        self.nodes.append(Node(kind, inputs, output, channels, size, **how))
         return output
 
     def _name(self, what: str) -> str:

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from clapp.models.graph.nodes import IMAGE, Graph
+from clapp.models.graph.nodes import IMAGE, Graph, unrounded
 from clapp.models.graph.run import run_graph
 
 LEVELS = 127
@@ -54,9 +54,11 @@ def scale_of(low: float, high: float, bits: Bits = 8) -> Scale:
 
 def fused(graph: Graph) -> set[str]:
     """Values that are never rounded: results of convolutions that only a ReLU uses."""
-    found = set()
+    found, exact = set(), unrounded(graph)
     for node in graph.nodes:
         users = graph.users(node.output)
+        if node.output in exact:
+            continue
         if node.kind == "conv" and [user.function for user in users] == ["relu"]:
             found.add(node.output)
     return found
@@ -71,12 +73,14 @@ def kernel_steps(kernel: Tensor) -> Tensor:
 def calibrate(graph: Graph, state: State, pictures: Tensor, bits: Bits = 8) -> Scales:
     """The scale of every value that is rounded, from the least and the largest on `pictures`.
 
-    Padding and maxima keep the scale of what they are given.
+    Padding, cropping and maxima keep the scale of what they are given.
     """
-    extremes = extremes_of(graph, state, pictures)
+    extremes, exact = extremes_of(graph, state, pictures), unrounded(graph)
     scales = {IMAGE: IMAGE_SCALES[bits]}
     for node in graph.nodes:
-        if node.kind in ("pad", "window", "peak"):
+        if node.output in exact:
+            continue
+        if node.kind in ("pad", "window", "peak", "extend", "crop"):
             scales[node.output] = scales[node.inputs[0]]
             continue
         low, high = extremes[node.output]
@@ -106,7 +110,9 @@ def extremes_of(graph: Graph, state: State, pictures: Tensor) -> dict[str, tuple
 
 def run_int8(graph: Graph, state: State, scales: Scales, image: Tensor) -> Tensor:
     """What the network computes in integers, in its units; gradients pass through the rounding."""
-    exact = fused(graph)
+    floats = unrounded(graph)
+    kernels = {node.weights[0] for node in graph.nodes if node.output in floats and node.weights}
+    exact = fused(graph) | floats | kernels
 
     def rounded(name: str, value: Tensor) -> Tensor:
         if name in exact:
