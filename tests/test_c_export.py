@@ -49,6 +49,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     | {"flip_conv_norm": False, "padding": "replicate", "activation": "gelu"},
     "two results": PLAIN | {"output_channels": 2, "output_norm": "max", "activation": "swish"},
     "unet": {"family": "unet", "width": 2, "depth": 2},
+    "u2net": {"family": "u2net", "width": 2, "inner": 1, "depth": 1, "height": 1},
     "guided": {"family": "guided", "width": 2, "guide": 2, "output_channels": 2},
     "guided by the picture": {"family": "guided", "factor": 8, "width": 2, "depth": 1},
     "global": {"family": "global", "width": 2, "hidden": 3, "activation": "leaky_relu"},

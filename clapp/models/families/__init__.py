@@ -7,10 +7,11 @@ from clapp.models.families.can import CAN
 from clapp.models.families.filternet import FILTERNET
 from clapp.models.families.guided import GUIDED
 from clapp.models.families.statistics import GLOBAL
+from clapp.models.families.u2net import U2NET
 from clapp.models.families.unet import UNET
 from clapp.models.family import FAMILIES, Family
 
-for _family in (FILTERNET, CAN, UNET, GUIDED, GLOBAL):
+for _family in (FILTERNET, CAN, UNET, U2NET, GUIDED, GLOBAL):
     FAMILIES.add(_family.name, _family)
 
 
