@@ -34,7 +34,7 @@ ELSEWHERE = {
 AFTERWARDS = "test_data"
 """The section of a configuration that no training reads: it may change while a study runs."""
 DEFAULT_FAMILY = "filternet"
-NEUTRAL = {"schedule": "cosine", "weight_average": None, "clip_gradient": None}
+NEUTRAL = {"schedule": "cosine", "weight_average": None, "clip_gradient": None, "reparam": "none"}
 """Keys that older versions did not have, with the value that behaves as those versions did."""
 _SEEDS = ("train.seed", "train.batch_seed")
 

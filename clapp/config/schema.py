@@ -143,6 +143,7 @@ class TrainConfig(Section):
     schedule: Annotated[str, one_of(registered("clapp.training.schedule", "known_schedules"))]
     weight_average: Annotated[float, Field(gt=0, lt=1)] | None
     clip_gradient: PositiveFloat | None
+    reparam: Literal["none", "parallel", "expanded"]
 
     @field_validator("loss_type")
     @classmethod
@@ -182,6 +183,11 @@ class TrainConfig(Section):
             raise ValueError(
                 f"optimizer lm: not with the loss {', '.join(others)}, which is no sum over the "
                 "errors of single pixels; allowed: adam, or auto, which takes it"
+            )
+        if self.reparam != "none":
+            raise ValueError(
+                f"optimizer lm: it solves for the kernels themselves, not with reparam "
+                f"{self.reparam}; allowed: adam, or reparam none"
             )
         if self.clip_gradient is not None:
             raise ValueError(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from clapp.models.fast_conv.layer import fast_convolutions
 from clapp.training.losses import Loss
+from clapp.training.optimisers.wide import Wide
 from clapp.training.tensors import chunks
 
 _BETAS = 0.9, 0.999
@@ -68,13 +69,19 @@ class FirstOrder:
     iterations = repeats = 1
 
     def __init__(
-        self, net: nn.Module, loss: Loss, widest: int, bf16: bool, clip: float | None = None
+        self,
+        net: nn.Module,
+        loss: Loss,
+        widest: int,
+        bf16: bool,
+        clip: float | None = None,
+        wide: Wide | None = None,
     ) -> None:
         """`widest` is the largest number of channels inside, `bf16` whether the network computes
-        in bfloat16, `clip` the largest norm of a gradient."""
+        in bfloat16, `clip` the largest norm of a gradient, `wide` what its kernels come from."""
         self.net, self.loss, self.widest, self.bf16 = net, loss, widest, bf16
-        self.clip = clip
-        self.adam = Adam(net.parameters())
+        self.clip, self.wide = clip, wide
+        self.adam = Adam(net.parameters() if wide is None else wide.parameters)
 
     def step(self, x: Tensor, y: Tensor, rate: float) -> Tensor:
         """One step on pictures (B, 3, S, S) and targets (B, C, S, S); returns the loss.
@@ -83,6 +90,8 @@ class FirstOrder:
         the same mathematics, because no layer mixes pictures.
         """
         self.adam.zero_grad()
+        if self.wide is not None:
+            self.wide.zero_grad()
         total = torch.zeros((), device=x.device)
         with fast_convolutions(self.net):
             for part in chunks(x, self.widest, x.device):
@@ -91,11 +100,17 @@ class FirstOrder:
                 value = self.loss(prediction.float(), y[part]) * (len(prediction) / len(x))
                 value.backward()  # type: ignore[no-untyped-call]
                 total = total + value.detach()
+        if self.wide is not None:
+            self.wide.backward()
         if self.clip is not None:
             self.adam.clip(self.clip)
         self.adam.step(rate)
+        if self.wide is not None:
+            self.wide.fold()
         return total
 
     def release(self) -> None:
         """Give each parameter memory of its own again, and no gradient."""
         self.adam.release()
+        if self.wide is not None:
+            self.wide.zero_grad()

@@ -63,6 +63,7 @@ def chosen(config: "Config") -> str:
     possible = (
         train.precision == "float32"
         and train.clip_gradient is None
+        and train.reparam == "none"
         and not not_residual(train.loss_type)
     )
     return "lm" if small and possible else "adam"
@@ -72,10 +73,12 @@ def chosen(config: "Config") -> str:
 def adam(net: "Network", loss: "Loss", config: "Config") -> Optimiser:
     """Adam (Kingma & Ba 2015) on the gradient of the loss."""
     from clapp.training.optimisers.adam import FirstOrder
+    from clapp.training.optimisers.wide import Wide
 
     train = config.train
     bf16 = train.precision == "bf16"
-    return FirstOrder(net, loss, config.model.widest, bf16, train.clip_gradient)
+    wide = None if train.reparam == "none" else Wide(net, train.reparam)
+    return FirstOrder(net, loss, config.model.widest, bf16, train.clip_gradient, wide)
 
 
 @OPTIMISERS.register("lm")
