@@ -63,6 +63,20 @@ def test_a_stem_with_biases_is_folded_into_the_first_convolution() -> None:
     assert same(parent, child_of(parent, {"stem": 0}))
 
 
+def test_kernels_that_weigh_the_colours_alike_get_a_stem_of_one() -> None:
+    parent = trained(stem=0, capacity=3, activation="relu", bias=True)
+    alike = parent.main[0].conv[0].weight.data
+    alike.copy_(alike[:, :1] * torch.tensor([0.3, 0.6, 0.1])[:, None, None])
+    assert same(parent, child_of(parent, {"stem": 1}))
+    assert same(parent, child_of(parent, {"stem": 2}))
+
+
+def test_a_narrower_stem_keeps_what_matters_most() -> None:
+    parent = trained(stem=2, capacity=2, activation="none", bias=False)
+    parent.prep.weight.data[1] = 2 * parent.prep.weight.data[0]
+    assert same(parent, child_of(parent, {"stem": 1}))
+
+
 @pytest.mark.parametrize("values", [{"depthwise": True}, {"norm": "group"}, {"rezero": True}])
 def test_a_stem_that_cannot_be_folded_is_dropped(values: dict[str, Any]) -> None:
     parent = trained(stem=2, capacity=2, flip_conv_norm=True, **values)

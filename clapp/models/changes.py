@@ -14,7 +14,8 @@ def changes(model: FilterNetConfig) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "no biases", {"bias": False}
     if model.head == "conv":
         yield "the sum of the channels as head", {"head": "sum"}
-    for stem in (*range(model.stem_channels if model.stem else 0), model.stem_channels + 1):
+    now = model.stem_channels
+    for stem in (*range(now), now + 1) if model.stem else range(1, now + 1):
         yield (f"a stem of {stem}" if stem else "no stem"), {"stem": stem}
     for block in range(model.num_layers):
         yield from _changes_of_block(model, lists, block)

@@ -15,6 +15,8 @@ from clapp.config import BlockShape, FilterNetConfig
 from clapp.models.activations import activation
 from clapp.models.family import State
 
+_FIRST = "main.0.conv.0.weight"
+
 Channels = list[int | None]
 """For each channel of the child, the parent's channel that it inherits; None: it is new."""
 
@@ -34,6 +36,8 @@ def inherited(
     state = {name: value.clone() for name, value in fresh.items()}
     if child.stem == 0:
         parent, weights = _without_stem(parent, weights)
+    elif parent.stem == 0 or child.stem_channels < parent.stem_channels:
+        parent, weights = _with_stem(*_without_stem(parent, weights), child.stem_channels)
     old_blocks, blocks = _modules(parent), _modules(child)
     pairs = _aligned(old_blocks, blocks)
     channels = _stem(parent, weights, child, state)
@@ -131,29 +135,60 @@ def _stem(
     return out
 
 
+def _begins_with_full_kernels(config: FilterNetConfig) -> bool:
+    """Whether nothing lies between the stem and a convolution that mixes all its channels."""
+    first = config.blocks[0]
+    apart = first.separable or (first.depthwise and first.channels > 1)
+    between = first.has_skip or (first.norm != "none" and first.norm_first)
+    return not (apart or between or config.shared_weights)
+
+
 def _without_stem(parent: FilterNetConfig, weights: State) -> tuple[FilterNetConfig, State]:
     """The same network with its stem multiplied into the first convolution, where that is possible.
 
     At a border of zeros, a bias of the stem has a different effect.
     """
-    first = parent.blocks[0]
-    apart = first.separable or (first.depthwise and first.channels > 1)
-    between = first.has_skip or (first.norm != "none" and first.norm_first)
-    if parent.stem == 0 or parent.shared_weights or apart or between:
+    if parent.stem == 0 or not _begins_with_full_kernels(parent):
         return parent, weights
     state = {name: value for name, value in weights.items() if not name.startswith("prep.")}
-    name, bias, stem = (
-        "main.0.conv.0.weight",
-        "main.0.conv.0.bias",
-        weights["prep.weight"][..., 0, 0],
-    )
-    kernels = weights[name]
-    state[name] = torch.einsum("oshw,sc->ochw", kernels, stem)
+    stem, kernels = weights["prep.weight"][..., 0, 0], weights[_FIRST]
+    state[_FIRST] = torch.einsum("oshw,sc->ochw", kernels, stem)
     if "prep.bias" in weights:
-        state[bias] = weights[bias] + torch.einsum("oshw,s->o", kernels, weights["prep.bias"])
+        offset = torch.einsum("oshw,s->o", kernels, weights["prep.bias"])
+        state["main.0.conv.0.bias"] = weights["main.0.conv.0.bias"] + offset
+    return _with_first(parent, stem=0), state
+
+
+def _with_stem(
+    parent: FilterNetConfig, weights: State, channels: int
+) -> tuple[FilterNetConfig, State]:
+    """A network without a stem with its first kernels factored into a stem and what follows.
+
+    The stem has the largest singular values of all colours by all kernels, so of kernels that
+    weigh the colours alike, one channel is enough.
+    """
+    outputs, inputs, high, wide = weights[_FIRST].shape
+    if parent.stem != 0 or channels > inputs or not _begins_with_full_kernels(parent):
+        return parent, weights
+    matrix = weights[_FIRST].transpose(0, 1).reshape(inputs, -1)
+    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    channels = min(channels, len(s))
+    root = s[:channels].sqrt()
+    state = dict(weights)
+    state["prep.weight"] = (u[:, :channels] * root).T[..., None, None]
+    state[_FIRST] = (
+        (root[:, None] * v[:channels]).reshape(channels, outputs, high, wide).transpose(0, 1)
+    )
+    if parent.bias:
+        state["prep.bias"] = matrix.new_zeros(channels)
+    return _with_first(parent, stem=channels), state
+
+
+def _with_first(parent: FilterNetConfig, stem: int) -> FilterNetConfig:
+    """Another stem before a first block that mixes all channels."""
     depthwise = [False, *(block.depthwise for block in parent.blocks[1:])]
-    stemless = parent.model_dump() | {"stem": 0, "depthwise": depthwise}
-    return FilterNetConfig.model_validate(stemless), state
+    changed = parent.model_dump() | {"stem": stem, "depthwise": depthwise}
+    return FilterNetConfig.model_validate(changed)
 
 
 def _block(
