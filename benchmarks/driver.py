@@ -257,6 +257,7 @@ def _plain(number: int, folder: Path) -> dict[str, float]:
     study = optuna.create_study(
         storage=f"sqlite:///{folder / 'study.db'}",
         directions=["minimize"] * len(plan.file.objectives),
+        sampler=optuna.samplers.TPESampler(seed=0),  # of three random draws all may be invalid
     )
     watch = Watch()
     watch.optuna()

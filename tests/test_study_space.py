@@ -221,7 +221,7 @@ def _others(key: str, value: Any) -> list[Any]:
     if isinstance(value, int | float):
         return [value + 1, value * 2, value / 2, value - 1, value + 2]
     choices = ["abs", "none", "max", "relu", "l1", "zero", "bf16", "all", "sum"]
-    choices += ["adam", "can", "constant", "x"]
+    choices += ["adam", "can", "constant", "parallel", "x"]
     return [3, 0.5, *choices, 1, False] if value is None else [*choices, 2]
 
 
