@@ -115,7 +115,7 @@ def published(name: str, folder: Path, out: Path) -> bool:
     except UserError as error:
         typer.echo(f"{name}: {one_line(error)}", err=True)
         return False
-    typer.echo(f"{found.path}: {len(found.models)} models, {found.bytes / 1e3:.0f} kB")
+    typer.echo(found.words())
     return True
 
 

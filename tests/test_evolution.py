@@ -104,7 +104,7 @@ def test_a_network_of_another_form_has_children_though_it_is_beaten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("clapp.study.sampling.evolution.STARTUP", 0)
-    monkeypatch.setattr("clapp.study.sampling.evolution.FORM", ("model.bias",))
+    monkeypatch.setattr("clapp.study.sampling.parents.FORM", ("model.bias",))
     drawn = sorted(search(20)[2], key=lambda one: one.params)
     best = [one for one in drawn if one.drawn["model.bias"]]
     other = next(one for one in drawn[::-1] if not one.drawn["model.bias"])

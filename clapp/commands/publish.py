@@ -35,7 +35,6 @@ def publish(
         with status(f"publishing {name}"):
             found.append(publish_study(name, results, storage, out))
         if not json:
-            one = found[-1]
-            typer.echo(f"{one.path}: {len(one.models)} models, {one.bytes / 1e3:.0f} kB")
+            typer.echo(found[-1].words())
     if json:
         print_json({"studies": [one.document() for one in found]})

@@ -107,7 +107,6 @@ class Trainer:
         fixed = config.parameter is None and device.type == "cuda"
         self.on_device = batched(config.target_filter) if fixed else None
         self.valid = validation_set(config.valid_data, config.target_filter, config.parameter)
-        self.constant = constant_losses(config.valid_data, config.target_filter, config.parameter)
         self.losses = torch.zeros(0)  # of the last validation over all pictures, one a crop
         self.loss = loss(config.train.loss_type)
         self.optimizer = chosen(config)
@@ -272,7 +271,10 @@ class Trainer:
             return self.losses.mean()
         turn = (np.arange(wanted) + wanted * self.validations) % len(images)
         self.validations += 1
-        constant = torch.from_numpy(self.constant)
+        config = self.config
+        constant = torch.from_numpy(
+            constant_losses(config.valid_data, config.target_filter, config.parameter)
+        )
         share = constant[turn].mean() / constant.mean()
         return self.l2(self.model, images[turn], targets[turn]).mean() / (share if share > 0 else 1)
 

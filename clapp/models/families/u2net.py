@@ -174,14 +174,13 @@ def graph(config: U2NetConfig) -> Graph:
             value = conv(build.join(kept[level], value), channels, f"{place}.up.{level}")
         return build.add("mix", value, config.width, first, weights=(None, None))
 
-    value, heights = stage(build.extend(IMAGE, grid), config.heights[0], "down.0"), config.heights
-    kept = []
-    for level in range(1, config.depth + 1):
-        kept.append(value)
-        value = stage(build.pool(value, 2, grid), heights[level], f"down.{level}")
-    for level in reversed(range(config.depth)):
-        value = build.join(kept[level], build.enlarge(value, 2, grid))
-        value = stage(value, heights[level], f"up.{level}")
+    heights = config.heights
+    value = build.through_u(
+        build.extend(IMAGE, grid),
+        config.depth,
+        lambda value, level: stage(value, heights[level], f"down.{level}"),
+        lambda value, level: stage(value, heights[level], f"up.{level}"),
+    )
     build.crop(build.conv(value, config.output_channels, "head"))
     return build.graph()
 

@@ -5,6 +5,7 @@ pixels on the way down and bilinear interpolation on the way up. The picture is 
 of 2^depth by repeating its last row and column, and the result is cropped.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -105,8 +106,7 @@ def words(config: UNetConfig) -> str:
 
 def graph(config: UNetConfig) -> Graph:
     """The steps of the network."""
-    grid, widths = 2**config.depth, config.widths
-    build = Builder(config.input_channels)
+    build, widths = Builder(config.input_channels), config.widths
 
     def stage(value: str, level: int, place: str) -> str:
         for number in range(config.convolutions):
@@ -115,13 +115,12 @@ def graph(config: UNetConfig) -> Graph:
             value = build.activation(value, config.activation)
         return value
 
-    value = stage(build.extend(IMAGE, grid), 0, "down")
-    kept = []
-    for level in range(1, config.depth + 1):
-        kept.append(value)
-        value = stage(build.pool(value, 2, grid), level, "down")
-    for level in reversed(range(config.depth)):
-        value = stage(build.join(kept[level], build.enlarge(value, 2, grid)), level, "up")
+    value = build.through_u(
+        build.extend(IMAGE, 2**config.depth),
+        config.depth,
+        partial(stage, place="down"),
+        partial(stage, place="up"),
+    )
     build.crop(build.conv(value, config.output_channels, "head"))
     return build.graph()
 

@@ -1,5 +1,6 @@
 """Lists of steps, written one after the other."""
 
+from collections.abc import Callable
 from typing import Any
 
 from clapp.models.graph.nodes import FUNCTIONS, IMAGE, OUTPUT, Graph, Node, NoStepsError, Size
@@ -74,6 +75,30 @@ class Builder:
     def join(self, *values: str) -> str:
         """The channels of several values."""
         return self.add("join", values[0], sum(map(self.channels, values)), *values[1:])
+
+    def through_u(
+        self,
+        value: str,
+        depth: int,
+        down: Callable[[str, int], str],
+        up: Callable[[str, int], str],
+    ) -> str:
+        """The steps of `clapp.models.networks.shapes.through_u`.
+
+        Args:
+            value: extended to sides that can be halved so often.
+            depth: how often the resolution is halved.
+            down, up: add the stage of a level, 0 for full resolution, and return its result.
+        """
+        grid = self.size(value).grid
+        value = down(value, 0)
+        kept = []
+        for level in range(1, depth + 1):
+            kept.append(value)
+            value = down(self.pool(value, 2, grid), level)
+        for level in reversed(range(depth)):
+            value = up(self.join(kept[level], self.enlarge(value, 2, grid)), level)
+        return value
 
     def graph(self) -> Graph:
         """All steps; the last one makes the output."""

@@ -3,13 +3,11 @@
 import itertools
 from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clapp.models.activations import activation
 from clapp.models.networks.initialise import standardise
-from clapp.models.networks.shapes import cropped, to_multiple
+from clapp.models.networks.shapes import cropped, through_u, to_multiple
 
 if TYPE_CHECKING:
     from clapp.models.families.unet import UNetConfig
@@ -52,12 +50,5 @@ class UNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, Cin, H, W), values in [0, 1], to (B, Cout, H, W); the result is not clamped."""
         height, width = x.shape[-2:]
-        y = self.down[0](to_multiple(x, self.multiple))
-        kept = []
-        for stage in self.down[1:]:
-            kept.append(y)
-            y = stage(F.avg_pool2d(y, 2))
-        for level in reversed(range(len(kept))):
-            y = F.interpolate(y, scale_factor=2.0, mode="bilinear")
-            y = self.up[level](torch.cat([kept[level], y], 1))
+        y = through_u(to_multiple(x, self.multiple), self.down, self.up)  # type: ignore[arg-type]
         return cropped(self.head(y), height, width)

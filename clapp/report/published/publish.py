@@ -51,6 +51,10 @@ class Published(NamedTuple):
     models: list[str]
     bytes: int
 
+    def words(self) -> str:
+        """Such as "results/reference/sobel3: 35 models, 154 kB"."""
+        return f"{self.path}: {len(self.models)} models, {self.bytes / 1e3:.0f} kB"
+
     def document(self) -> dict[str, Any]:
         """A study of `clapp publish --json`."""
         return self._asdict() | {"path": str(self.path)}

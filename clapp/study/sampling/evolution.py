@@ -7,17 +7,14 @@ few changes (Real et al. 2019, "Regularized Evolution") that starts from that me
 and those already tried are not proposed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from clapp.config import Config, Layer, compose, flatten, identity, nest
 from clapp.errors import ExhaustedError
-from clapp.front.objectives import ZERO
 from clapp.front.record import record_of
 from clapp.front.trials import is_trained
 from clapp.models.neighbours import neighbours
@@ -25,6 +22,7 @@ from clapp.study.pruning.decide import Records
 from clapp.study.sampling.at_once import AtOnce
 from clapp.study.sampling.draw import Draw, within_limits
 from clapp.study.sampling.mutation import changed
+from clapp.study.sampling.parents import Member, Parents, chosen
 from clapp.study.sampling.reach import within_reach
 
 if TYPE_CHECKING:
@@ -43,20 +41,8 @@ LISTED = 0.5
 """Share of the children that differ from their parent by one change of a fixed list."""
 BORDER = "model.padding"
 """The key that changes what a network sees beyond the picture, and no weight."""
-NEAR = 25
-"""Number of trials near the front with which a parent may be crossed."""
 OTHER_FORM = 0.2
 """Share of the children of networks of another form than that of the lowest loss."""
-FORM = ("model.activation", "model.output_activation", "model.output_norm")
-"""The keys whose values, in any block, are the form of a network: the functions it is made of.
-
-A network of a better form is often worse at first than those that were improved for long, so forms
-compete apart, as species do in NEAT (Stanley and Miikkulainen 2002).
-"""
-SMALLEST_EFFORT = 1e6
-"""FLOPs that take as long as all else in a trial."""
-PROMISING = 0.5
-"""The largest loss of a parent, as a share of the loss of predicting the mean."""
 TRIES = 400
 """Draws in search of a configuration that is possible, within the limits and new."""
 
@@ -116,15 +102,6 @@ class Candidate(NamedTuple):
     move: str | None = None
 
 
-class Member(NamedTuple):
-    """A finished trial within the limits; `form` holds the keys of `FORM` with their values."""
-
-    trial: FrozenTrial
-    sizes: tuple[float, ...]
-    loss: float
-    form: frozenset[tuple[str, Any]]
-
-
 class Evolution(AtOnce):
     """An Optuna sampler; see the module."""
 
@@ -138,7 +115,7 @@ class Evolution(AtOnce):
         self._tried: set[str | None] = set()
         self._trained = 0
         self._transferred = False
-        self._members: list[Member] = []
+        self._parents = Parents(problem)
 
     def propose(self, trials: list[FrozenTrial]) -> Candidate:
         """What to try next.
@@ -150,14 +127,15 @@ class Evolution(AtOnce):
         self._take_in(trials)
         running = (trial for trial in trials if not trial.state.is_finished())
         tried = self._tried | {record_of(trial).key for trial in running}
-        parents, near = self._best()
+        parents, near = self._parents.front(), self._parents.near()
         for _ in range(TRIES):
             young = not parents or (self._trained < STARTUP and not self._transferred)
             if young or self._random.random() < ANYWHERE:
                 found = self._anywhere(tried)
             else:
                 other = self._random.random() < OTHER_FORM
-                found = self._child(self._other_form() if other else parents, near, tried)
+                pool = self._parents.of_another_form(self._random) if other else parents
+                found = self._child(pool, near, tried)
             if found is not None and identity(found.config) not in tried:
                 return found
         # Few configurations are within the limits, or none: search for one instead of drawing.
@@ -180,43 +158,7 @@ class Evolution(AtOnce):
             self._transferred |= record_of(trial).ancestor is not None
             record = self._records.one(trial) if trial.state == TrialState.COMPLETE else None
             if record is not None and record.loss is not None:
-                form = _form(trial.params)
-                self._members.append(Member(trial, record.sizes, record.loss, form))
-
-    def _best(self) -> tuple[list[Member], list[Member]]:
-        """The parents, and the trials near the front.
-
-        Parents are the models of the front, except those that are hardly better than predicting the
-        mean.
-        """
-        if not self._members:
-            return [], []
-        ranks = _ranks(self._members)
-        front = [one for one, rank in zip(self._members, ranks, strict=True) if rank == 0]
-        nearest = np.argsort(ranks, kind="stable")[: max(NEAR, len(front))]
-        return _sorted(self._promising(front) or front), [self._members[i] for i in nearest]
-
-    def _promising(self, members: Sequence[Member]) -> list[Member]:
-        worst = self._problem.constant_loss or max(member.loss for member in self._members)
-        return [one for one in members if one.loss < PROMISING * worst]
-
-    def _other_form(self) -> list[Member]:
-        """The front of one form; empty if there is but one form.
-
-        The form with the second lowest loss is chosen twice as often as the third, and so on, if
-        their smallest networks take as long.
-        """
-        forms: dict[frozenset[tuple[str, Any]], list[Member]] = {}
-        for one in _sorted(self._promising(self._members))[::-1]:  # lowest loss first
-            forms.setdefault(one.form, []).append(one)
-        others = list(forms.values())[1:]
-        if not others:
-            return []
-        efforts = np.array([min(map(_effort, members)) for members in others])
-        chances = 1 / np.arange(1, len(others) + 1) / efforts
-        members = others[self._random.choice(len(others), p=chances / chances.sum())]
-        ranks = _ranks(members)
-        return _sorted(one for one, rank in zip(members, ranks, strict=True) if rank == 0)
+                self._parents.add(trial, record.sizes, record.loss)
 
     def _anywhere(self, tried: set[str | None]) -> Candidate | None:
         """The largest of a few small draws that are new, or the smallest where none is small."""
@@ -236,11 +178,7 @@ class Evolution(AtOnce):
         """A child of one of the parents, which are sorted; None: it is impossible."""
         if not parents:
             return None
-        # A model with a much lower loss than all smaller ones is chosen most, since it is worth
-        # shrinking; large networks less often, so that a few of them do not use up the time.
-        efforts = np.array([_effort(one) for one in parents])
-        chances = (_contributions(parents) + 1 / len(parents)) / efforts
-        parent = parents[self._random.choice(len(parents), p=chances / chances.sum())]
+        parent = chosen(parents, self._random)
         trial = parent.trial
         if self._random.random() < LISTED:
             return self._neighbour(trial, tried)
@@ -292,40 +230,3 @@ class Evolution(AtOnce):
 
         _, config = found
         return Candidate(draw.values, draw.distributions, config, cost(config.model).params)
-
-
-def _form(params: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
-    named = ((key.partition("[")[0], value) for key, value in params.items())
-    return frozenset((name, value) for name, value in named if name in FORM and value != "none")
-
-
-def _ranks(members: Sequence[Member]) -> Any:
-    """The non-dominated ranks of members; 0 is the front."""
-    from moocore import pareto_rank  # type: ignore[import-untyped]
-
-    return pareto_rank(np.array([(one.loss, *one.sizes) for one in members]))
-
-
-def _contributions(members: Sequence[Member]) -> NDArray[np.float64]:
-    """The share of each member of a front in what is lost of its hypervolume without one of them.
-
-    On log scales, to a point twice as bad as the worst of them.
-    """
-    from moocore import hv_contributions
-
-    points = np.log10([[max(value, ZERO) for value in (one.loss, *one.sizes)] for one in members])
-    found: NDArray[np.float64] = hv_contributions(points, ref=points.max(axis=0) + np.log10(2))
-    return found / found.sum() if found.sum() > 0 else found
-
-
-def _sorted(members: Iterable[Member]) -> list[Member]:
-    """Highest loss first; of equal losses the larger network, however the trials ended."""
-    return sorted(members, key=lambda one: (-one.loss, *(-size for size in one.sizes)))
-
-
-def _effort(member: Member) -> float:
-    """The estimated effort of training such a network, relative to others.
-
-    Measured seconds are not used: they vary, so a seed would no longer reproduce its trials.
-    """
-    return float(record_of(member.trial).flops or 0) + SMALLEST_EFFORT
