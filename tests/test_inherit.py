@@ -10,7 +10,8 @@ from torch import Tensor
 
 from clapp.config import ModelConfig, model_config
 from clapp.errors import ConfigError
-from clapp.models.inherit import inherited
+from clapp.models.changes import fusions
+from clapp.models.inheritance.filternet import inherited
 from clapp.models.networks.filternet import FilterNet
 
 
@@ -184,3 +185,24 @@ def weights_of(net: FilterNet) -> Tensor:
 def test_bare_networks_inherit_too() -> None:
     parent = FilterNet(model_config(BARE | {"activation": "square"}))
     assert torch.equal(weights_of(parent), weights_of(child_of(parent, {})))
+
+
+@pytest.mark.parametrize("depthwise", [[True, False], [False, False], [True, True]])
+@pytest.mark.parametrize("bias", [True, False])
+def test_two_linear_convolutions_become_one(depthwise: list[bool], bias: bool) -> None:
+    parent = trained(
+        stem=2,
+        num_layers=3,
+        capacity=[2, 2, 3],
+        kernel_size=["3x1", "1x5", 3],
+        activation=["none", "abs", "relu"],
+        depthwise=[*depthwise, False],
+        bias=bias,
+        padding="zero",
+    )
+    fused = fusions(parent.config)
+    assert list(fused) == [0]
+    child = child_of(parent, fused[0])
+    assert child.config.blocks[0].kernel == (3, 5)
+    inner = (slice(None), slice(None), slice(6, -6), slice(6, -6))  # zeros are added only once
+    assert torch.allclose(parent(PICTURES)[inner], child(PICTURES)[inner], atol=1e-4, rtol=1e-3)

@@ -104,6 +104,26 @@ def test_a_loss_that_rewards_errors_is_refused() -> None:
         optimiser.step(x, y)
 
 
+def test_a_scale_without_effect_does_not_drift() -> None:
+    """Where the output is divided by its maximum, weights of 1e10 would do as well."""
+    values = SMALL | {
+        "num_layers": 2,
+        "stem": 0,
+        "head": "sum",
+        "bias": False,
+        "output_norm": "max",
+    }
+    pair = values | {"kernel_size": ["3x1", "1x3"], "activation": ["none", "abs"]}
+    torch.manual_seed(0)
+    teacher = build_model(pair | {"activation": ["none", "square"], "output_activation": "sqrt"})
+    net = build_model(pair).eval()
+    optimiser = LevenbergMarquardt(net, loss("l2"), 2)
+    for _ in range(80):
+        x = torch.rand(4, 3, 12, 12)
+        optimiser.step(x, teacher(x).detach())
+    assert all(parameter.detach().abs().max() < 1000 for parameter in net.parameters())
+
+
 def test_a_diverged_network_is_said_to_be() -> None:
     net = build_model(FORMS[0][1])
     with torch.no_grad():

@@ -52,6 +52,15 @@ def test_a_network_has_larger_neighbours_too() -> None:
         assert params == cost(net.model_dump() | values).params
 
 
+def test_absolute_values_may_become_squares_with_a_root() -> None:
+    net = model_config(SOBEL["model"] | {"activation": "abs", "output_activation": "relu"})
+    found = {words: values for _, (words, values) in neighbours(net)}
+    change = found["block 0: square and a root at the end"]
+    assert change == {"activation": ["square"], "output_activation": "sqrt"}
+    back = {words for _, (words, _) in neighbours(model_config(net.model_dump() | change))}
+    assert "block 0: absolute value and no root at the end" in back
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shrink") / "model"

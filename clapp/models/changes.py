@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from clapp.config.filternet import FilterNetConfig
+from clapp.models.activations import activation, known_activations
 
 
 def changes(model: FilterNetConfig) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -20,6 +22,9 @@ def changes(model: FilterNetConfig) -> Iterator[tuple[str, dict[str, Any]]]:
     for block in range(model.num_layers):
         yield from _changes_of_block(model, lists, block)
         yield from _larger_block(model, lists, block)
+    yield from _other_power(model, lists)
+    for block, fused in fusions(model).items():
+        yield f"blocks {block} and {block + 1} as one", fused
     if model.num_layers > 1:  # depthwise blocks have to agree on their channels
         for word, step in (("less", -1), ("more", 1)):
             widths = [width + step for width in lists["capacity"]]
@@ -52,6 +57,47 @@ def _changes_of_block(
             yield f"block {block}: {kernel[0]}x{kernel[1]}", other(kernel_size=_written(*kernel))
     if min(high, wide) > 1 and not model.shared_weights and not shape.separable:
         yield from _factored(lists, model, block)
+
+
+def _other_power(
+    model: FilterNetConfig, lists: Mapping[str, list[Any]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Squares and a root in place of absolute values, or the reverse: two keys that go together.
+
+    The output then still scales with the picture, so the weights stay good ones: the network adds
+    up its last channels by another norm.
+    """
+    last, rooted = model.num_layers - 1, model.output_activation == "sqrt"
+    before = activation(model.blocks[last].activation).degree
+    if before != (2 if rooted else 1):
+        return
+    for name in known_activations():
+        other = activation(name)
+        if other.degree == 3 - before:
+            end = {"output_activation": "none" if rooted else "sqrt"}
+            root = "no root" if rooted else "a root"
+            words = f"block {last}: {other.words} and {root} at the end"
+            yield words, _with(lists, last, activation=name) | end
+
+
+def fusions(model: FilterNetConfig) -> dict[int, dict[str, Any]]:
+    """How two linear convolutions in a row may be written as one, by the number of the first."""
+    lists = {key: _listed(model, key) for key in model.PER_BLOCK}
+    found = {}
+    for block, (first, second) in enumerate(pairwise(model.blocks)):
+        linear = first.activation == "none" and first.norm == "none"
+        bare = linear and not (second.norm != "none" and second.norm_first)
+        plain = all(
+            not (one.separable or one.has_skip) and one.dilation == 1 for one in (first, second)
+        )
+        if model.shared_weights or not (bare and plain):
+            continue
+        (high, wide), (higher, wider) = first.kernel, second.kernel
+        values: dict[str, Any] = {key: [*v[:block], *v[block + 1 :]] for key, v in lists.items()}
+        values["kernel_size"][block] = _written(high + higher - 1, wide + wider - 1)
+        values["depthwise"][block] = first.depthwise and second.depthwise
+        found[block] = values | {"num_layers": model.num_layers - 1}
+    return found
 
 
 def _larger_block(

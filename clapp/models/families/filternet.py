@@ -33,8 +33,8 @@ def build(config: FilterNetConfig) -> "FilterNet":
 def inherited(
     parent: FilterNetConfig, weights: State, child: FilterNetConfig, fresh: State
 ) -> State:
-    """See `clapp.models.inherit`."""
-    from clapp.models.inherit import inherited
+    """See `clapp.models.inheritance`."""
+    from clapp.models.inheritance.filternet import inherited
 
     return inherited(parent, weights, child, fresh)
 

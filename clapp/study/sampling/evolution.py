@@ -39,6 +39,8 @@ DRAWS = 4
 """Random draws, of which the largest small one is tried; if none is small, the smallest."""
 LISTED = 0.5
 """Share of the children that differ from their parent by one change of a fixed list."""
+NO_LARGER = 0.6
+"""Share of those that are made no larger, as long as such a change is left."""
 BORDER = "model.padding"
 """The key that changes what a network sees beyond the picture, and no weight."""
 OTHER_FORM = 0.2
@@ -193,28 +195,33 @@ class Evolution(AtOnce):
         """A network that is one change of a fixed list away; None: all were tried.
 
         On the list is what makes a network smaller or larger, and every other border: a network of
-        the right form with the wrong border is no better than many others.
+        the right form with the wrong border is no better than many others. What makes it no larger
+        is tried first, most of the time.
         """
         from clapp.study.storage.heritage import configuration  # loads torch
 
         config = configuration(record_of(parent))
         flat = flatten(config.model_dump())
-        changes = [
-            (words, {f"model.{key}": value for key, value in values.items()})
-            for _, (words, values) in neighbours(config.model)
+        listed = [
+            (params, words, {f"model.{key}": value for key, value in values.items()})
+            for params, (words, values) in neighbours(config.model)
         ]
+        size = record_of(parent).params or 0
         borders = parent.distributions.get(BORDER)
         if isinstance(borders, CategoricalDistribution):
-            changes += [
-                (f"border: {choice}", {BORDER: choice})
+            listed += [
+                (size, f"border: {choice}", {BORDER: choice})
                 for choice in borders.choices
                 if choice != parent.params[BORDER]
             ]
-        keys = [identity(compose([Layer("a change", nest(flat | new))])) for _, new in changes]
+        keys = [identity(compose([Layer("a change", nest(flat | new))])) for *_, new in listed]
         left = [number for number, key in enumerate(keys) if key not in tried]
         while left:
-            number = left.pop(int(self._random.integers(len(left))))
-            words, change = changes[number]
+            first = [number for number in left if listed[number][0] <= size]
+            pool = first if first and self._random.random() < NO_LARGER else left
+            number = pool[int(self._random.integers(len(pool)))]
+            left.remove(number)
+            _, words, change = listed[number]
             found = self._made(self._problem.space.represent(flat | change))
             # What the search space does not contain is drawn at random instead.
             if found is not None and identity(found.config) == keys[number]:

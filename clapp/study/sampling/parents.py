@@ -21,8 +21,11 @@ FORM = ("model.activation", "model.output_activation", "model.output_norm")
 A network of a better form is often worse at first than those that were improved for long, so forms
 compete apart, as species do in NEAT (Stanley and Miikkulainen 2002).
 """
-SMALLEST_EFFORT = 1e6
-"""FLOPs that take as long as all else in a trial."""
+SMALLEST_EFFORT = 6e6
+"""FLOPs that take as long as all else in a trial, by the seconds of 3,000 trials."""
+UNIFORM = 0.3
+"""Chance that a parent is chosen whatever it might gain, relative to that of all gains."""
+HALF = float(np.log10(2))
 PROMISING = 0.5
 """The largest loss of a parent, as a share of the loss of predicting the mean."""
 
@@ -101,7 +104,7 @@ def chosen(parents: Sequence[Member], random: np.random.Generator) -> Member:
     shrinking; large networks less often, so that a few of them do not use up the time.
     """
     efforts = np.array([_effort(one) for one in parents])
-    chances = (_contributions(parents) + 1 / len(parents)) / efforts
+    chances = (_gains(parents) + UNIFORM / len(parents)) / efforts
     return parents[random.choice(len(parents), p=chances / chances.sum())]
 
 
@@ -120,15 +123,28 @@ def _ranks(members: Sequence[Member]) -> NDArray[np.int_]:
     return ranks
 
 
-def _contributions(members: Sequence[Member]) -> NDArray[np.float64]:
-    """The share of each member of a front in what is lost of its hypervolume without one of them.
+def _gains(members: Sequence[Member]) -> NDArray[np.float64]:
+    """The share of each member of a front in what it might gain by its next child.
 
-    On log scales, to a point twice as bad as the worst of them.
+    That is the hypervolume, on log scales, that a child adds to the front if it is half as large at
+    the same loss, and that of a child of half the loss. The hypervolume lost without a member would
+    not do: of two members that are nearly alike, none adds much, yet both may be worth shrinking.
     """
-    from moocore import hv_contributions
+    from moocore import Hypervolume
 
     points = np.log10([[max(value, ZERO) for value in (one.loss, *one.sizes)] for one in members])
-    found: NDArray[np.float64] = hv_contributions(points, ref=points.max(axis=0) + np.log10(2))
+    volume = Hypervolume(ref=points.max(axis=0) + HALF)
+    before = volume(points)
+    loss_only = np.where(np.arange(points.shape[1]) == 0, HALF, 0.0)
+    found = np.array(
+        [
+            sum(
+                volume(np.vstack([points, point - step])) - before
+                for step in (loss_only, HALF - loss_only)
+            )
+            for point in points
+        ]
+    )
     return found / found.sum() if found.sum() > 0 else found
 
 

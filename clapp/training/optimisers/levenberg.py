@@ -29,6 +29,9 @@ _MEMORY = 0.3
 _TRIES = 5  # dampings tried in one step before the batch is given up
 # Least diagonal element, as a share of the largest: it limits steps of parameters without effect.
 _FLOOR = 1e-10
+# Weight of the squared parameters beside the mean loss. Where the output is divided by its maximum,
+# the scale of the parameters has no effect, and without a ridge it drifts beyond 1e13.
+_RIDGE = 1e-10
 # Bytes of the tangents of one block of pictures; a few times as much is alive at once.
 _BLOCK_BYTES = 32 << 20
 
@@ -71,6 +74,9 @@ class LevenbergMarquardt:
         diagonal = matrix.diagonal()
         scale = diagonal.clamp_min(_FLOOR * float(diagonal.max().clamp_min(1e-30)))
         values = nn.utils.parameters_to_vector(self.parameters)
+        ridge = 2 * _RIDGE * y.numel()
+        matrix = matrix + ridge * torch.eye(self.count, dtype=matrix.dtype, device=matrix.device)
+        gradient = gradient + ridge * values
         for _ in range(_TRIES):
             factor, failed = torch.linalg.cholesky_ex(matrix + self.damping * scale.diag())
             if not failed:
