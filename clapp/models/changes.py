@@ -37,8 +37,7 @@ def _changes_of_block(
     other = partial(_with, lists, block)
     shape = model.blocks[block]
     if model.num_layers > 1 and not model.shared_weights:
-        shorter = {key: [*v[:block], *v[block + 1 :]] for key, v in lists.items()}
-        yield f"without block {block}", shorter | {"num_layers": model.num_layers - 1}
+        yield f"without block {block}", _without(lists, block)
     if shape.width > 1:
         fewer = shape.width - 1
         yield f"block {block}: {fewer} of {shape.width} channels", other(capacity=fewer)
@@ -83,7 +82,7 @@ def _other_power(
 def fusions(model: FilterNetConfig) -> dict[int, dict[str, Any]]:
     """How two linear convolutions in a row may be written as one, by the number of the first."""
     lists = {key: _listed(model, key) for key in model.PER_BLOCK}
-    found = {}
+    found: dict[int, dict[str, Any]] = {}
     for block, (first, second) in enumerate(pairwise(model.blocks)):
         linear = first.activation == "none" and first.norm == "none"
         bare = linear and not (second.norm != "none" and second.norm_first)
@@ -93,10 +92,9 @@ def fusions(model: FilterNetConfig) -> dict[int, dict[str, Any]]:
         if model.shared_weights or not (bare and plain):
             continue
         (high, wide), (higher, wider) = first.kernel, second.kernel
-        values: dict[str, Any] = {key: [*v[:block], *v[block + 1 :]] for key, v in lists.items()}
-        values["kernel_size"][block] = _written(high + higher - 1, wide + wider - 1)
-        values["depthwise"][block] = first.depthwise and second.depthwise
-        found[block] = values | {"num_layers": model.num_layers - 1}
+        found[block] = _without(lists, block)
+        found[block]["kernel_size"][block] = _written(high + higher - 1, wide + wider - 1)
+        found[block]["depthwise"][block] = first.depthwise and second.depthwise
     return found
 
 
@@ -136,6 +134,12 @@ def _factored(
             yield words + (" depthwise" if depthwise else ""), twice | sizes | apart
         narrow = {"capacity": [*lists["capacity"][before], 1, *lists["capacity"][block:]]}
         yield f"{words}, one channel between", twice | sizes | narrow
+
+
+def _without(lists: Mapping[str, list[Any]], block: int) -> dict[str, Any]:
+    """The keys of a network with one block less."""
+    shorter: dict[str, Any] = {key: [*v[:block], *v[block + 1 :]] for key, v in lists.items()}
+    return shorter | {"num_layers": len(shorter["capacity"])}
 
 
 def _with(lists: Mapping[str, list[Any]], block: int, **values: Any) -> dict[str, Any]:

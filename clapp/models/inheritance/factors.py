@@ -92,9 +92,10 @@ def fused(
 
     With zeros around the pictures, the product differs from the two near the border.
     """
-    block = _fusion(parent, child)
-    if block is None:
+    fusion = _fusion(parent, child)
+    if fusion is None:
         return parent, weights
+    block, config = fusion
     first, second = parent.blocks[block : block + 2]
     near, far = f"main.{block}.", f"main.{block + 1}."
     state = {}
@@ -113,12 +114,11 @@ def fused(
     if parent.bias:
         offset = torch.einsum("omhw,m->o", b, weights[near + "conv.0.bias"])
         state[near + "conv.0.bias"] = weights[far + "conv.0.bias"] + offset
-    changes = fusions(parent)[block]
-    return FilterNetConfig.model_validate(parent.model_dump() | changes), state
+    return config, state
 
 
-def _fusion(parent: FilterNetConfig, child: FilterNetConfig) -> int | None:
-    """The first of the two blocks of the parent that are one in the child."""
+def _fusion(parent: FilterNetConfig, child: FilterNetConfig) -> tuple[int, FilterNetConfig] | None:
+    """The first of the two blocks of the parent that are one in the child, and the parent so."""
     if len(child.blocks) + 1 != len(parent.blocks):
         return None
     for block, changes in fusions(parent).items():
@@ -127,5 +127,5 @@ def _fusion(parent: FilterNetConfig, child: FilterNetConfig) -> int | None:
         except ConfigError:  # the kernel would be too large
             continue
         if isinstance(other, FilterNetConfig) and other.blocks == child.blocks:
-            return block
+            return block, other
     return None

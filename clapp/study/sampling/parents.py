@@ -26,6 +26,7 @@ SMALLEST_EFFORT = 6e6
 UNIFORM = 0.3
 """Chance that a parent is chosen whatever it might gain, relative to that of all gains."""
 HALF = float(np.log10(2))
+"""How much better than its parent a child is imagined: twice, on log scales."""
 PROMISING = 0.5
 """The largest loss of a parent, as a share of the loss of predicting the mean."""
 
