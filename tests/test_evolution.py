@@ -12,7 +12,8 @@ from clapp.front.record import RECORD, TrialRecord, record_of
 from clapp.models.costs import cost
 from clapp.models.neighbours import neighbours
 from clapp.study.plan.plan import Plan, make_plan
-from clapp.study.sampling.evolution import BORDER, Candidate, Evolution
+from clapp.study.sampling.evolution import Candidate, Evolution
+from clapp.study.sampling.listed import BORDER
 from clapp.study.storage.heritage import configuration
 
 DRAWN_MOVES = {"change keys", "redraw output", "cross", "insert layer", "remove layer"}

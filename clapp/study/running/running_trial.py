@@ -197,9 +197,15 @@ def _add(
         distributions=dict(distributions or {}),
         user_attrs={RECORD: record.document()},
     )
-    patiently(lambda: study.add_trial(created))
-    mine = (t for t in reversed(all_trials(study)) if is_worked_on_by(t, str(record.worker)))
-    return next(mine).number
+    storage = storage_of(study)
+
+    def write() -> int:
+        owner = storage.get_study_id_from_name(study.study_name)
+        return storage.create_new_trial(owner, created)
+
+    # Of a write that is refused but stored all the same, `_let_go` of the worker frees the trial.
+    one = patiently(write)
+    return patiently(lambda: storage.get_trial_number_from_id(one))
 
 
 def is_worked_on_by(trial: FrozenTrial, worker: str) -> bool:

@@ -48,7 +48,8 @@ class Watch:
         self._trial, self._config, self._records = trial, config, records
         self._rules, self._job, self._emit, self._stop = rules, job, emit, stop
         self._curve: list[list[float]] = []
-        self._checked = False
+        # A trial that was created with its parameters saw all earlier ones with theirs.
+        self._checked = trial.drawn is not None
         self._judged = rules.is_judged(trial.record)
 
     def __call__(self, progress: "Progress") -> bool:

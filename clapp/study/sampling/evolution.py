@@ -10,17 +10,17 @@ and those already tried are not proposed.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from clapp.config import Config, Layer, compose, flatten, identity, nest
+from clapp.config import Config, identity
 from clapp.errors import ExhaustedError
 from clapp.front.record import record_of
 from clapp.front.trials import is_trained
-from clapp.models.neighbours import neighbours
 from clapp.study.pruning.decide import Records
 from clapp.study.sampling.at_once import AtOnce
 from clapp.study.sampling.draw import Draw, within_limits
+from clapp.study.sampling.listed import Listing, listing
 from clapp.study.sampling.mutation import changed
 from clapp.study.sampling.parents import Member, Parents, chosen
 from clapp.study.sampling.reach import within_reach
@@ -41,8 +41,6 @@ LISTED = 0.5
 """Share of the children that differ from their parent by one change of a fixed list."""
 NO_LARGER = 0.6
 """Share of those that are made no larger, as long as such a change is left."""
-BORDER = "model.padding"
-"""The key that changes what a network sees beyond the picture, and no weight."""
 OTHER_FORM = 0.2
 """Share of the children of networks of another form than that of the lowest loss."""
 TRIES = 400
@@ -118,6 +116,7 @@ class Evolution(AtOnce):
         self._trained = 0
         self._transferred = False
         self._parents = Parents(problem)
+        self._listings: dict[int, Listing] = {}
 
     def propose(self, trials: list[FrozenTrial]) -> Candidate:
         """What to try next.
@@ -194,39 +193,27 @@ class Evolution(AtOnce):
     def _neighbour(self, parent: FrozenTrial, tried: set[str | None]) -> Candidate | None:
         """A network that is one change of a fixed list away; None: all were tried.
 
-        On the list is what makes a network smaller or larger, and every other border: a network of
-        the right form with the wrong border is no better than many others. What makes it no larger
-        is tried first, most of the time.
+        What makes it no larger is tried first, most of the time.
         """
-        from clapp.study.storage.heritage import configuration  # loads torch
-
-        config = configuration(record_of(parent))
-        flat = flatten(config.model_dump())
-        listed = [
-            (params, words, {f"model.{key}": value for key, value in values.items()})
-            for params, (words, values) in neighbours(config.model)
-        ]
         size = record_of(parent).params or 0
-        borders = parent.distributions.get(BORDER)
-        if isinstance(borders, CategoricalDistribution):
-            listed += [
-                (size, f"border: {choice}", {BORDER: choice})
-                for choice in borders.choices
-                if choice != parent.params[BORDER]
-            ]
-        keys = [identity(compose([Layer("a change", nest(flat | new))])) for *_, new in listed]
-        left = [number for number, key in enumerate(keys) if key not in tried]
+        values, entries = self._listing(parent)
+        left = [one for one in entries if one.key not in tried]
         while left:
-            first = [number for number in left if listed[number][0] <= size]
+            first = [one for one in left if one.params <= size]
             pool = first if first and self._random.random() < NO_LARGER else left
-            number = pool[int(self._random.integers(len(pool)))]
-            left.remove(number)
-            _, words, change = listed[number]
-            found = self._made(self._problem.space.represent(flat | change))
+            one = pool[int(self._random.integers(len(pool)))]
+            left.remove(one)
+            found = self._made(self._problem.space.represent({**values, **one.change}))
             # What the search space does not contain is drawn at random instead.
-            if found is not None and identity(found.config) == keys[number]:
-                return found._replace(parent=parent.number, move=words)
+            if found is not None and identity(found.config) == one.key:
+                return found._replace(parent=parent.number, move=one.words)
         return None
+
+    def _listing(self, parent: FrozenTrial) -> Listing:
+        """What is one change away from a trial; kept, because a front changes slowly."""
+        if parent.number not in self._listings:
+            self._listings[parent.number] = listing(parent)
+        return self._listings[parent.number]
 
     def _made(self, given: Mapping[str, Any]) -> Candidate | None:
         draw = Draw(self._random, given, self._weights)
