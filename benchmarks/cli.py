@@ -78,6 +78,25 @@ def trainer(
 
 
 @bench.command()
+def optimisers(
+    seeds: Annotated[
+        int, typer.Option(min=0, help="First weights of the form with 59 parameters.")
+    ] = 10,
+    networks: Annotated[
+        int, typer.Option(min=0, help="Random networks that `auto` gives to Levenberg-Marquardt.")
+    ] = 40,
+    larger: Annotated[int, typer.Option(min=0, help="Those that it gives to Adam.")] = 10,
+    iterations: Annotated[int, typer.Option(min=40, help="Length of Adam's cycle.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="The first of all seeds.")] = 0,
+    json: AsJson = False,
+) -> None:
+    """Levenberg-Marquardt beside Adam: seconds to a loss, loss after equal seconds."""
+    from benchmarks.optimisers import run
+
+    _show(run(seeds, networks, larger, iterations, seed), json)
+
+
+@bench.command()
 def study(
     name: Annotated[
         str, typer.Option("--study", metavar="NAME|PATH", help="The study.")

@@ -10,13 +10,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import reference, study, trainer
+from benchmarks import optimisers, reference, study, trainer
 from benchmarks.loops import Record, draw, plain_loop
 from clapp.commands.app import app
 from clapp.config import load_config
 from clapp.errors import ClappError, UserError
 from clapp.filters.library import apply_filter
 from clapp.models.build import build_model
+from clapp.models.costs import cost
 
 # Buffers that are full at once.
 TINY = reference.Settings(
@@ -231,3 +232,33 @@ def test_study_refuses_other_objectives(tmp_path: Path) -> None:
     path.write_text("search_space: tiny\nobjectives: [loss, params]\n")
     with pytest.raises(UserError, match="objectives loss, params; this benchmark takes"):
         study.run(study=str(path))
+
+
+def test_a_race_that_is_never_won_counts_with_all_of_its_seconds() -> None:
+    won = optimisers.Race(50, 1e-3, 4.0, 5e-4, 1.0, 0.02)
+    lost = optimisers.Race(60, 1e-3, 4.0, 2e-3, math.inf, 0.02)
+    found = list(optimisers._ratios("small", [won, lost]).values())
+    assert found == pytest.approx([2.0, 1.25, 0.5, 0.5])
+    row = optimisers._row("small", [won, lost._replace(adam=0.015)])
+    assert (row["networks"], row["reached"], row["adam_plateau"], row["lm_plateau"]) == (2, 1, 1, 0)
+
+
+@pytest.mark.usefixtures("inline")
+def test_both_optimisers_get_the_same_seconds() -> None:
+    result = optimisers.run(seeds=1, networks=1, larger=1, iterations=40, first_seed=3)
+    form_lm, form_adam, small, larger = result.rows
+    assert form_lm["networks"] == form_adam["networks"] == 1
+    expected = form_adam["seconds"] / form_lm["seconds"]
+    assert result.ratios["59 parameters, seconds, adam / lm"] == pytest.approx(expected)
+    for row in (small, larger):
+        assert 0 < row["seconds"] < 60
+        assert row["adam_loss"] > 0
+        assert row["lm_loss"] > 0
+
+
+def test_networks_of_the_races_repeat_and_keep_their_size() -> None:
+    plan = study.make_plan("sobel3")
+    drawn = optimisers._drawn(plan, 3, 301, 1200, seed=5)
+    assert drawn == optimisers._drawn(plan, 3, 301, 1200, seed=5)
+    assert [one.train.seed for one in drawn] == [5, 6, 7]
+    assert all(301 <= cost(one.model).params <= 1200 for one in drawn)
