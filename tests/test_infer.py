@@ -16,8 +16,8 @@ from clapp.models.build import build_model
 from clapp.training.folder import save_config, save_weights
 
 
-def save_model(folder, weights=None, **model):
-    config = compose([Layer("test", {"model": model})], stored=True)
+def save_model(folder, weights=None, others=None, **model):
+    config = compose([Layer("test", {"model": model, **(others or {})})], stored=True)
     torch.manual_seed(0)
     net = build_model(config.model).eval()
     if weights is not None:

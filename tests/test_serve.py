@@ -22,6 +22,7 @@ from clapp.inference.runner import open_runner
 from tests.test_infer import save_model
 
 APPLY = "/v1/models/edges/apply"
+SIGMA = {"name": "sigma", "low": 0.5, "high": 3.0, "step": 0}
 PLACES = 4
 BODY = 400_000
 
@@ -31,6 +32,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     save_model(folder / "edges", capacity=2, num_layers=1, padding="reflect")
     save_model(folder / "blur", capacity=1, num_layers=1, output_channels=3)
+    gaussian = {"train_data": {"target_filter": "gaussian"}, "parameter": {"sigma": [0.5, 3]}}
+    save_model(folder / "gaussian", None, gaussian, input_channels=4, num_layers=1)
     pixels = np.random.default_rng(0).integers(0, 256, (90, 140, 3), np.uint8)
     Image.fromarray(pixels).save(folder / "in.png")
     Image.fromarray(pixels).save(folder / "in.jpg", quality=90)
@@ -40,7 +43,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(models: Path) -> Iterator[Server]:
     limits = [f"--body={BODY}B", "--pixels=200000", "--workers=2", f"--queue={PLACES - 2}"]
-    given = [models / "edges", f"colour={models / 'blur'}"]
+    given = [models / "edges", f"colour={models / 'blur'}", models / "gaussian"]
     with serving(models, *given, *limits, "--transfer=2") as opened:
         yield opened
         assert opened.stop() == 0
@@ -99,10 +102,28 @@ def test_raw_pixels_and_colours(server: Server, models: Path) -> None:
     assert opened(jpeg.content).shape == (90, 140, 3)
 
 
+@pytest.mark.parametrize("sigma", [0.5, 2.25])
+def test_a_setting_in_the_address(server: Server, models: Path, sigma: float) -> None:
+    content, picture = (models / "in.png").read_bytes(), read_picture(models / "in.png")
+    found = {
+        what: opened(
+            server.client.post(
+                f"/v1/models/gaussian/{what}", params={"set": f"sigma={sigma}"}, content=content
+            ).content
+        )
+        for what in ("apply", "filter")
+    }
+    runner = open_runner(models / "gaussian", {"sigma": sigma})
+    assert np.array_equal(found["apply"], filter_picture(runner, picture))
+    expected = resolve({"name": "gaussian", "sigma": sigma})(picture)
+    assert np.array_equal(found["filter"], expected)
+
+
 def test_models_and_figures(server: Server, models: Path) -> None:
     assert server.client.get("/v1/models").json() == [
-        {"name": "edges", "filter": "sobel_3", "channels": 1},
-        {"name": "colour", "filter": "sobel_3", "channels": 3},
+        {"name": "edges", "filter": "sobel_3", "channels": 1, "settings": []},
+        {"name": "colour", "filter": "sobel_3", "channels": 3, "settings": []},
+        {"name": "gaussian", "filter": "gaussian", "channels": 1, "settings": [SIGMA]},
     ]
     names = ['clapp_answers_total{model="edges",status="200",what="apply"}']
     names += ['clapp_pixels_total{model="edges"}']
@@ -170,6 +191,10 @@ def test_other_refusals(server: Server, models: Path) -> None:
     for path, headers, status, reason in (
         ("/v1/models/edge/apply", {}, 404, "no model 'edge'; known: edges, colour"),
         (APPLY, {"accept": "text/html"}, 406, "image/png, image/jpeg or"),
+        (f"{APPLY}?set=sigma=1", {}, 422, "set=sigma=: edges has no such setting"),
+        ("/v1/models/gaussian/apply", {}, 422, "its setting sigma has no value; give set=sigma="),
+        ("/v1/models/gaussian/filter?set=sigma=9", {}, 422, "set=sigma=: 9.0 is not allowed"),
+        ("/v1/models/gaussian/apply?set=sigma", {}, 422, "set=sigma: NAME=NUMBER is expected"),
         ("/v1/models/edges/shrink", {}, 422, "what: Input should be 'apply' or 'filter'"),
         ("/v2", {}, 405, "Method Not Allowed"),
     ):

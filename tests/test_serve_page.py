@@ -23,6 +23,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     save_model(folder / "edges", capacity=2, num_layers=1, padding="reflect")
     save_model(folder / "colour", capacity=1, num_layers=1, output_channels=3)
+    gaussian = {"train_data": {"target_filter": "gaussian"}, "parameter": {"sigma": [0.5, 3]}}
+    save_model(folder / "gaussian", None, gaussian, input_channels=4, num_layers=1)
     pixels = np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)
     Image.fromarray(pixels).save(folder / "in.png")
     (folder / "text.png").write_text("no picture")
@@ -31,7 +33,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(models: Path) -> Iterator[Server]:
-    with serving(models, models / "edges", models / "colour") as opened:
+    with serving(models, *(models / name for name in ("edges", "colour", "gaussian"))) as opened:
         yield opened
 
 
@@ -109,6 +111,29 @@ def test_another_model(page: Browser, server: Server, models: Path) -> None:
     expected = grey(server, models, "colour", "apply")[40, 10].tolist()
     move(page, "model", "colour")
     page.wait_for(f"{DONE} && String({PIXEL.format(10, 40)}.slice(0, 3)) == String({expected})")
+    assert page.errors() == []
+
+
+def test_a_setting_is_a_control(page: Browser, server: Server, models: Path) -> None:
+    move(page, "split", 100)
+    move(page, "model", "gaussian")
+    for sigma in (0.5, 3):
+        page.run(
+            "const one = document.querySelector('#settings input'); one.value = arguments[0];"
+            "one.dispatchEvent(new Event('input')); one.dispatchEvent(new Event('change'))",
+            str(sigma),
+        )
+        name = f"gaussian/filter?set=sigma={sigma}"
+        content = (models / "in.png").read_bytes()
+        answer = server.client.post(f"/v1/models/{name}", content=content)
+        with Image.open(io.BytesIO(answer.content)) as image:
+            expected = np.asarray(image.convert("RGB")).astype(int)[40, 10].tolist()
+        page.wait_for(f"{DONE} && String({PIXEL.format(10, 40)}.slice(0, 3)) == String({expected})")
+        assert page.run("return document.querySelector('#settings output').textContent") == str(
+            sigma
+        )
+    move(page, "model", "edges")
+    page.wait_for(f"{DONE} && !document.querySelector('#settings input')")
     assert page.errors() == []
 
 

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from clapp.inference.runner import Runner
 
 Batch = NDArray[np.float32]
-OPTION = "--set {}="
+OPTION = "--set "
+"""What stands before NAME=VALUE on the command line, for errors."""
 
 
-def parse_values(texts: Iterable[str]) -> dict[str, float]:
-    """The values of `--set NAME=VALUE`.
+def parse_values(texts: Iterable[str], option: str = OPTION) -> dict[str, float]:
+    """The values of texts such as `sigma=1.2`, which `option` begins in errors.
 
     Raises:
         UserError: a text is something else, or names a setting twice.
@@ -35,9 +36,9 @@ def parse_values(texts: Iterable[str]) -> dict[str, float]:
             separator = ""
             number = 0.0
         if not separator or not name:
-            raise UserError(f"--set {text}: NAME=NUMBER is expected, such as sigma=1.2")
+            raise UserError(f"{option}{text}: NAME=NUMBER is expected, such as sigma=1.2")
         if name in found:
-            raise UserError(f"--set {text}: {name} is given twice")
+            raise UserError(f"{option}{text}: {name} is given twice")
         found[name] = number
     return found
 
@@ -96,11 +97,14 @@ class Adjusted:
         return np.concatenate([images, np.broadcast_to(planes, shape)], axis=1)
 
 
-def at(runner: "Runner", values: Values, source: str) -> "Runner":
+def at(runner: "Runner", values: Values, source: str, option: str = OPTION) -> "Runner":
     """A runner at the values of its settings; itself where it has none.
+
+    Args:
+        source: the model, and `option` what gives a value; both are named in errors.
 
     Raises:
         UserError: a value is missing, unknown or out of its range.
     """
-    found = chosen(runner.settings, values, source, OPTION)
+    found = chosen(runner.settings, values, source, option + "{}=")
     return Adjusted(runner, found) if runner.settings else runner

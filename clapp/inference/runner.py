@@ -67,10 +67,12 @@ def open_runner(path: str | Path, values: Values | None = None) -> Runner:
         UserError: there is none, it is broken, its output has neither 1 nor 3 channels, or a
             setting has no value, or one that is not allowed.
     """
-    return at(_opened(Path(path)), values or {}, str(path))
+    return at(opened(path), values or {}, str(path))
 
 
-def _opened(path: Path) -> Runner:
+def opened(path: str | Path) -> Runner:
+    """As `open_runner`, with its settings as channels behind the picture."""
+    path = Path(path)
     if path.suffix.lower() == ".onnx" and not path.is_dir():
         return _OnnxRunner(path)
     if path.is_file():

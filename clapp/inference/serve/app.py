@@ -1,31 +1,30 @@
 """The addresses of a server: pictures in and out, models, health, figures, pages."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from loguru import logger
-from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from clapp import __version__
-from clapp.errors import one_line
+from clapp.errors import UserError, one_line
+from clapp.filters.learned.settings import Values
+from clapp.inference.adjusted import parse_values
+from clapp.inference.serve.answers import FILES, RESPONSES, Model, Problem, Setting, State
 from clapp.inference.serve.desk import Deadline, Desk
 from clapp.inference.serve.limits import Limits
 from clapp.inference.serve.metrics import Metrics, Watch
-from clapp.inference.serve.models import Served
+from clapp.inference.serve.models import OPTION, Served
 from clapp.inference.serve.pictures import (
-    JPEG,
-    PNG,
-    RAW,
     Picture,
     Shape,
     accepted,
@@ -37,8 +36,6 @@ from clapp.inference.serve.pictures import (
 from clapp.inference.serve.refused import RefusedError, answer_errors
 
 _PAGE = Path(__file__).parent / "page"
-_BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
-_FILES = dict.fromkeys((PNG, JPEG, RAW), _BINARY)
 
 
 class What(StrEnum):
@@ -48,46 +45,6 @@ class What(StrEnum):
     FILTER = "filter"
 
 
-class Model(BaseModel):
-    """A model of this server.
-
-    Attributes:
-        filter: the classical filter; empty: not known here.
-        channels: of its pictures, 1 or 3.
-    """
-
-    name: str
-    filter: str
-    channels: int
-
-
-class State(BaseModel):
-    """Whether a server works."""
-
-    status: str
-
-
-class Problem(BaseModel):
-    """Why there is no picture, in one sentence."""
-
-    error: str
-
-
-_STATUSES = {
-    400: "Not a picture that can be read.",
-    404: "No such model, or no classical filter.",
-    406: "No media type that is accepted can be given.",
-    408: "The body did not arrive in time.",
-    413: "Too many bytes or pixels.",
-    415: "Neither PNG nor JPEG.",
-    422: "The model, the filter or a parameter does not fit.",
-    429: "All places are taken; Retry-After says when to try again.",
-    504: "No answer in time.",
-}
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The picture, of the same size.", "content": _FILES},
-    **{code: {"model": Problem, "description": text} for code, text in _STATUSES.items()},
-}
 _Side = Annotated[int | None, Query(ge=1, description="Of raw pixels.")]
 
 
@@ -116,7 +73,7 @@ class Service:
                 logger.warning(f"{model.name}: {problem}")
 
     async def answer(
-        self, request: Request, name: str, what: What, shape: Shape | None
+        self, request: Request, name: str, what: What, shape: Shape | None, values: Values
     ) -> Response:
         """A picture for a picture, counted.
 
@@ -126,7 +83,7 @@ class Service:
         status = HTTPStatus.INTERNAL_SERVER_ERROR
         known = name if name in self.models else "unknown"
         try:
-            response = await self._answer(request, name, what, shape)
+            response = await self._answer(request, name, what, shape, values)
             status = HTTPStatus.OK
         except RefusedError as refused:
             status = refused.status
@@ -136,7 +93,7 @@ class Service:
         return response
 
     async def _answer(
-        self, request: Request, name: str, what: What, shape: Shape | None
+        self, request: Request, name: str, what: What, shape: Shape | None, values: Values
     ) -> Response:
         if name not in self.models:
             known = ", ".join(self.models)
@@ -144,7 +101,9 @@ class Service:
         media = accepted(request.headers.get("accept"))
         self._check_length(request)
         watch = self.metrics.watch(name)
-        work = partial(_work, self.models[name], what, shape, media, self.limits, watch)
+        model = self.models[name]
+        do = partial(model.apply if what is What.MODEL else model.classical, values=values)
+        work = partial(_work, do, what, shape, media, self.limits, watch)
         with self.desk.place() as place:
             content = await self._body(request)
             gone = asyncio.ensure_future(request.receive())
@@ -192,7 +151,7 @@ class Service:
 
 
 def _work(
-    model: Served,
+    do: Callable[[Picture, Deadline], Picture],
     what: What,
     shape: Shape | None,
     media: str,
@@ -211,7 +170,7 @@ def _work(
     deadline.check()
     found: Picture
     with watch.step(what.value):
-        found = (model.apply if what is What.MODEL else model.classical)(picture, deadline)
+        found = do(picture, deadline)
     deadline.check()
     with watch.step("encode"):
         body = write(found, media)
@@ -241,15 +200,20 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
     async def models() -> list[Model]:
         """The models of this server."""
         return [
-            Model(name=name, filter=model.filter_name or "", channels=model.channels)
+            Model(
+                name=name,
+                filter=model.filter_name or "",
+                channels=model.channels,
+                settings=[Setting(**setting._asdict()) for setting in model.settings],
+            )
             for name, model in service.models.items()
         ]
 
     @app.post(
         "/v1/models/{name}/{what}",
         response_class=Response,
-        responses=_RESPONSES,
-        openapi_extra={"requestBody": {"required": True, "content": _FILES}},
+        responses=RESPONSES,
+        openapi_extra={"requestBody": {"required": True, "content": FILES}},
     )
     async def picture(
         request: Request,
@@ -258,6 +222,10 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         width: _Side = None,
         height: _Side = None,
         channels: Annotated[Literal["1", "3"], Query(description="Of raw pixels.")] = "3",
+        set_: Annotated[
+            list[str] | None,
+            Query(alias="set", description="NAME=VALUE of a setting of the model; repeatable."),
+        ] = None,
     ) -> Response:
         """A picture for a picture: `apply` is the model, `filter` the classical filter.
 
@@ -268,7 +236,11 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         if (width is None) != (height is None):
             raise RefusedError(HTTPStatus.BAD_REQUEST, "raw pixels need both width and height")
         raw = None if width is None or height is None else Shape(height, width, int(channels))
-        return await service.answer(request, name, what, raw)
+        try:
+            values = parse_values(set_ or (), OPTION)
+        except UserError as error:
+            raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, one_line(error)) from error
+        return await service.answer(request, name, what, raw, values)
 
 
 def _add_states(app: FastAPI, service: Service) -> None:

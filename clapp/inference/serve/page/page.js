@@ -21,8 +21,27 @@ function canvasOf(image) {
 const pixels = (canvas) =>
   canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
 
+// The values of the model's settings, as the server takes them.
+const values = () => new URLSearchParams(
+  [...at("settings").querySelectorAll("input")].map((one) => ["set", `${one.name}=${one.value}`]));
+
+function offerSettings(settings) {
+  at("settings").replaceChildren(...settings.map(({ name, low, high, step }) => {
+    const [label, input, shown] = ["label", "input", "output"].map((tag) => document.createElement(tag));
+    Object.assign(input, { type: "range", name, min: low, max: high, step: step || (high - low) / 100 });
+    input.value = (low + high) / 2;
+    const show = () => { shown.textContent = Number(Number(input.value).toPrecision(4)); };
+    input.addEventListener("input", show);
+    input.addEventListener("change", compare);
+    show();
+    label.className = "wide";
+    label.append(`${name} `, shown, input);
+    return label;
+  }));
+}
+
 async function ask(what, model, signal) {
-  const address = `v1/models/${encodeURIComponent(model)}/${what}`;
+  const address = `v1/models/${encodeURIComponent(model)}/${what}?${values()}`;
   const options = { method: "POST", body: file, headers: { Accept: "image/png" }, signal };
   const response = await fetch(address, options);
   if (!response.ok) throw new Error((await response.json()).error);
@@ -138,6 +157,7 @@ function drag(event) {
 function choose() {
   const model = models.find((one) => one.name === at("model").value);
   at("filter").textContent = model.filter ? `stands in for ${model.filter}` : "";
+  offerSettings(model.settings);
   compare();
 }
 
