@@ -1,6 +1,10 @@
 """Large files are read and written strip by strip, with the same pixels as at once."""
 
 import io
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -140,16 +144,71 @@ def test_what_can_only_be_read_at_once() -> None:
         assert open_strips(io.BytesIO(content)) is None
 
 
+@pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_a_truncated_file_is_refused(tmp_path: Path, kind: str) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path, kind: str, ahead: bool) -> None:
     content = saved(Image.fromarray(NOISE[..., :3]), kind)
     path = tmp_path / "in.png"
     path.write_bytes(content[: len(content) * 2 // 3])
-    with (
-        pytest.raises(UserError, match=r"in\.png: cannot be read as a picture"),
-        open_pixels(path, 0),
-    ):
-        pass
+    opened = []
+
+    def last_row() -> None:
+        with open_pixels(path, 0, ahead=ahead) as pixels:
+            opened.append(pixels)
+            pixels.part(slice(HEIGHT - 1, HEIGHT), slice(0, WIDTH))
+
+    with pytest.raises(UserError, match=r"in\.png: cannot be read as a picture"):
+        last_row()
+    assert ahead or not opened  # only what is read ahead is opened first
+
+
+def test_parts_wait_for_their_rows_and_no_others() -> None:
+    """Of a file that is read ahead, while the reader stands still before its second strip."""
+    go, closed = threading.Event(), threading.Event()
+
+    def rows() -> Iterator[np.ndarray]:
+        yield NOISE[:4, :, :3]
+        assert go.wait(60)
+        yield NOISE[4:, :, :3]
+
+    class Source(io.BytesIO):
+        def close(self) -> None:
+            closed.set()
+            super().close()
+
+    with closing(OnDisk(strips.Strips(HEIGHT, WIDTH, 1, rows()), Source(), "in.png")) as pixels:
+        everything = slice(0, WIDTH)
+        assert np.array_equal(pixels.part(slice(1, 4), everything), NOISE[1:4, :, :3])
+        late: list[np.ndarray] = []
+        waiting = threading.Thread(
+            target=lambda: late.append(pixels.part(slice(2, HEIGHT), everything))
+        )
+        waiting.start()
+        waiting.join(0.2)
+        assert not late
+        assert not closed.is_set()
+        go.set()
+        waiting.join(60)
+        assert np.array_equal(late[0], NOISE[2:, :, :3])
+        assert closed.wait(60)  # all is read: the file is let go
+
+
+def test_a_picture_that_is_given_up_is_read_no_further() -> None:
+    read = []
+
+    def rows() -> Iterator[np.ndarray]:
+        for number in range(HEIGHT):
+            read.append(number)
+            time.sleep(0.01)
+            yield NOISE[number : number + 1, :, :3]
+
+    pixels = OnDisk(strips.Strips(HEIGHT, WIDTH, 1, rows()), io.BytesIO(), "in.png")
+    pixels.part(slice(0, 1), slice(0, WIDTH))
+    pixels.close()
+    count = len(read)
+    assert count < HEIGHT
+    time.sleep(0.05)
+    assert len(read) == count
 
 
 def test_pixels_that_end_too_early_are_refused() -> None:

@@ -84,7 +84,7 @@ class FileFilter(NamedTuple):
         Raises:
             UserError: the picture cannot be read, or the result cannot be written.
         """
-        with open_pixels(picture, self.memory) as pixels:
+        with open_pixels(picture, self.memory, ahead=self.threads > 1) as pixels:
             if not isinstance(out, Path):
                 with NamedTemporaryFile() as whole:  # no half of a picture, and formats that seek
                     self._write(pixels, cast(BinaryIO, whole), format_of(suffix))
