@@ -283,7 +283,7 @@ def test_what_cannot_be_served(models: Path) -> None:
         for arguments, reason in (
             ([models / "edges", f"--port={port}"], "cannot be listened on: Address already in use"),
             ([models / "none"], "none"),
-            ([models / "edges", "--body=much"], "--body much: a size such as 20MB"),
+            ([models / "edges", "--body=much"], "--body much: a size such as 256MB"),
         ):
             command = [sys.executable, "-m", "clapp", "serve", *map(str, arguments)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)

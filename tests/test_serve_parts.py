@@ -177,5 +177,5 @@ def test_what_is_accepted() -> None:
 def test_sizes() -> None:
     assert limits(body="1.5MiB", memory="2MB").body == 3 * 2**19
     for text in ("0", "-1", "much", ""):
-        with pytest.raises(UserError, match=r"--body .*: a size such as 20MB"):
+        with pytest.raises(UserError, match=r"--body .*: a size such as 256MB"):
             limits(body=text)

@@ -18,8 +18,9 @@ from clapp.inference import tiles
 from clapp.inference.picture import infer
 from clapp.inference.reductions import reductions_of
 from clapp.inference.runner import Runner, as_batch, as_image, open_runner
-from clapp.inference.tiles import parse_memory, side_of, spans
+from clapp.inference.tiles import side_of, spans
 from clapp.models.build import build_model
+from clapp.system.sizes import parse_size
 from clapp.training.folder import save_config, save_weights
 from tests.test_families import FAMILIES, drawn
 from tests.test_model import random_architecture
@@ -236,13 +237,13 @@ def test_a_budget_that_is_too_small_is_named_and_gone_beyond(tmp_path, monkeypat
     [("256MB", 256 * 10**6), ("1.5 GiB", 3 * 2**29), ("64kb", 64000), ("1MiB", 2**20)],
 )
 def test_sizes(text: str, size: int) -> None:
-    assert parse_memory(text) == size
+    assert parse_size(text, "--memory") == size
 
 
 @pytest.mark.parametrize("text", ["", "256", "-1MB", "0MB", "lots", "1TBx", "1e3MB"])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(UserError, match=r"--memory .*: a size such as 256MB or 1.5GiB is expected"):
-        parse_memory(text)
+        parse_size(text, "--memory")
 
 
 def test_tiles_keep_to_the_budget() -> None:

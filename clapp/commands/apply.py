@@ -61,9 +61,9 @@ def infer(
         from clapp.inference.files import STREAM, allow_any_size, filter_files
         from clapp.inference.picture import FileFilter
         from clapp.inference.runner import open_runner
-        from clapp.inference.tiles import parse_memory
+        from clapp.system.sizes import parse_size
 
-        limit = parse_memory(memory)
+        limit = parse_size(memory, "--memory")
         runner = open_runner(model, parse_values(set_ or ()))
         if model.suffix.lower() != ".onnx":  # which needs no torch
             prepare_process(threads=1)  # tiles are what is computed at once

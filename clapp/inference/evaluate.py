@@ -26,9 +26,10 @@ from clapp.inference.metrics import (
 )
 from clapp.inference.picture import filter_picture
 from clapp.inference.runner import Runner, open_runner
-from clapp.inference.tiles import MEMORY, parse_memory
+from clapp.inference.tiles import MEMORY
 from clapp.system.intervals import mean_interval
 from clapp.system.progress import tell
+from clapp.system.sizes import parse_size
 
 Picture = NDArray[np.uint8]
 Bounds = tuple[float, float]
@@ -175,7 +176,7 @@ def compare(
         UserError: no such model or pictures, none that can be read, models of different filters,
             or sizes that do not fit.
     """
-    limit, size = parse_memory(memory), size or Size()
+    limit, size = parse_size(memory, "--memory"), size or Size()
     runners = [open_runner(model, values) for model in models]
     pairs = data.startswith("pairs:")
     if not size.native:

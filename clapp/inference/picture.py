@@ -20,8 +20,9 @@ from clapp.images.formats.write import WRITERS
 from clapp.images.paths import kind_of, read_file
 from clapp.inference.pixels import InMemory, Pixels, open_pixels
 from clapp.inference.runner import Runner, open_runner
-from clapp.inference.tiles import MEMORY, bands, parse_memory
+from clapp.inference.tiles import MEMORY, bands
 from clapp.system.files import atomic_path
+from clapp.system.sizes import parse_size
 
 _LOSSY = ("JPEG", "MPO", "AVIF")
 
@@ -52,7 +53,7 @@ def infer(
             one that does not keep size and grey levels; `memory` is no size; a setting has no
             value, or one that is not allowed.
     """
-    limit, out = parse_memory(memory), Path(out)
+    limit, out = parse_size(memory, "--memory"), Path(out)
     check_suffix(out, bits)
     runner = open_runner(model, values)
     FileFilter(runner, limit, threads, bits).picture(Path(picture), out)

@@ -5,7 +5,6 @@ picture that a network needs are gathered first, with one pass over all tiles fo
 """
 
 import math
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +14,6 @@ import numpy as np
 from loguru import logger
 from numpy.typing import NDArray
 
-from clapp.errors import UserError
 from clapp.inference.parts import Apply, Parts, See, Where
 from clapp.inference.pixels import Pixels
 from clapp.inference.runner import Runner, as_batch, as_image
@@ -23,7 +21,6 @@ from clapp.system.progress import tell
 
 MEMORY = "256MB"
 """The default of `clapp infer --memory`."""
-_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _ENOUGH = 48 * 2**20  # larger tiles are not faster, unless many pixels are needed around them
 _UNKNOWN = Parts(0, 0, 1, 96)
 Levels = NDArray[Any]
@@ -44,19 +41,6 @@ class Span(NamedTuple):
     def inner(self) -> slice:
         """The place of the result within the input."""
         return slice(self.start - self.first, self.stop - self.first)
-
-
-def parse_memory(text: str) -> int:
-    """Bytes of a size such as "256MB" or "1.5GiB".
-
-    Raises:
-        UserError: the text is no size.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]i?B)", text.strip(), re.IGNORECASE)
-    size = int(float(found[1]) * _UNITS[found[2].upper()]) if found else 0
-    if size < 1:
-        raise UserError(f"--memory {text}: a size such as 256MB or 1.5GiB is expected")
-    return size
 
 
 def bands(

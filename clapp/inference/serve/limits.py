@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 
-from pydantic import ByteSize, TypeAdapter, ValidationError
-
-from clapp.errors import UserError
-from clapp.inference.tiles import MEMORY, parse_memory
+from clapp.inference.tiles import MEMORY
 from clapp.system.process import cores
+from clapp.system.sizes import parse_size
 
 
 @dataclass(frozen=True)
@@ -48,15 +46,11 @@ def limits(
         UserError: a size that is none.
     """
     return Limits(
-        workers or cores(), queue, parse_memory(memory), _size(body), pixels, seconds, transfer
+        workers or cores(),
+        queue,
+        parse_size(memory, "--memory"),
+        parse_size(body, "--body"),
+        pixels,
+        seconds,
+        transfer,
     )
-
-
-def _size(text: str) -> int:
-    try:
-        size = int(TypeAdapter(ByteSize).validate_python(text))
-    except ValidationError:
-        size = 0
-    if size < 1:
-        raise UserError(f"--body {text}: a size such as 20MB or 1.5GiB is expected")
-    return size
