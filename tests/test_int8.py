@@ -14,7 +14,8 @@ import clapp.training.int8.loss
 from clapp.config import load_config
 from clapp.errors import UserError
 from clapp.export.c.compiled import compile_c, load_c
-from clapp.export.c.int8 import factor_of, write_c_int8
+from clapp.export.c.int8 import write_c_int8
+from clapp.export.c.statements_int8 import factor_of
 from clapp.export.formats import weights_of
 from clapp.export.onnx import model_of
 from clapp.export.onnx_int8 import Int8Writer
