@@ -29,6 +29,11 @@ HALF = float(np.log10(2))
 """How much better than its parent a child is imagined: twice, on log scales."""
 PROMISING = 0.5
 """The largest loss of a parent, as a share of the loss of predicting the mean."""
+FEWEST = 4
+"""Parents at least, those of the lowest losses, promising or not.
+
+Of one alone, such as a large baseline, all children would be as large, and take as long.
+"""
 
 
 class Member(NamedTuple):
@@ -44,7 +49,7 @@ class Parents:
     """The finished trials within the limits.
 
     Where a method returns parents, those are left out that are hardly better than predicting the
-    mean, and they are sorted as `chosen` expects: highest loss first.
+    mean, but for a few, and they are sorted as `chosen` expects: highest loss first.
     """
 
     def __init__(self, problem: "Problem") -> None:
@@ -59,8 +64,11 @@ class Parents:
 
     def front(self) -> list[Member]:
         """The parents on the front; if none is better than the mean, its models all the same."""
-        front = [one for one, rank in zip(self._members, self._ranked(), strict=True) if rank == 0]
-        return _sorted(self._promising(front) or front)
+        front = _sorted(
+            one for one, rank in zip(self._members, self._ranked(), strict=True) if rank == 0
+        )
+        promising = len(self._promising(front)) or len(front)
+        return front[-max(promising, FEWEST) :]
 
     def near(self) -> list[Member]:
         """The trials of the front and those next to it, nearest first."""
