@@ -1,7 +1,7 @@
 """What a child keeps of its parent."""
 
 import random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -9,8 +9,9 @@ from test_model import BARE, FORMS, SMALL, random_architecture
 from torch import Tensor
 
 from clapp.config import ModelConfig, model_config
+from clapp.config.filternet import FilterNetConfig
 from clapp.errors import ConfigError
-from clapp.models.changes import fusions
+from clapp.models.changes import changes, fusions
 from clapp.models.inheritance.filternet import inherited
 from clapp.models.networks.filternet import FilterNet
 
@@ -59,9 +60,21 @@ def test_growing_changes_nothing(change: dict[str, Any]) -> None:
     assert same(parent, child_of(parent, change))
 
 
-def test_a_stem_with_biases_is_folded_into_the_first_convolution() -> None:
-    parent = trained(activation="relu", bias=True, stem=2)
+@pytest.mark.parametrize("stem", [2, None])
+def test_a_stem_with_biases_is_folded_into_the_first_convolution(stem: int | None) -> None:
+    parent = trained(activation="relu", bias=True, capacity=2, stem=stem)
     assert same(parent, child_of(parent, {"stem": 0}))
+
+
+@pytest.mark.parametrize(
+    ("stem", "others"), [(None, {"no stem", "a stem of 1", "a stem of 3"}), (0, {"a stem of 1"})]
+)
+def test_a_stem_may_come_and_go(stem: int | None, others: set[str]) -> None:
+    """Also where it is as wide as the first block because nothing else is said."""
+    model = model_config(SMALL | {"capacity": 2, "stem": stem})
+    found = {words for words, _ in changes(cast(FilterNetConfig, model)) if "stem" in words}
+    assert found >= others
+    assert f"a stem of {2 if stem is None else 0}" not in found
 
 
 def test_kernels_that_weigh_the_colours_alike_get_a_stem_of_one() -> None:

@@ -17,7 +17,7 @@ def changes(model: FilterNetConfig) -> Iterator[tuple[str, dict[str, Any]]]:
     if model.head == "conv":
         yield "the sum of the channels as head", {"head": "sum"}
     now = model.stem_channels
-    for stem in (*range(now), now + 1) if model.stem else range(1, now + 1):
+    for stem in range(1, now + 1) if model.stem == 0 else (*range(now), now + 1):
         yield (f"a stem of {stem}" if stem else "no stem"), {"stem": stem}
     for block in range(model.num_layers):
         yield from _changes_of_block(model, lists, block)
