@@ -15,6 +15,7 @@ import math
 from statistics import geometric_mean, median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from benchmarks.infer import SMALL
 from benchmarks.measure import Result, Row, in_process
 from clapp.config import Config, Layer, nest
 
@@ -22,19 +23,6 @@ if TYPE_CHECKING:
     from clapp.study.plan.plan import Plan
     from clapp.training.trainer import TrainResult
 
-FORM: dict[str, Any] = {
-    "model.stem": 1,
-    "model.num_layers": 1,
-    "model.kernel_size": 5,
-    "model.capacity": 2,
-    "model.activation": "square",
-    "model.output_activation": "sqrt",
-    "model.output_norm": "max",
-    "model.norm": "none",
-    "model.rezero": False,
-    "model.reskip": False,
-    "model.padding": "reflect",
-}
 THRESHOLD = 2e-5
 RATES = (0.01, 0.05)
 """Learning rates of Adam; small networks want larger ones (docs/training.md)."""
@@ -93,13 +81,15 @@ def compare(
     seeds: int, networks: int, larger: int, iterations: int, first_seed: int
 ) -> tuple[list[Row], dict[str, float]]:
     """All comparisons, in this process; as `run`."""
+    from clapp.pool.validation import constant_l2
     from clapp.study.plan.plan import make_plan
     from clapp.system.process import prepare_process
     from clapp.training.optimisers.registry import LM_MOST_PARAMETERS
 
     prepare_process(threads=1)
     plan = make_plan("sobel3", overrides=[Layer("the benchmark", nest({"limits.params": LARGER}))])
-    form = _config(plan, FORM, first_seed)
+    form = _config(plan, {f"model.{key}": value for key, value in SMALL.items()}, first_seed)
+    constant = constant_l2(form.valid_data, form.target_filter)
     for optimizer in ("adam", "lm"):  # compiles and loads what the first training needs
         _train(form, optimizer, max_iterations=80)
     rows, ratios = _of_the_form(form, seeds, iterations)
@@ -107,7 +97,8 @@ def compare(
         (f"up to {LM_MOST_PARAMETERS} parameters", networks, 1, LM_MOST_PARAMETERS),
         (f"{LM_MOST_PARAMETERS + 1} to {LARGER}", larger, LM_MOST_PARAMETERS + 1, LARGER),
     ):
-        races = [_race(one, iterations) for one in _drawn(plan, count, least, most, first_seed)]
+        drawn = _drawn(plan, count, least, most, first_seed)
+        races = [_race(one, iterations, constant) for one in drawn]
         if races:
             rows.append(_row(name, races))
             ratios |= _ratios(name, races)
@@ -136,18 +127,19 @@ def _drawn(plan: "Plan", count: int, least: int, most: int, seed: int) -> list[C
     return list(found.values())
 
 
-def _train(config: Config, optimizer: str, **train: Any) -> "TrainResult":
-    """Train a network by an optimiser, with other values of `train`."""
+def _train(config: Config, optimizer: str, max_iterations: int, **train: Any) -> "TrainResult":
+    """Train a network by an optimiser in one cycle, with other values of `train`."""
     from clapp.training.trainer import train as trained
 
-    changes = {"optimizer": optimizer, **train}
-    if "max_iterations" in train:
-        changes["lr_cycle"] = train["max_iterations"]
+    length = {"max_iterations": max_iterations, "lr_cycle": max_iterations}
+    changes = {"optimizer": optimizer, **length, **train}
     return trained(config.model_copy(update={"train": config.train.model_copy(update=changes)}))
 
 
 def _of_the_form(form: Config, seeds: int, iterations: int) -> tuple[list[Row], dict[str, float]]:
     """Seconds until the threshold; a training that misses it counts with all of its seconds."""
+    if not seeds:
+        return [], {}
     found: dict[str, list[tuple[float, bool]]] = {"lm": [], "adam": []}
     for seed in range(form.train.seed, form.train.seed + seeds):
         seeded = form.model_copy(update={"train": form.train.model_copy(update={"seed": seed})})
@@ -170,14 +162,11 @@ def _of_the_form(form: Config, seeds: int, iterations: int) -> tuple[list[Row], 
         }
         for optimizer, trainings in found.items()
     ]
-    if not rows or not seeds:
-        return [], {}
     return rows, {"59 parameters, seconds, adam / lm": rows[1]["seconds"] / rows[0]["seconds"]}
 
 
-def _race(config: Config, iterations: int) -> Race:
+def _race(config: Config, iterations: int, constant: float) -> Race:
     from clapp.models.costs import cost
-    from clapp.pool.validation import constant_l2
 
     tries = [
         _train(config, "adam", max_iterations=iterations, learning_rate=rate) for rate in RATES
@@ -191,7 +180,7 @@ def _race(config: Config, iterations: int) -> Race:
         adam.seconds,
         lm.loss,
         next(good, math.inf),
-        constant_l2(config.valid_data, config.target_filter, None),
+        constant,
     )
 
 
