@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clapp.commands.options import AsJson, Sets
+from clapp.commands.options import RESULTS, AsJson, Sets
 from clapp.system.console import print_json
 
 if TYPE_CHECKING:
@@ -141,6 +141,33 @@ def study(
         ),
         json,
     )
+
+
+@bench.command()
+def samplers(
+    name: Annotated[
+        str, typer.Option("--study", metavar="NAME|PATH", help="The study.")
+    ] = "sobel3",
+    sampler: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Repeatable, the first beside the others; default: evolution, tpe, gp, random."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Searches by each sampler.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first of them.")] = 0,
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="Time of each search.")] = "5m",
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
+    folder: Annotated[
+        Path, typer.Option("--results", help="Folder of the studies; they go on from there.")
+    ] = RESULTS / "samplers",
+    json: AsJson = False,
+) -> None:
+    """Hypervolume over time of one study by several samplers, in real trainings."""
+    from benchmarks.samplers import run
+
+    names = sampler or ["evolution", "tpe", "gp", "random"]
+    _show(run(name, names, seeds, seed, timeout, workers, folder), json)
 
 
 @bench.command()

@@ -10,12 +10,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import optimisers, reference, study, trainer
+from benchmarks import optimisers, reference, samplers, study, trainer
 from benchmarks.loops import Record, draw, plain_loop
 from clapp.commands.app import app
 from clapp.config import load_config
 from clapp.errors import ClappError, UserError
 from clapp.filters.library import apply_filter
+from clapp.front.hypervolume import Moment
 from clapp.models.build import build_model
 from clapp.models.costs import cost
 
@@ -41,6 +42,12 @@ SMALL = (
     "train.batch_size=2",
     "train.validation_interval=3",
 )
+TRAINING = """
+config:
+  train_data: {resize_base: 48, crop_size: 32}
+  valid_data: {resize_base: 48, crop_size: 32, num_images: 2}
+  train: {batch_size: 2, validation_interval: 3, min_iterations: 60, max_iterations: 60}
+"""
 
 
 def test_the_way_of_2022_keeps_float_pairs_and_starts_from_the_weights_of_pytorch() -> None:
@@ -262,3 +269,24 @@ def test_networks_of_the_races_repeat_and_keep_their_size() -> None:
     assert drawn == optimisers._drawn(plan, 3, 301, 1200, seed=5)
     assert [one.train.seed for one in drawn] == [5, 6, 7]
     assert all(301 <= cost(one.model).params <= 1200 for one in drawn)
+
+
+def test_hypervolume_of_samplers_over_time(tmp_path: Path) -> None:
+    early = samplers.Run([Moment(1.0, 1, 2.0), Moment(4.0, 2, 5.0)], allowed=10.0)
+    late = samplers.Run([Moment(2.0, 1, 1.0), Moment(8.0, 2, 4.0)], allowed=10.0)
+    assert (late.seconds_to(1.0), late.seconds_to(1.5), late.seconds_to(4.5)) == (2, 8, math.inf)
+    runs = {"ours": [early, late], "other": [late, late]}
+    assert list(samplers._ratios("ours", "other", runs).values()) == pytest.approx([10 / 6, 10 / 8])
+    assert list(samplers._ratios("other", "ours", runs).values()) == [0, 0]
+    # Student's t with one degree of freedom: 12.706 times the standard error of 0.5.
+    assert samplers.interval([4.0, 5.0]) == pytest.approx(6.353, abs=1e-3)
+
+    path, all_ = tmp_path / "short.yaml", tmp_path / "all"
+    path.write_text("search_space: tiny\nbudget: {trials: 3}\n" + TRAINING)
+    for names in (["random"], ["random", "evolution"]):  # the second call runs only what is new
+        result = samplers.run(str(path), names, 1, 7, "60s", 1, all_)
+        assert [(row["name"], row["seeds"], row["trials"]) for row in result.rows] == [
+            (name, 1, 3) for name in names
+        ]
+        assert all(row["hypervolume"] > 0 for row in result.rows)
+    assert len(list(all_.glob("*.yaml"))) == 2
