@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kernels import picture
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -26,7 +27,7 @@ _BLUE, _RED, _GREY = "#2166ac", "#b2182b", "#888888"
 
 
 def write(found: Sequence[Mapping[str, Any]], published: Path, out: Path) -> None:
-    """Write `STUDY.png` and `STUDY-loss.png` of every published study into `out`.
+    """Write `STUDY.png` and `STUDY-loss.png` of every study, and `kernels.png`, into `out`.
 
     Args:
         found: see `published.studies`.
@@ -38,6 +39,7 @@ def write(found: Sequence[Mapping[str, Any]], published: Path, out: Path) -> Non
         demo(out / f"{one['study']}.png", folder / MODELS / drawn(one["front"])["model"])
         curves = json.loads((folder / CURVES).read_text(encoding="utf-8"))
         losses(out / f"{one['study']}-loss.png", one, curves)
+    _save_figure(out / "kernels.png", picture(found, published))
 
 
 def demo(path: Path, model_folder: Path) -> None:
@@ -65,6 +67,10 @@ def losses(path: Path, one: Mapping[str, Any], curves: Mapping[str, Sequence[Any
     right.set(title="while training; darker: larger", xlabel="iterations", yscale="log")
     for axes in (left, right):
         axes.grid(alpha=0.25)
+    _save_figure(path, figure)
+
+
+def _save_figure(path: Path, figure: Figure) -> None:
     with io.BytesIO() as drawing:
         figure.savefig(drawing, format="png")
         save(path, Image.open(drawing).convert("RGB"))

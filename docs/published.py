@@ -173,7 +173,13 @@ def exemplified(page: str, found: Sequence[Row], images: str) -> str:
 
 def pages(found: Sequence[Row]) -> dict[Path, str]:
     """The pages as they should be."""
-    texts = {"filters.md": filters_table(found), "results.md": results_sections(found)}
+    from kernels import kernels_table
+
+    texts = {
+        "filters.md": filters_table(found),
+        "results.md": results_sections(found),
+        "experiments.md": kernels_table(found, PUBLISHED),
+    }
     result = {
         DOCS / name: filled((DOCS / name).read_text(encoding="utf-8"), text)
         for name, text in texts.items()

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -45,6 +47,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 
 import figures  # noqa: E402
+import kernels  # noqa: E402
 import published  # noqa: E402
 
 RUN = CliRunner()
@@ -370,6 +373,37 @@ def test_the_table_has_the_smallest_network_at_each_level() -> None:
     assert published.filled(page, "new\n") == "a\n<!-- published -->\n\nnew\n\n<!-- end -->\nz\n"
     with pytest.raises(ValueError, match="one pair"):
         published.filled("a", "new")
+
+
+def test_kernels_are_compared_up_to_scale_and_rotation() -> None:
+    random = np.random.default_rng(4)
+    pair = random.normal(size=(2, 3, 5, 5))
+    angle = np.array([[0.6, -0.8], [0.8, 0.6]])
+    turned = 7 * np.einsum("mn,nchw->mchw", angle, pair)
+    assert kernels.difference(pair, turned) == pytest.approx(0, abs=1e-6)
+    np.testing.assert_allclose(kernels.rotated(turned, pair), pair, atol=1e-9)
+    left, right = np.zeros_like(pair), np.zeros_like(pair)
+    left[:, 0], right[:, 1] = pair[:, 0], pair[:, 1]
+    assert kernels.difference(left, right) == pytest.approx(1)
+    # Of one kernel the form is its outer product, so the cosine is that of the kernels, squared.
+    one, other = pair[:1], pair[1:]
+    cosine = np.sum(one * other) / np.linalg.norm(one) / np.linalg.norm(other)
+    assert kernels.difference(one, other) == pytest.approx(np.sqrt(1 - cosine**4))
+
+
+def test_kernels_of_a_network_are_those_of_its_layers() -> None:
+    folder = ROOT / "results/reference/random2/models/54"
+    weights = load_trained(folder)[0].main[0].conv[0].weight  # one layer, and no stem
+    found = kernels.kernels_of(folder)
+    np.testing.assert_allclose(found[:, :, 7:10, 7:10], weights.detach().numpy(), rtol=1e-5)
+    assert np.count_nonzero(found) == weights.numel()
+    # What `sobel_3` makes of a picture, before magnitude and maximum.
+    picture = np.random.default_rng(0).integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    dx, dy = kernels.FILTERS["sobel3"]
+    blurred = cv2.GaussianBlur(picture @ kernels.LUMA, (3, 3), 0)
+    for kernel, order in ((dx, (1, 0)), (dy, (0, 1))):
+        expected = cv2.Sobel(blurred, cv2.CV_64F, *order, ksize=3)[2, 2]
+        assert np.sum(kernel * picture.transpose(2, 0, 1)) == pytest.approx(expected)
 
 
 def test_examples_name_a_published_model() -> None:
