@@ -39,6 +39,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     | {"capacity": [2, 2], "kernel_size": ["1x5", "5x1"], "depthwise": [False, True]}
     | {"bias": False, "head": "sum"},
     "dilate": PLAIN | {"stem": 0, "capacity": 3, "kernel_size": 1, "activation": "max3"},
+    "sigmoid": PLAIN | {"activation": "max3", "output_activation": "sigmoid"},
     "erode, no stem": PLAIN
     | {"stem": 0, "capacity": 6, "depthwise": True, "activation": "min3", "head": "sum"},
     "reference": {"num_layers": 2, "capacity": 4},

@@ -110,6 +110,14 @@ def test_a_sum_becomes_a_head() -> None:
     assert same(parent, child_of(parent, {"head": "conv"}))
 
 
+def test_a_sigmoid_is_put_where_it_changes_least() -> None:
+    for before in ("none", "relu"):
+        parent = trained(output_activation=before)
+        child = child_of(parent, {"output_activation": "sigmoid"})
+        parent.config = parent.config.model_copy(update={"output_activation": "none"})
+        torch.testing.assert_close(child(PICTURES), torch.sigmoid(4 * (parent(PICTURES) - 0.5)))
+
+
 def test_a_separable_kernel_is_factored_without_loss() -> None:
     parent = trained(kernel_size=5, capacity=1, activation="square")
     column, row = torch.randn(5, 1), torch.randn(1, 5)

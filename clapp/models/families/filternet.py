@@ -155,7 +155,12 @@ def _skip(block: BlockShape) -> str:
 
 
 def _end(model: FilterNetConfig) -> str:
-    last = {"none": "", "relu": "ReLU at the end", "sqrt": "square root at the end"}
+    last = {
+        "none": "",
+        "relu": "ReLU at the end",
+        "sqrt": "square root at the end",
+        "sigmoid": "sigmoid at the end",
+    }
     scaled = "divided by its maximum" if model.output_norm == "max" else ""
     summed = "channels summed" if model.head == "sum" else ""
     return joined([summed, last[model.output_activation], scaled])

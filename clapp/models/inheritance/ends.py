@@ -9,6 +9,7 @@ from clapp.config import BlockShape, FilterNetConfig
 from clapp.models.activations import activation
 from clapp.models.family import State
 from clapp.models.inheritance.kernels import Channels, copy, copy_channels, kept, mapped
+from clapp.models.networks.initialise import before_sigmoid
 
 _FIRST = "main.0.conv.0.weight"
 
@@ -105,6 +106,8 @@ def head(
             copy(state, "post.weight", torch.ones_like(target))
             if "post.bias" in state:
                 state["post.bias"].zero_()
+        if child.output_activation == "sigmoid" and parent.output_activation in ("none", "relu"):
+            before_sigmoid(state["post.weight"], state.get("post.bias"))
     elif parent.head == "conv" and child.output_channels == 1:
         _fold(weights["post.weight"], channels, blocks[-1], len(blocks) - 1, state)
 

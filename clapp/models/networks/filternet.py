@@ -106,6 +106,8 @@ class FilterNet(nn.Module):
             y = F.relu(y)
         elif self.config.output_activation == "sqrt":
             y = torch.sqrt(F.relu(y) + ROOT_EPS) - ROOT_EPS**0.5
+        elif self.config.output_activation == "sigmoid":
+            y = torch.sigmoid(y)
         if self.config.downsample == 2:
             y = F.interpolate(y, scale_factor=2.0, mode="bilinear")[..., :height, :width]
         return y if self.scaled is None else self.scaled(y)

@@ -68,8 +68,11 @@ def initialise(net: Layered) -> None:
         if features.std() > _ALIVE:
             break
         net.apply(_draw_again)
-    if net.config.output_activation != "none" and isinstance(net.post, nn.Conv2d):
-        _wake(net.post, features)
+    if isinstance(net.post, nn.Conv2d):
+        if net.config.output_activation in ("relu", "sqrt"):
+            _wake(net.post, features)
+        elif net.config.output_activation == "sigmoid":
+            before_sigmoid(net.post.weight, net.post.bias)
 
 
 @torch.no_grad()
@@ -93,6 +96,16 @@ def standardise(net: nn.Module, channels: int, layers: Sequence[nn.Module]) -> N
             _near_identity(convolution)
         _standardise(convolution, 1)
     net(smooth_noise(channels, _SIDE))  # this call runs the hooks of _standardise
+
+
+def before_sigmoid(weight: Tensor, bias: Tensor | None) -> None:
+    """Change a linear layer in place whose result y is followed by a sigmoid from now on.
+
+    It makes 4 (y - 0.5) of y: the sigmoid of that has the value and the slope of y at 0.5.
+    """
+    weight.mul_(4)
+    if bias is not None:
+        bias.sub_(0.5).mul_(4)
 
 
 def _near_identity(convolution: nn.Conv2d) -> None:
