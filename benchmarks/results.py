@@ -95,10 +95,14 @@ def planned(name: str, timeout: str | None, seed: int | None) -> dict[str, objec
     return definition
 
 
-def search(words: Sequence[str]) -> int:
-    """Run `optimize.py` to its end, and return its exit code; it ends by itself after Ctrl-C."""
+def search(words: Sequence[str], output: int | None = None) -> int:
+    """Run `optimize.py` to its end, and return its exit code; it ends by itself after Ctrl-C.
+
+    Args:
+        output: file descriptor that its stdout goes to; None: that of this process.
+    """
     command = [sys.executable, str(ROOT / "optimize.py"), *words]
-    with subprocess.Popen(command) as process:
+    with subprocess.Popen(command, stdout=output) as process:
         while True:
             with suppress(KeyboardInterrupt):  # it got the signal too, and saves what it has
                 return process.wait()

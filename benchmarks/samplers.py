@@ -19,6 +19,8 @@ from clapp.study.plan.plan import Plan, make_plan
 from clapp.system.files import write_text
 from clapp.system.strict_yaml import dump_yaml
 
+_STDERR = 2
+
 
 @dataclass(frozen=True)
 class Run:
@@ -90,7 +92,7 @@ def _searched(plan: Plan, sampler: str, seed: int, workers: int, folder: Path) -
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, dump_yaml(plan.document() | {"seed": seed}))
     words = ["--study", str(path), "--results", str(folder), "--workers", str(workers)]
-    if code := search(words):
+    if code := search(words, output=_STDERR):  # stdout is for the result
         raise ClappError(f"{name}: optimize.py ended with {code}; see above")
     return Run(history(load_existing(name, folder)), plan.file.budget.timeout or math.inf)
 
