@@ -75,6 +75,9 @@ def _written(
     where = f"for pictures of {width}x{height}"
     if options.size is None:
         where += ", as validation has them; --size gives others"
+    for setting in bundle.config.settings:
+        name, low, span = setting.name, setting.low, setting.high - setting.low
+        where += f"; {name} is a channel behind them, ({name} - {low:g}) / {span:g}"
     facts = facts | {f"{label}: file": f"{len(content):,} bytes"}
     runs: dict[str, Run | str] = {f"{label}, LiteRT": _each_size(write, _litert)}
     micro, arena = _micro(write, bundle.proof[0])
