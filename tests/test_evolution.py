@@ -1,5 +1,6 @@
 """What the default sampler proposes, on losses made up from the architecture."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from clapp.models.neighbours import neighbours
 from clapp.study.plan.plan import Plan, make_plan
 from clapp.study.sampling.evolution import Candidate, Evolution
 from clapp.study.sampling.listed import BORDER
+from clapp.study.sampling.parents import Parents
 from clapp.study.storage.heritage import configuration
 
 DRAWN_MOVES = {"change keys", "redraw output", "cross", "insert layer", "remove layer"}
@@ -117,7 +119,7 @@ def test_a_network_of_another_form_has_children_though_it_is_beaten(
     assert children(trials, len(best)) == 0
 
 
-def test_one_good_large_network_is_not_the_only_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_good_large_network_is_not_the_only_parent() -> None:
     """As a hand-made baseline is, before any small network is better than predicting the mean."""
     drawn = sorted(search(24)[2], key=lambda one: cost(one.config.model).flops)
     losses = [0.0199 - 0.0002 * number for number in range(len(drawn) - 1)]
@@ -125,9 +127,35 @@ def test_one_good_large_network_is_not_the_only_parent(monkeypatch: pytest.Monke
     large = replace(record_of(finished(0, drawn[-1], 0.002)), params=2505, flops=230_000_000)
     trials.append(finished(len(trials), drawn[-1], 0.002))
     trials[-1].user_attrs[RECORD] = large.document()
-    assert 1 <= children(trials, len(losses)) <= 15
-    monkeypatch.setattr("clapp.study.sampling.parents.FEWEST", 1)
-    assert children(trials, len(losses)) >= 40
+    assert children(trials, len(losses)) <= 15
+
+
+def test_a_parent_is_left_alone_when_its_children_bring_nothing() -> None:
+    drawn = sorted(search(60)[2], key=lambda one: one.params)
+    first, best, others = drawn[0], drawn[5], drawn[6:]
+    trials = [finished(0, first, 0.01), finished(1, best, 0.0001)]
+    counts = []
+    for parent in (None, 1):
+        failures = [one._replace(parent=parent, move="drawn") for one in others]
+        losses = [finished(2 + number, one, 0.019) for number, one in enumerate(failures)]
+        counts.append(children(trials + losses, 1))
+    assert counts[0] > 15
+    assert counts[1] < counts[0] / 2
+
+
+def test_what_a_trial_adds_to_the_front() -> None:
+    plan = make_plan("sobel3")
+    parents = Parents(plan)
+    trial = finished(0, search(1)[2][0], 0.01)
+    gains = [
+        parents.add(trial, (10.0, 1e6), 0.01),
+        parents.add(trial, (20.0, 1e6), 0.01),  # dominated
+        parents.add(trial, (10.0, 1e6), 0.01),  # the same again
+        parents.add(trial, (10.0, 1e5), 0.001),  # ten times better in two objectives
+    ]
+    # Up to half an order of magnitude beyond the worst values: a unit of volume is a factor of ten.
+    half = math.log10(2)
+    assert gains == pytest.approx([half**3, 0, 0, half * (1 + half) ** 2 - half**3])
 
 
 def test_the_same_seed_proposes_the_same(searched: Any) -> None:

@@ -22,7 +22,7 @@ from clapp.study.sampling.at_once import AtOnce
 from clapp.study.sampling.draw import Draw, within_limits
 from clapp.study.sampling.listed import Listing, listing
 from clapp.study.sampling.mutation import changed
-from clapp.study.sampling.parents import Member, Parents, chosen
+from clapp.study.sampling.parents import Member, Parents
 from clapp.study.sampling.reach import within_reach
 
 if TYPE_CHECKING:
@@ -158,8 +158,11 @@ class Evolution(AtOnce):
             self._trained += is_trained(trial)
             self._transferred |= record_of(trial).ancestor is not None
             record = self._records.one(trial) if trial.state == TrialState.COMPLETE else None
+            gain = 0.0
             if record is not None and record.loss is not None:
-                self._parents.add(trial, record.sizes, record.loss)
+                gain = self._parents.add(trial, record.sizes, record.loss)
+            if (parent := record_of(trial).parent) is not None and is_trained(trial):
+                self._parents.add_child(parent, gain)
 
     def _anywhere(self, tried: set[str | None]) -> Candidate | None:
         """The largest of a few small draws that are new, or the smallest where none is small."""
@@ -179,7 +182,7 @@ class Evolution(AtOnce):
         """A child of one of the parents, which are sorted; None: it is impossible."""
         if not parents:
             return None
-        parent = chosen(parents, self._random)
+        parent = self._parents.chosen(parents, self._random)
         trial = parent.trial
         if self._random.random() < LISTED:
             return self._neighbour(trial, tried)

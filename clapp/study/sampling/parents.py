@@ -1,5 +1,6 @@
 """The finished trials that a search may change, and the choice of one of them."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +12,8 @@ from clapp.front.objectives import ZERO
 from clapp.front.record import record_of
 
 if TYPE_CHECKING:
+    from moocore import Hypervolume  # type: ignore[import-untyped]
+
     from clapp.study.pruning.problem import Problem
 
 NEAR = 25
@@ -27,13 +30,12 @@ UNIFORM = 0.3
 """Chance that a parent is chosen whatever it might gain, relative to that of all gains."""
 HALF = float(np.log10(2))
 """How much better than its parent a child is imagined: twice, on log scales."""
+GUESSED = 4
+"""How many children what a parent is imagined to gain counts for, beside what its children did
+gain. A network that cannot be improved, and one with a border that no child can cross, are left
+alone after some; where all networks are bad, small steps count."""
 PROMISING = 0.5
-"""The largest loss of a parent, as a share of the loss of predicting the mean."""
-FEWEST = 4
-"""Parents at least, those of the lowest losses, promising or not.
-
-Of one alone, such as a large baseline, all children would be as large, and take as long.
-"""
+"""The largest loss of a parent of another form, as a share of the loss of predicting the mean."""
 
 
 class Member(NamedTuple):
@@ -48,27 +50,42 @@ class Member(NamedTuple):
 class Parents:
     """The finished trials within the limits.
 
-    Where a method returns parents, those are left out that are hardly better than predicting the
-    mean, but for a few, and they are sorted as `chosen` expects: highest loss first.
+    Where a method returns parents, they are sorted as `chosen` expects: highest loss first.
     """
 
     def __init__(self, problem: "Problem") -> None:
         self._problem = problem
         self._members: list[Member] = []
         self._ranks: NDArray[np.int_] | None = None
+        self._points: NDArray[np.float64] | None = None  # the front, as of `_logarithms`
+        self._children: dict[int, list[float]] = defaultdict(list)
 
-    def add(self, trial: FrozenTrial, sizes: tuple[float, ...], loss: float) -> None:
-        """A trial that ended."""
-        self._members.append(Member(trial, sizes, loss, _form(trial.params)))
+    def add(self, trial: FrozenTrial, sizes: tuple[float, ...], loss: float) -> float:
+        """A trial that was trained to its end.
+
+        Returns:
+            The hypervolume that it adds to the front, on log scales.
+        """
+        member = Member(trial, sizes, loss, _form(trial.params))
+        self._members.append(member)
         self._ranks = None
+        point = _logarithms([member])
+        before = point[:0] if self._points is None else self._points
+        if np.any(np.all(before <= point, axis=1)):
+            return 0.0
+        self._points = np.vstack([before[np.any(before < point, axis=1)], point])
+        volume = _volume(np.vstack([before, point]))
+        return float(volume(self._points)) - (float(volume(before)) if len(before) else 0.0)
+
+    def add_child(self, parent: int, gain: float) -> None:
+        """A child of trial `parent` ended, and added so much hypervolume to the front."""
+        self._children[parent].append(gain)
 
     def front(self) -> list[Member]:
-        """The parents on the front; if none is better than the mean, its models all the same."""
-        front = _sorted(
+        """The parents on the front."""
+        return _sorted(
             one for one, rank in zip(self._members, self._ranked(), strict=True) if rank == 0
         )
-        promising = len(self._promising(front)) or len(front)
-        return front[-max(promising, FEWEST) :]
 
     def near(self) -> list[Member]:
         """The trials of the front and those next to it, nearest first."""
@@ -94,6 +111,22 @@ class Parents:
         ranks = _ranks(members)
         return _sorted(one for one, rank in zip(members, ranks, strict=True) if rank == 0)
 
+    def chosen(self, parents: Sequence[Member], random: np.random.Generator) -> Member:
+        """One of some parents.
+
+        A model with a much lower loss than all smaller ones is chosen most, since it is worth
+        shrinking, until its children do not gain what was imagined; large networks less often, so
+        that a few of them do not use up the time.
+        """
+        known = [self._children.get(one.trial.number, []) for one in parents]
+        gained = np.array([sum(gains) for gains in known])
+        count = np.array([len(gains) for gains in known])
+        expected = (gained + GUESSED * _imagined(parents)) / (count + GUESSED)
+        shares = expected / expected.sum() if expected.sum() > 0 else expected
+        efforts = np.array([_effort(one) for one in parents])
+        chances = (shares + UNIFORM / len(parents)) / efforts
+        return parents[random.choice(len(parents), p=chances / chances.sum())]
+
     def _ranked(self) -> NDArray[np.int_]:
         if self._ranks is None:
             self._ranks = _ranks(self._members)
@@ -106,17 +139,6 @@ class Parents:
         return [one for one in members if one.loss < PROMISING * worst]
 
 
-def chosen(parents: Sequence[Member], random: np.random.Generator) -> Member:
-    """One of the parents.
-
-    A model with a much lower loss than all smaller ones is chosen most, since it is worth
-    shrinking; large networks less often, so that a few of them do not use up the time.
-    """
-    efforts = np.array([_effort(one) for one in parents])
-    chances = (_gains(parents) + UNIFORM / len(parents)) / efforts
-    return parents[random.choice(len(parents), p=chances / chances.sum())]
-
-
 def _form(params: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
     named = ((key.partition("[")[0], value) for key, value in params.items())
     return frozenset((name, value) for name, value in named if name in FORM and value != "none")
@@ -126,26 +148,24 @@ def _ranks(members: Sequence[Member]) -> NDArray[np.int_]:
     """The non-dominated ranks of members; 0 is the front."""
     if not members:
         return np.zeros(0, int)
-    from moocore import pareto_rank  # type: ignore[import-untyped]
+    from moocore import pareto_rank
 
     ranks: NDArray[np.int_] = pareto_rank(np.array([(one.loss, *one.sizes) for one in members]))
     return ranks
 
 
-def _gains(members: Sequence[Member]) -> NDArray[np.float64]:
-    """The share of each member of a front in what it might gain by its next child.
+def _imagined(members: Sequence[Member]) -> NDArray[np.float64]:
+    """What each member of a front might gain by its next child.
 
     That is the hypervolume, on log scales, that a child adds to the front if it is half as large at
     the same loss, and that of a child of half the loss. The hypervolume lost without a member would
     not do: of two members that are nearly alike, none adds much, yet both may be worth shrinking.
     """
-    from moocore import Hypervolume
-
-    points = np.log10([[max(value, ZERO) for value in (one.loss, *one.sizes)] for one in members])
-    volume = Hypervolume(ref=points.max(axis=0) + HALF)
+    points = _logarithms(members)
+    volume = _volume(points)
     before = volume(points)
     loss_only = np.where(np.arange(points.shape[1]) == 0, HALF, 0.0)
-    found = np.array(
+    return np.array(
         [
             sum(
                 volume(np.vstack([points, point - step])) - before
@@ -154,7 +174,18 @@ def _gains(members: Sequence[Member]) -> NDArray[np.float64]:
             for point in points
         ]
     )
-    return found / found.sum() if found.sum() > 0 else found
+
+
+def _logarithms(members: Sequence[Member]) -> NDArray[np.float64]:
+    """(n, 1 + sizes): losses and sizes to base 10."""
+    return np.log10([[max(value, ZERO) for value in (one.loss, *one.sizes)] for one in members])
+
+
+def _volume(points: NDArray[np.float64]) -> "Hypervolume":
+    """The hypervolume up to a point that is a little worse than all of these."""
+    from moocore import Hypervolume
+
+    return Hypervolume(ref=points.max(axis=0) + HALF)
 
 
 def _sorted(members: Iterable[Member]) -> list[Member]:
