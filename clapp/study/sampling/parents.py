@@ -35,7 +35,13 @@ GUESSED = 4
 gain. A network that cannot be improved, and one with a border that no child can cross, are left
 alone after some; where all networks are bad, small steps count."""
 PROMISING = 0.5
-"""The largest loss of a parent of another form, as a share of the loss of predicting the mean."""
+"""The largest loss of a parent, as a share of the loss of predicting the mean. Nobody wants those
+above it, though they are quickly trained and their children add to the hypervolume."""
+FEWEST = 4
+"""Parents at least, those of the lowest losses, promising or not.
+
+Of one alone, such as a large baseline, all children would be as large, and take as long.
+"""
 
 
 class Member(NamedTuple):
@@ -50,7 +56,8 @@ class Member(NamedTuple):
 class Parents:
     """The finished trials within the limits.
 
-    Where a method returns parents, they are sorted as `chosen` expects: highest loss first.
+    Where a method returns parents, those are left out that are hardly better than predicting the
+    mean, but for a few, and they are sorted as `chosen` expects: highest loss first.
     """
 
     def __init__(self, problem: "Problem") -> None:
@@ -82,10 +89,12 @@ class Parents:
         self._children[parent].append(gain)
 
     def front(self) -> list[Member]:
-        """The parents on the front."""
-        return _sorted(
+        """The parents on the front; if none is better than the mean, its models all the same."""
+        front = _sorted(
             one for one, rank in zip(self._members, self._ranked(), strict=True) if rank == 0
         )
+        promising = len(self._promising(front)) or len(front)
+        return front[-max(promising, FEWEST) :]
 
     def near(self) -> list[Member]:
         """The trials of the front and those next to it, nearest first."""
