@@ -39,7 +39,8 @@ def write(found: Sequence[Mapping[str, Any]], published: Path, out: Path) -> Non
         demo(out / f"{one['study']}.png", folder / MODELS / drawn(one["front"])["model"])
         curves = json.loads((folder / CURVES).read_text(encoding="utf-8"))
         losses(out / f"{one['study']}-loss.png", one, curves)
-    _save_figure(out / "kernels.png", picture(found, published))
+    if kernels := picture(found, published):
+        _save_figure(out / "kernels.png", kernels)
 
 
 def demo(path: Path, model_folder: Path) -> None:

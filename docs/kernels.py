@@ -145,14 +145,19 @@ def kernels_table(found: Sequence[Mapping[str, Any]], published: Path) -> str:
     return table(("network", "test PSNR", "difference from its filter"), rows)
 
 
-def picture(found: Sequence[Mapping[str, Any]], published: Path) -> Figure:
-    """A row for each kernel: of red, green and blue, in the filter and in the network."""
+def picture(found: Sequence[Mapping[str, Any]], published: Path) -> Figure | None:
+    """A row for each kernel: of red, green and blue, in the filter and in the network.
+
+    None: no such network is published.
+    """
     rows = [
         (one.name, wanted, own)
         for one in networks(found, published)
         if len(one.own) == len(one.wanted)  # others cannot be drawn side by side
         for wanted, own in zip(one.wanted, rotated(one.own, one.wanted), strict=True)
     ]
+    if not rows:
+        return None
     figure = Figure(figsize=(6.4, 0.85 * len(rows) + 0.3), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(rows), 6, squeeze=False)
