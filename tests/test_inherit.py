@@ -118,6 +118,16 @@ def test_a_sigmoid_is_put_where_it_changes_least() -> None:
         torch.testing.assert_close(child(PICTURES), torch.sigmoid(4 * (parent(PICTURES) - 0.5)))
 
 
+def test_full_resolution_is_one_change_of_a_network_at_half() -> None:
+    parent = trained(downsample=2)
+    child = child_of(parent, dict(changes(parent.config))["full resolution"])
+    assert child.config.downsample == 1
+    assert "full resolution" not in dict(changes(child.config))
+    assert all(
+        torch.equal(a, b) for a, b in zip(child.parameters(), parent.parameters(), strict=True)
+    )
+
+
 def test_a_separable_kernel_is_factored_without_loss() -> None:
     parent = trained(kernel_size=5, capacity=1, activation="square")
     column, row = torch.randn(5, 1), torch.randn(1, 5)

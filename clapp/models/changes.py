@@ -18,6 +18,8 @@ def changes(model: FilterNetConfig) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "the sum of the channels as head", {"head": "sum"}
         if model.output_activation == "none" and model.output_norm == "none":
             yield "a sigmoid at the end", {"output_activation": "sigmoid"}
+    if model.downsample == 2:
+        yield "full resolution", {"downsample": 1}
     now = model.stem_channels
     for stem in range(1, now + 1) if model.stem == 0 else (*range(now), now + 1):
         yield (f"a stem of {stem}" if stem else "no stem"), {"stem": stem}
