@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, median
 
 from benchmarks.measure import Result, Row
 from benchmarks.results import search
@@ -17,6 +17,7 @@ from clapp.errors import ClappError
 from clapp.front.hypervolume import Moment, history
 from clapp.study.plan.plan import Plan, make_plan
 from clapp.system.files import write_text
+from clapp.system.intervals import half_width
 from clapp.system.strict_yaml import dump_yaml
 
 _STDERR = 2
@@ -104,19 +105,10 @@ def _row(name: str, runs: Sequence[Run]) -> Row:
         "seeds": len(runs),
         "trials": mean(len(run.moments) for run in runs),
         "hypervolume": mean(ends),
-        "hypervolume_interval": interval(ends),
+        "hypervolume_interval": half_width(ends),
         "hypervolume_least": min(ends),
         "hypervolume_most": max(ends),
     }
-
-
-def interval(values: Sequence[float]) -> float:
-    """Half the width of the 95 % interval of the mean, by Student's t; nan: of one value."""
-    from scipy.stats import t  # type: ignore[import-untyped]
-
-    if len(values) < 2:
-        return math.nan
-    return float(t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
 
 
 def _ratios(ours: str, other: str, runs: dict[str, list[Run]]) -> dict[str, float]:

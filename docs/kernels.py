@@ -6,7 +6,6 @@ of its kernels. Rotating the kernels among each other leaves `M`, and so the fil
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,13 +18,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from published import best, drawn
 
+from clapp.filters import base
 from clapp.filters.random_kernels import KERNEL_15, KERNEL_41, KERNEL_51
 from clapp.models.published import MODELS
 from clapp.training.folder import load_trained
 
 Kernels = NDArray[np.float64]
 """(n, 3, height, width): of red, green and blue."""
-LUMA = np.array([0.299, 0.587, 0.114])
+LUMA = np.array(base.LUMA) / 2**16
 _SIDE = 17
 _LARGEST_ERROR = 1e-4
 """Of a response, relative: above it a network isn't linear where its kernels are taken."""
@@ -49,11 +49,10 @@ FILTERS: dict[str, Kernels] = {
 """By study, what its filter responds by, before squares, maximum or clamping."""
 
 
-def kernels_of(folder: Path) -> Kernels:
+def kernels_of(folder: Path) -> Kernels | None:
     """The response of a network's last convolution to each input of its surroundings.
 
-    Raises:
-        ValueError: up to there the network isn't linear on pictures.
+    None: up to there the network isn't linear on pictures.
     """
     model, _ = load_trained(folder)
     caught: list[torch.Tensor] = []
@@ -77,7 +76,7 @@ def kernels_of(folder: Path) -> Kernels:
         got = response(noise) - response(grey)
     expected = torch.einsum("nchw,chw->n", jacobian, (noise - grey)[0])
     if (got - expected).abs().max() > _LARGEST_ERROR * expected.abs().max():
-        raise ValueError(f"{folder}: not linear on pictures up to its last convolution")
+        return None
     found: Kernels = jacobian.detach().numpy().astype(float)
     return found
 
@@ -127,9 +126,9 @@ def networks(found: Sequence[Mapping[str, Any]], published: Path) -> list[Found]
             continue
         chosen = {row["model"]: row for row in (drawn(one["front"]), best(one["front"]))}
         for name, row in chosen.items():
-            title = f"{one['study']}:{name}"
-            with suppress(ValueError):  # of another form
-                own = kernels_of(published / one["study"] / MODELS / name)
+            own = kernels_of(published / one["study"] / MODELS / name)
+            if own is not None:
+                title = f"{one['study']}:{name}"
                 result.append(Found(title, row["test_psnr"], same_size(wanted), own))
     return result
 

@@ -19,6 +19,7 @@ from clapp.filters.library import apply_filter
 from clapp.front.hypervolume import Moment
 from clapp.models.build import build_model
 from clapp.models.costs import cost
+from clapp.system.intervals import half_width
 
 # Buffers that are full at once.
 TINY = reference.Settings(
@@ -279,7 +280,7 @@ def test_hypervolume_of_samplers_over_time(tmp_path: Path) -> None:
     assert list(samplers._ratios("ours", "other", runs).values()) == pytest.approx([10 / 6, 10 / 8])
     assert list(samplers._ratios("other", "ours", runs).values()) == [0, 0]
     # Student's t with one degree of freedom: 12.706 times the standard error of 0.5.
-    assert samplers.interval([4.0, 5.0]) == pytest.approx(6.353, abs=1e-3)
+    assert half_width([4.0, 5.0]) == pytest.approx(6.353, abs=1e-3)
 
     path, all_ = tmp_path / "short.yaml", tmp_path / "all"
     path.write_text("search_space: tiny\nbudget: {trials: 3}\n" + TRAINING)

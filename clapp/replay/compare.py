@@ -19,6 +19,7 @@ from clapp.replay.table import read
 from clapp.study.plan.plan import Plan, plan_from
 from clapp.study.pruning.pruners import PRUNERS, Pruner, Record, Rungs, Verdict, parse
 from clapp.study.sampling.samplers import SAMPLERS, make_sampler
+from clapp.system.intervals import half_width
 from clapp.system.process import prepare_process
 from clapp.system.progress import tell
 from clapp.system.seeding import derived_seed
@@ -163,7 +164,7 @@ def summary(
                 "pruner": pruner,
                 "seeds": len(outcomes),
                 "hypervolume": float(final.mean()),
-                "interval": float(_half_width(final)),
+                "interval": half_width(final),
                 "trials": float(np.mean([len(outcome.seconds) for outcome in outcomes])),
                 "stopped": stopped / len(outcomes),
                 "lost": lost / stopped if stopped else 0.0,
@@ -174,12 +175,3 @@ def summary(
             }
         )
     return rows
-
-
-def _half_width(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> float:
-    """Half width of the 95 % confidence interval of the mean, by Student's t."""
-    from scipy.stats import t  # type: ignore[import-untyped]
-
-    if len(values) < 2:
-        return float("nan")
-    return float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)

@@ -61,6 +61,12 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval
     return Interval(mean, mean - half, mean + half, len(numbers))
 
 
+def half_width(values: ArrayLike) -> float:
+    """Half of the width of `mean_interval`; NaN of a single number."""
+    found = mean_interval(values)
+    return found.high - found.mean if found.size > 1 else float("nan")
+
+
 def log_intervals(curves: ArrayLike, confidence: float = CONFIDENCE) -> list[Interval]:
     """`log_interval` of each column of curves (n, m)."""
     return [log_interval(column, confidence) for column in np.asarray(curves, float).T]

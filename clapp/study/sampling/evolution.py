@@ -153,16 +153,16 @@ class Evolution(AtOnce):
         for trial in trials:
             if trial.number in self._known or not trial.state.is_finished():
                 continue
+            facts, trained, gain = record_of(trial), is_trained(trial), 0.0
             self._known.add(trial.number)
-            self._tried.add(record_of(trial).key)
-            self._trained += is_trained(trial)
-            self._transferred |= record_of(trial).ancestor is not None
+            self._tried.add(facts.key)
+            self._trained += trained
+            self._transferred |= facts.ancestor is not None
             record = self._records.one(trial) if trial.state == TrialState.COMPLETE else None
-            gain = 0.0
             if record is not None and record.loss is not None:
                 gain = self._parents.add(trial, record.sizes, record.loss)
-            if (parent := record_of(trial).parent) is not None and is_trained(trial):
-                self._parents.add_child(parent, gain)
+            if trained and facts.parent is not None:
+                self._parents.add_child(facts.parent, gain)
 
     def _anywhere(self, tried: set[str | None]) -> Candidate | None:
         """The largest of a few small draws that are new, or the smallest where none is small."""
