@@ -13,13 +13,14 @@ from clapp.front.record import RECORD, TrialRecord, record_of
 from clapp.models.costs import cost
 from clapp.models.neighbours import neighbours
 from clapp.study.plan.plan import Plan, make_plan
-from clapp.study.sampling.evolution import Candidate, Evolution
+from clapp.study.sampling.credit import kind
+from clapp.study.sampling.evolution import ANYWHERE, WAYS, Candidate, Evolution
 from clapp.study.sampling.listed import BORDER
+from clapp.study.sampling.mutation import MUTATIONS
 from clapp.study.sampling.parents import Parents
 from clapp.study.storage.heritage import configuration
 
-DRAWN_MOVES = {"change keys", "redraw output", "cross", "insert layer", "remove layer"}
-DRAWN_MOVES |= {"factor kernel"}
+KERNEL = kind("block 0: 5x5")
 
 
 def made_up_loss(config: Config) -> float:
@@ -79,7 +80,7 @@ def test_all_are_new_and_within_the_limits(searched: Any) -> None:
 
 def test_a_listed_change_is_what_its_name_says(searched: Any) -> None:
     _, trials, proposals = searched
-    listed = [one for one in proposals if one.move and one.move not in DRAWN_MOVES]
+    listed = [one for one in proposals if one.move and one.move not in MUTATIONS]
     assert len(listed) > 30
     larger = smaller = borders = 0
     for one in listed:
@@ -143,6 +144,29 @@ def test_a_parent_is_left_alone_when_its_children_bring_nothing() -> None:
         counts.append(children(trials + losses, 1))
     assert counts[0] > 15
     assert counts[1] < counts[0] / 2
+
+
+def test_ways_and_changes_that_bring_nothing_are_tried_less() -> None:
+    """Fifty children by one change improve the front; those by another and random networks never
+    do."""
+    drawn = sorted(search(170)[2], key=lambda one: one.params)
+
+    def proposed(good: str, bad: str) -> tuple[int, int]:
+        """How many of 100 proposals are random, and how many are a kernel of another size."""
+        trials = [finished(0, drawn[0], 0.01)]
+        for parent, one in enumerate(drawn[1:51]):
+            child = one._replace(parent=parent, move=good)
+            trials.append(finished(parent + 1, child, 0.01 * 0.9 ** (parent + 1)))
+        for number, one in enumerate(drawn[51:], start=51):
+            parent, move = (50, bad) if number < 100 else (None, None)
+            trials.append(finished(number, one._replace(parent=parent, move=move), 0.0199))
+        sampler = Evolution(replace(make_plan("sobel3"), constant_loss=0.02), 5)
+        moves = [sampler.propose(trials).move for _ in range(100)]
+        return moves.count(None), sum(move is not None and kind(move) == KERNEL for move in moves)
+
+    random, kernels = proposed("block 0: 5x5", "block 0: depthwise")
+    assert random < 100 * WAYS[ANYWHERE] / 2
+    assert kernels > 2 * proposed("block 0: depthwise", "block 0: 5x5")[1]
 
 
 def test_what_a_trial_adds_to_the_front() -> None:

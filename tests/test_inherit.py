@@ -11,6 +11,7 @@ from torch import Tensor
 from clapp.config import ModelConfig, model_config
 from clapp.config.filternet import FilterNetConfig
 from clapp.errors import ConfigError
+from clapp.models.activations import activation
 from clapp.models.changes import changes, fusions
 from clapp.models.inheritance.filternet import inherited
 from clapp.models.networks.filternet import FilterNet
@@ -237,3 +238,28 @@ def test_two_linear_convolutions_become_one(depthwise: list[bool], bias: bool) -
     assert child.config.blocks[0].kernel == (3, 5)
     inner = (slice(None), slice(None), slice(6, -6), slice(6, -6))  # zeros are added only once
     assert torch.allclose(parent(PICTURES)[inner], child(PICTURES)[inner], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("name", ["max3", "min3"])
+def test_a_window_after_a_block_is_one_change(name: str, width: int) -> None:
+    """The child does at once what the parent does, and then takes the extreme of each window."""
+    parent = trained(capacity=width, kernel_size=3, head="sum", activation="none")
+    words = activation(name).words
+    child = child_of(parent, dict(changes(parent.config))[f"block 0, then {words}"])
+    after = parent.config.model_dump() | {"activation": [name]}
+    known = FilterNet(model_config(after)).eval()
+    known.load_state_dict(parent.state_dict())
+    assert same(known, child)
+    assert not same(parent, child)
+
+
+def test_a_window_may_take_the_place_of_a_function_of_the_same_degree_and_go() -> None:
+    words: dict[str, set[str]] = {}
+    for before in ("relu", "square", "none", "max3", "gelu"):
+        model = cast(FilterNetConfig, model_config(SMALL | {"activation": before}))
+        found = {change: values.get("activation") for change, values in changes(model)}
+        words[before] = {one for one, values in found.items() if values in (["max3"], ["none"])}
+    assert words["relu"] == words["none"] == {"block 0: maximum over 3x3"}
+    assert words["max3"] == {"block 0: no activation"}
+    assert words["gelu"] == words["square"] == set()

@@ -26,6 +26,7 @@ def changes(model: FilterNetConfig) -> Iterator[tuple[str, dict[str, Any]]]:
     for block in range(model.num_layers):
         yield from _changes_of_block(model, lists, block)
         yield from _larger_block(model, lists, block)
+        yield from _windows(model, lists, block)
     yield from _other_power(model, lists)
     for block, fused in fusions(model).items():
         yield f"blocks {block} and {block + 1} as one", fused
@@ -115,6 +116,34 @@ def _larger_block(
             f"block {block}: {kernel[0]}x{kernel[1]}",
             _with(lists, block, kernel_size=_written(*kernel)),
         )
+
+
+def _windows(
+    model: FilterNetConfig, lists: Mapping[str, list[Any]], block: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The largest or smallest value around each pixel: in place of a block's function or after it.
+
+    In place of a function of degree 1 only, so that the values keep their scale.
+    """
+    shape = model.blocks[block]
+    now = activation(shape.activation)
+    if now.window:
+        yield f"block {block}: {activation('none').words}", _with(lists, block, activation="none")
+    for name in known_activations():
+        other = activation(name)
+        if not other.window or name == now.name:
+            continue
+        if now.degree == other.degree:
+            yield f"block {block}: {other.words}", _with(lists, block, activation=name)
+        if not model.shared_weights:
+            longer = {key: [*v[: block + 1], *v[block:]] for key, v in lists.items()}
+            plain = {"kernel_size": 1, "depthwise": shape.width > 1, "separable": False}
+            plain |= {"norm": "none", "rezero": False, "reskip": False, "dilation": 1}
+            changed = _with(longer, block + 1, activation=name, **plain)
+            yield (
+                f"block {block}, then {other.words}",
+                longer | changed | {"num_layers": model.num_layers + 1},
+            )
 
 
 def _factored(

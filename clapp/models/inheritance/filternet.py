@@ -139,13 +139,13 @@ def _new_block(
     number: int, block: BlockShape, channels: Channels, state: dict[str, Tensor]
 ) -> Channels:
     """A new block: the identity, where channels and activation allow it."""
-    if block.separable or block.depthwise or block.channels != block.width:
+    if block.separable or block.channels != block.width:
         return [None] * block.width
     name = f"main.{number}.conv.0.weight"
     identity = torch.zeros_like(state[name])
     middle = block.kernel[0] // 2, block.kernel[1] // 2
     for channel in range(block.width):
-        identity[channel, channel, middle[0], middle[1]] = 1
+        identity[channel, 0 if block.depthwise else channel, middle[0], middle[1]] = 1
     copy(state, name, identity)
     bias = f"main.{number}.conv.0.bias"
     if bias in state:

@@ -3,25 +3,27 @@
 A trial of a small network takes half a second, so a search of a thousand trials takes minutes.
 Every trial is either a random draw, the largest small one of a few, or a member of the front with a
 few changes (Real et al. 2019, "Regularized Evolution") that starts from that member's weights
-(LEMONADE, Elsken et al. 2019). Sizes are exact before a training, so configurations over a limit
-and those already tried are not proposed.
+(LEMONADE, Elsken et al. 2019); what brought something in this study is tried more often. Sizes are
+exact before a training, so configurations over a limit and those already tried are not proposed.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from clapp.config import Config, identity
 from clapp.errors import ExhaustedError
-from clapp.front.record import record_of
+from clapp.front.record import TrialRecord, record_of
 from clapp.front.trials import is_trained
 from clapp.study.pruning.decide import Records
 from clapp.study.sampling.at_once import AtOnce
+from clapp.study.sampling.credit import Credit, kind
 from clapp.study.sampling.draw import Draw, within_limits
 from clapp.study.sampling.listed import Listing, listing
-from clapp.study.sampling.mutation import changed
+from clapp.study.sampling.mutation import MUTATIONS, changed
 from clapp.study.sampling.parents import Member, Parents
 from clapp.study.sampling.reach import within_reach
 
@@ -30,17 +32,17 @@ if TYPE_CHECKING:
 
 STARTUP = 24
 """Trials drawn anywhere before anything is changed; none where a study starts from another one."""
-ANYWHERE = 0.2
-"""Share of random trials after that."""
+ANYWHERE, CHANGED, LISTED = "anywhere", "changed", "listed"
+WAYS = {ANYWHERE: 0.2, CHANGED: 0.4, LISTED: 0.4}
+"""Shares of random trials, of children with random changes, and of children that differ from their
+parent by one change of a fixed list, as long as all bring equally much."""
 SMALL = 100
 """The most parameters wanted of a random trial: small networks train fastest, and mutations
 grow."""
 DRAWS = 4
 """Random draws, of which the largest small one is tried; if none is small, the smallest."""
-LISTED = 0.5
-"""Share of the children that differ from their parent by one change of a fixed list."""
 NO_LARGER = 0.6
-"""Share of those that are made no larger, as long as such a change is left."""
+"""Share of the children by a listed change that are made no larger, as long as one is left."""
 OTHER_FORM = 0.2
 """Share of the children of networks of another form than that of the lowest loss."""
 TRIES = 400
@@ -116,6 +118,7 @@ class Evolution(AtOnce):
         self._trained = 0
         self._transferred = False
         self._parents = Parents(problem)
+        self._ways, self._mutations, self._entries = Credit(), Credit(), Credit()
         self._listings: dict[int, Listing] = {}
 
     def propose(self, trials: list[FrozenTrial]) -> Candidate:
@@ -129,14 +132,15 @@ class Evolution(AtOnce):
         running = (trial for trial in trials if not trial.state.is_finished())
         tried = self._tried | {record_of(trial).key for trial in running}
         parents, near = self._parents.front(), self._parents.near()
+        chances = np.array([*WAYS.values()]) * self._ways.weights(WAYS)
         for _ in range(TRIES):
-            young = not parents or (self._trained < STARTUP and not self._transferred)
-            if young or self._random.random() < ANYWHERE:
+            way = self._random.choice([*WAYS], p=chances / chances.sum())
+            if way == ANYWHERE or not parents or self._is_young():
                 found = self._anywhere(tried)
             else:
                 other = self._random.random() < OTHER_FORM
                 pool = self._parents.of_another_form(self._random) if other else parents
-                found = self._child(pool, near, tried)
+                found = self._child(pool, near, tried, way)
             if found is not None and identity(found.config) not in tried:
                 return found
         # Few configurations are within the limits, or none: search for one instead of drawing.
@@ -161,8 +165,23 @@ class Evolution(AtOnce):
             record = self._records.one(trial) if trial.state == TrialState.COMPLETE else None
             if record is not None and record.loss is not None:
                 gain = self._parents.add(trial, record.sizes, record.loss)
-            if trained and facts.parent is not None:
-                self._parents.add_child(facts.parent, gain)
+            if trained:
+                self._credit(facts, gain)
+
+    def _is_young(self) -> bool:
+        """Whether too little is known to change anything."""
+        return self._trained < STARTUP and not self._transferred
+
+    def _credit(self, facts: TrialRecord, gain: float) -> None:
+        """Remember what a trained trial added to the front, with what led to it."""
+        if facts.parent is None or facts.move is None:
+            if not self._is_young():
+                self._ways.add(ANYWHERE, gain)
+            return
+        self._parents.add_child(facts.parent, gain)
+        drawn = facts.move in MUTATIONS
+        self._ways.add(CHANGED if drawn else LISTED, gain)
+        (self._mutations if drawn else self._entries).add(kind(facts.move), gain)
 
     def _anywhere(self, tried: set[str | None]) -> Candidate | None:
         """The largest of a few small draws that are new, or the smallest where none is small."""
@@ -178,17 +197,22 @@ class Evolution(AtOnce):
         parents: Sequence[Member],
         near: Sequence[Member],
         tried: set[str | None],
+        way: str,
     ) -> Candidate | None:
         """A child of one of the parents, which are sorted; None: it is impossible."""
         if not parents:
             return None
-        parent = self._parents.chosen(parents, self._random)
-        trial = parent.trial
-        if self._random.random() < LISTED:
+        trial = self._parents.chosen(parents, self._random).trial
+        if way == LISTED:
             return self._neighbour(trial, tried)
         others = [one.trial.params for one in near]
         move, given = changed(
-            dict(trial.params), trial.distributions, others, self._weights, self._random
+            dict(trial.params),
+            trial.distributions,
+            others,
+            self._weights,
+            self._mutations,
+            self._random,
         )
         found = self._made(given) if given else None
         return found and found._replace(parent=trial.number, move=move)
@@ -204,7 +228,8 @@ class Evolution(AtOnce):
         while left:
             first = [one for one in left if one.params <= size]
             pool = first if first and self._random.random() < NO_LARGER else left
-            one = pool[int(self._random.integers(len(pool)))]
+            chances = self._entries.weights(kind(entry.words) for entry in pool)
+            one = pool[int(self._random.choice(len(pool), p=chances / chances.sum()))]
             left.remove(one)
             found = self._made(self._problem.space.represent({**values, **one.change}))
             # What the search space does not contain is drawn at random instead.

@@ -11,12 +11,22 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
+from clapp.study.sampling.credit import Credit
 from clapp.study.sampling.draw import step_from
 
 Parameters = dict[str, Any]
 Distributions = Mapping[str, BaseDistribution]
 Weights = Mapping[str, Sequence[float]]
 LAYERS = "model.num_layers"
+MUTATIONS = {
+    "change keys": 7,
+    "redraw output": 4,
+    "cross": 1,
+    "insert layer": 0.5,
+    "remove layer": 0.5,
+    "factor kernel": 0.7,
+}
+"""How often each is tried, relative to others, as long as all bring equally much."""
 NEARBY = 0.5
 """Share of the changed numbers that move a little instead of being drawn anew."""
 ANOTHER = 0.4
@@ -159,6 +169,7 @@ def changed(
     distributions: Distributions,
     others: Sequence[Mapping[str, Any]],
     weights: Weights,
+    credit: Credit,
     random: np.random.Generator,
 ) -> tuple[str, Parameters]:
     """A random mutation of `given` and its name; empty if it is impossible.
@@ -167,19 +178,20 @@ def changed(
         given: the parameters of a trial, and their distributions.
         others: parameters of other good trials.
         weights: how often the choices of a key are drawn; those of other keys as often as another.
+        credit: what each mutation brought so far.
     """
-    layered: list[tuple[str, Callable[[], Parameters], float]] = [
-        ("change keys", lambda: change_keys(given, distributions, weights, random), 7),
-        ("redraw output", lambda: redraw_output(given, random), 4),
-        ("cross", lambda: cross(given, others[int(random.integers(len(others)))], random), 1),
-        ("insert layer", lambda: insert_layer(given, random), 0.5),
-        ("remove layer", lambda: remove_layer(given, random), 0.5),
-        ("factor kernel", lambda: factor_kernel(given, random), 0.7),
-    ]
-    possible = layered if LAYERS in given else layered[:1]
-    chances = np.array([chance for _, _, chance in possible])
-    name, move, _ = possible[random.choice(len(possible), p=chances / chances.sum())]
-    return name, move()
+    moves: dict[str, Callable[[], Parameters]] = {
+        "change keys": lambda: change_keys(given, distributions, weights, random),
+        "redraw output": lambda: redraw_output(given, random),
+        "cross": lambda: cross(given, others[int(random.integers(len(others)))], random),
+        "insert layer": lambda: insert_layer(given, random),
+        "remove layer": lambda: remove_layer(given, random),
+        "factor kernel": lambda: factor_kernel(given, random),
+    }
+    possible = [*moves] if LAYERS in given else ["change keys"]
+    chances = np.array([MUTATIONS[name] for name in possible]) * credit.weights(possible)
+    name = str(random.choice(possible, p=chances / chances.sum()))
+    return name, moves[name]()
 
 
 def _is_layered(key: str) -> bool:
