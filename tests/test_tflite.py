@@ -72,6 +72,17 @@ def test_floats_equal_pytorch(name: str, photograph: torch.Tensor) -> None:
         assert 4 * 3 * height * width < micro.arena() < 4 * 200 * max(height * width, 64)
 
 
+@torch.no_grad()
+def test_a_wide_network_gets_the_arena_it_needs(photograph: torch.Tensor) -> None:
+    """Its values take more bytes than are lent at first for a picture of this size."""
+    model = network(PLAIN | {"capacity": 96, "num_layers": 2, "activation": "relu"})
+    graph, weights = steps_of(model.config), weights_of(model)
+    image = photograph[:, :, :120, :120].contiguous()
+    micro = Micro(write_tflite(graph, weights, (120, 120)), 120 * 120)
+    assert np.abs(micro(image.numpy()) - model(image).numpy()).max() < 1e-4
+    assert micro.arena() > 4 * 96 * 120 * 120
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("name", ALL)
 @torch.no_grad()

@@ -17,8 +17,11 @@ from clapp.inference.runner import Batch
 
 Run = Callable[[Batch], Batch]
 _ARENA = re.compile(r"Arena allocation total (\d+) bytes")
-_ROOM, _ROOM_A_PIXEL = 1 << 20, 400
-"""Bytes of the arena that is lent to it: some, and some more for each pixel of the picture."""
+_SHORT = "Failed to resize buffer"
+"""How TFLite Micro begins to say that a file needs a larger arena."""
+_ROOM, _ROOM_A_PIXEL, _MOST = 1 << 20, 400, 1 << 31
+"""Bytes of the arena that is lent to it: some, and some more for each pixel of the picture. As long
+as that is too little it is doubled, up to 2 GiB."""
 
 
 class MicroError(ClappError):
@@ -57,9 +60,16 @@ class Micro:
     def __init__(self, content: bytes, pixels: int) -> None:
         from tflite_micro.python.tflite_micro import runtime  # type: ignore[import-untyped]
 
-        with _heard():
-            arena = _ROOM + _ROOM_A_PIXEL * pixels
-            self._interpreter = runtime.Interpreter.from_bytes(content, [], arena)
+        arena = _ROOM + _ROOM_A_PIXEL * pixels
+        while True:
+            try:
+                with _heard():
+                    self._interpreter = runtime.Interpreter.from_bytes(content, [], arena)
+                return
+            except MicroError as error:
+                arena *= 2
+                if not str(error).startswith(_SHORT) or arena >= _MOST:
+                    raise
 
     def __call__(self, batch: Batch) -> Batch:
         """(1, C, H, W) in [0, 1] to (1, C, H, W)."""
