@@ -16,8 +16,8 @@ from clapp.filters.learned.settings import ranged_name
 from clapp.front.objectives import loss_text
 from clapp.inference.adjusted import feed
 from clapp.inference.runner import Batch, open_session
-from clapp.training.int8.loss import fine_tune, loss_of, training_pictures
-from clapp.training.int8.scales import Bits, Scales, State, calibrate
+from clapp.training.int8.loss import fine_tune, in_integers, loss_of, training_pictures
+from clapp.training.int8.scales import Bits, Scales
 
 NAMES: dict[Bits, str] = {8: "int8", 16: "16x8"}
 
@@ -48,8 +48,7 @@ def quantised(bundle: Bundle, bits: Bits = 8, *, original: bool = False) -> Int8
     if isinstance(kept, Int8):
         return kept
     graph, config = steps.graph, bundle.config
-    state: State = steps.state
-    scales = calibrate(graph, state, training_pictures(config)[0], bits)
+    state, scales = in_integers(graph, steps.state, training_pictures(config)[0], bits)
     said = f"loss in {name}"
     if steps.lossy:
         said += f", as written for {bundle.options.target}"

@@ -11,6 +11,7 @@ from clapp.models.graph.footprint import steps_of
 from clapp.models.graph.nodes import Graph
 from clapp.models.graph.run import run_graph
 from clapp.pool.validation import validation_set
+from clapp.training.int8.equalise import equalised
 from clapp.training.int8.scales import Bits, Scales, State, calibrate, run_int8
 from clapp.training.tensors import chunks, input_tensor, target_tensor
 
@@ -39,6 +40,32 @@ def exported_state(model: Network) -> State:
 
 
 @torch.no_grad()
+def in_integers(
+    graph: Graph, state: State, pictures: Tensor, bits: Bits = 8
+) -> tuple[State, Scales]:
+    """A network as it is rounded: as it is or with equal channels, whatever loses less on pictures.
+
+    Args:
+        pictures: those of `training_pictures`.
+        bits: of values, 8 or 16; kernels have 8.
+
+    Returns:
+        Weights that say the same in floats, and the scales of their values.
+    """
+    exact = [run_graph(graph, state, one[None], lambda _, value: value) for one in pictures]
+
+    def lost(state: State, scales: Scales) -> float:
+        rounded = (run_int8(graph, state, scales, one[None]) for one in pictures)
+        return sum(float(F.mse_loss(*both)) for both in zip(rounded, exact, strict=True))
+
+    ways = [
+        (weights, calibrate(graph, weights, pictures, bits))
+        for weights in (state, equalised(graph, state, pictures))
+    ]
+    return min(ways, key=lambda way: lost(*way))
+
+
+@torch.no_grad()
 def loss_of(config: Config, graph: Graph, state: State, scales: Scales | None) -> float:
     """Mean squared error over the whole validation set; in integers, or where None in floats."""
     images, targets = validation_set(config.valid_data, config.target_filter, config.parameter)
@@ -63,9 +90,8 @@ def int8_loss(model: Network, config: Config, bits: Bits = 8) -> float:
         ConfigError: the family of the network has no graph.
         UserError: pictures cannot be read.
     """
-    graph, state = steps_of(model.config), exported_state(model)
-    scales = calibrate(graph, state, training_pictures(config)[0], bits)
-    return loss_of(config, graph, state, scales)
+    graph, (pictures, _) = steps_of(model.config), training_pictures(config)
+    return loss_of(config, graph, *in_integers(graph, exported_state(model), pictures, bits))
 
 
 def fine_tune(graph: Graph, state: State, config: Config, bits: Bits = 8) -> tuple[State, Scales]:
@@ -78,8 +104,9 @@ def fine_tune(graph: Graph, state: State, config: Config, bits: Bits = 8) -> tup
     Raises:
         UserError: pictures cannot be read.
     """
-    state = {k: v.detach().clone().requires_grad_() for k, v in state.items()}
     x, y = training_pictures(config)
+    state = in_integers(graph, state, x, bits)[0]
+    state = {k: v.detach().clone().requires_grad_() for k, v in state.items()}
     adam = torch.optim.Adam(state.values(), lr=_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, _STEPS)
     draw = torch.Generator().manual_seed(config.train.seed)
