@@ -129,6 +129,17 @@ def test_full_resolution_is_one_change_of_a_network_at_half() -> None:
     )
 
 
+def test_full_resolution_may_come_with_larger_kernels_and_each_window_twice() -> None:
+    values = {"num_layers": 2, "activation": ["min3", "relu"], "kernel_size": ["1x3", 5]}
+    parent = trained(downsample=2, **values)
+    child = child_of(parent, dict(changes(parent.config))["full resolution, and twice the reach"])
+    blocks = child.config.blocks
+    assert child.config.downsample == 1
+    assert [block.activation for block in blocks] == ["min3", "min3", "relu"]
+    assert [block.kernel for block in blocks] == [(1, 5), (1, 1), (7, 7)]
+    assert torch.equal(child.main[0].conv[0].weight[..., 1:4], parent.main[0].conv[0].weight)
+
+
 def test_a_separable_kernel_is_factored_without_loss() -> None:
     parent = trained(kernel_size=5, capacity=1, activation="square")
     column, row = torch.randn(5, 1), torch.randn(1, 5)

@@ -15,7 +15,7 @@ from clapp.config.model import ModelConfig, Width
 T = TypeVar("T")
 Activation = Annotated[str, one_of(registered("clapp.models.activations", "known_activations"))]
 Norm = Literal["group", "none"]
-_SIDES = (1, 3, 5, 7)
+SIDES = (1, 3, 5, 7)
 _KERNEL = re.compile(r"([1357])x([1357])")
 
 
@@ -25,7 +25,7 @@ def parse_kernel(value: Any) -> Any:
     Raises:
         ValueError: not a kernel size.
     """
-    if isinstance(value, int) and not isinstance(value, bool) and value in _SIDES:
+    if isinstance(value, int) and not isinstance(value, bool) and value in SIDES:
         return value
     match = _KERNEL.fullmatch(value) if isinstance(value, str) else None
     if match is None:

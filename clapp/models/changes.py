@@ -5,7 +5,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from clapp.config.filternet import FilterNetConfig
+from clapp.config.filternet import SIDES, FilterNetConfig
 from clapp.models.activations import activation, known_activations
 
 
@@ -20,6 +20,9 @@ def changes(model: FilterNetConfig) -> Iterator[tuple[str, dict[str, Any]]]:
             yield "a sigmoid at the end", {"output_activation": "sigmoid"}
     if model.downsample == 2:
         yield "full resolution", {"downsample": 1}
+        if not model.shared_weights:
+            wider = {"downsample": 1} | _with_twice_the_reach(model, lists)
+            yield "full resolution, and twice the reach", wider
     now = model.stem_channels
     for stem in range(1, now + 1) if model.stem == 0 else (*range(now), now + 1):
         yield (f"a stem of {stem}" if stem else "no stem"), {"stem": stem}
@@ -118,6 +121,27 @@ def _larger_block(
         )
 
 
+def _with_twice_the_reach(
+    model: FilterNetConfig, lists: Mapping[str, list[Any]]
+) -> dict[str, Any]:
+    """Larger kernels, and each window twice: at full resolution the same reach as at half."""
+    blocks: list[dict[str, Any]] = []
+    for number, shape in enumerate(model.blocks):
+        high, wide = (min(2 * side - 1, SIDES[-1]) for side in shape.kernel)
+        block = {key: values[number] for key, values in lists.items()}
+        blocks.append(block | {"kernel_size": _written(high, wide)})
+        if activation(shape.activation).window:
+            blocks.append(block | _plain(shape.width))
+    longer = {key: [block[key] for block in blocks] for key in lists}
+    return longer | {"num_layers": len(blocks)}
+
+
+def _plain(width: int) -> dict[str, Any]:
+    """The keys of a block of `width` channels that does nothing but its activation."""
+    plain = {"kernel_size": 1, "depthwise": width > 1, "separable": False, "dilation": 1}
+    return plain | {"norm": "none", "rezero": False, "reskip": False}
+
+
 def _windows(
     model: FilterNetConfig, lists: Mapping[str, list[Any]], block: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -137,9 +161,7 @@ def _windows(
             yield f"block {block}: {other.words}", _with(lists, block, activation=name)
         if not model.shared_weights:
             longer = {key: [*v[: block + 1], *v[block:]] for key, v in lists.items()}
-            plain = {"kernel_size": 1, "depthwise": shape.width > 1, "separable": False}
-            plain |= {"norm": "none", "rezero": False, "reskip": False, "dilation": 1}
-            changed = _with(longer, block + 1, activation=name, **plain)
+            changed = _with(longer, block + 1, activation=name, **_plain(shape.width))
             yield (
                 f"block {block}, then {other.words}",
                 longer | changed | {"num_layers": model.num_layers + 1},
