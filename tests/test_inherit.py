@@ -204,6 +204,15 @@ def test_any_network_can_inherit_from_any_other(seed: int) -> None:
     assert torch.isfinite(child(torch.rand(1, 3, 40, 40))).all()
 
 
+def test_a_head_of_a_block_that_is_gone_is_not_folded_into_wider_ones() -> None:
+    values = {"num_layers": 3, "capacity": [2, 3, 2], "activation": ["relu", "relu", "none"]}
+    parent = trained(**values)
+    shorter = {"num_layers": 2, "capacity": [2, 3], "activation": ["relu", "relu"], "head": "sum"}
+    child = child_of(parent, shorter)
+    kept = parent.main[1].conv[0].weight[2]
+    assert torch.equal(child.main[1].conv[0].weight[2], kept)
+
+
 def test_the_known_forms_come_out_of_each_other() -> None:
     """59 parameters to 31 to 23: the steps that a search would take."""
     assert [count for count, _ in FORMS[:3]] == [59, 31, 23]

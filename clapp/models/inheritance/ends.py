@@ -122,7 +122,7 @@ def _fold(
         return
     layer = "conv.1" if last.separable else "conv.0"
     for channel, old in enumerate(channels):
-        if old is None:
+        if old is None or old >= head.shape[1]:  # the head belonged to a block that is gone
             continue
         factor = float(head[0, old, 0, 0])
         if last.activation != "none":
