@@ -39,6 +39,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     | {"capacity": [2, 2], "kernel_size": ["1x5", "5x1"], "depthwise": [False, True]}
     | {"bias": False, "head": "sum"},
     "dilate": PLAIN | {"stem": 0, "capacity": 3, "kernel_size": 1, "activation": "max3"},
+    "clip": PLAIN | {"activation": "abs", "output_activation": "clip"},
     "sigmoid": PLAIN | {"activation": "max3", "output_activation": "sigmoid"},
     "erode, no stem": PLAIN
     | {"stem": 0, "capacity": 6, "depthwise": True, "activation": "min3", "head": "sum"},
@@ -55,7 +56,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "guided by the picture": {"family": "guided", "factor": 8, "width": 2, "depth": 1},
     "global": {"family": "global", "width": 2, "hidden": 3, "activation": "leaky_relu"},
 }
-OTHERS = ["leaky_relu", "squared_relu", "sigmoid", "abs"]
+OTHERS = ["leaky_relu", "squared_relu", "sigmoid", "clip", "abs"]
 
 
 def network(values: dict[str, Any]) -> Network:

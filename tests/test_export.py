@@ -374,7 +374,7 @@ def test_onnx_equals_pytorch(switches, activation, tmp_path, capfd):
             "output_norm": output_norm,
             "separable": separable,
             "activation": activation,
-            "output_activation": "sqrt" if output_norm == "max" else "sigmoid",
+            "output_activation": {"max": "sqrt"}.get(output_norm, "clip" if separable else "sigmoid"),
             "shared_weights": separable,
             "flip_conv_norm": not separable,
         }

@@ -119,6 +119,15 @@ def test_a_sigmoid_is_put_where_it_changes_least() -> None:
         torch.testing.assert_close(child(PICTURES), torch.sigmoid(4 * (parent(PICTURES) - 0.5)))
 
 
+def test_values_may_be_clipped_unless_they_are_divided_by_the_maximum() -> None:
+    parent = trained(output_activation="relu")
+    child = child_of(parent, dict(changes(parent.config))["a clip at the end"])
+    torch.testing.assert_close(child(PICTURES), parent(PICTURES).clamp(max=1))
+    for values in ({"output_norm": "max"}, {"output_activation": "sqrt"}):
+        config = trained(**values).config
+        assert "a clip at the end" not in dict(changes(config))
+
+
 def test_full_resolution_is_one_change_of_a_network_at_half() -> None:
     parent = trained(downsample=2)
     child = child_of(parent, dict(changes(parent.config))["full resolution"])

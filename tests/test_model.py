@@ -79,7 +79,7 @@ def _drawn(rng: random.Random) -> dict[str, Any]:
         "stem": None if shared else rng.choice([None, 0, 1, 2, 3]),
         "bias": rng.random() < 0.7,
         "head": rng.choice(["conv", "conv", "sum"]),
-        "output_activation": rng.choice(["none", "relu", "sqrt", "sigmoid"]),
+        "output_activation": rng.choice(["none", "relu", "sqrt", "sigmoid", "clip"]),
         "output_norm": rng.choice(["none", "max"]),
         "separable": per_block([False, False, True]),
         "depthwise": per_block([False, False, True]),
@@ -124,6 +124,7 @@ def test_equals_the_reference_network(name: str) -> None:
         ("gelu", [-0.158655, 0, 1.954500]),
         ("tanh", [-0.761594, 0, 0.964028]),
         ("sigmoid", [0.268941, 0.5, 0.880797]),
+        ("clip", [0, 0, 1]),
         ("swish", [-0.268941, 0, 1.761594]),
         ("none", [-1, 0, 2]),
         ("abs", [1, 0, 2]),
@@ -248,7 +249,7 @@ def output_of(values: torch.Tensor, **config: Any) -> torch.Tensor:
 def test_output_activations() -> None:
     values = torch.tensor([-4.0, 0.0, 0.25, 4.0]).view(1, 1, 2, 2).repeat(1, 1, 2, 2)
     expected = {"none": values, "relu": values.relu(), "sqrt": values.relu().sqrt()}
-    expected["sigmoid"] = 1 / (1 + (-values).exp())
+    expected |= {"sigmoid": 1 / (1 + (-values).exp()), "clip": values.clamp(0, 1)}
     for name, result in expected.items():
         actual = output_of(values, output_activation=name)
         torch.testing.assert_close(actual, result, atol=1e-3, rtol=0)
@@ -280,7 +281,7 @@ def test_a_sigmoid_starts_where_a_network_without_one_does(photographs: torch.Te
     torch.testing.assert_close(squashed, torch.sigmoid(4 * (plain - 0.5)))
 
 
-@pytest.mark.parametrize("output_activation", ["none", "relu", "sqrt", "sigmoid"])
+@pytest.mark.parametrize("output_activation", ["none", "relu", "sqrt", "sigmoid", "clip"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_no_network_starts_dead(
     activation: str, output_activation: str, photographs: torch.Tensor

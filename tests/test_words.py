@@ -61,6 +61,7 @@ def test_differences_that_are_no_configuration():
         ({"downsample": 2}, "half resolution"),
         ({"output_activation": "relu"}, "ReLU at the end"),
         ({"output_activation": "sigmoid"}, "sigmoid at the end"),
+        ({"output_activation": "clip"}, "clip at the end"),
     ],
 )
 def test_each_choice_is_said(change, said):

@@ -94,7 +94,7 @@ class FilterNetConfig(ModelConfig):
     stem: Annotated[int, Field(ge=0, le=1024)] | None
     bias: bool
     head: Literal["conv", "sum"]
-    output_activation: Literal["none", "relu", "sqrt", "sigmoid"]
+    output_activation: Literal["none", "relu", "sqrt", "sigmoid", "clip"]
     output_norm: Literal["none", "max"]
     separable: bool | list[bool]
     depthwise: bool | list[bool]

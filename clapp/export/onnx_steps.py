@@ -167,6 +167,8 @@ class Writer(Resizing, Whole):
             self.op("Mul", x, self.op("Sigmoid", x), output=out)
         elif name == "gelu":
             self._gelu(x, out)
+        elif name == "clip":
+            self.op("Clip", x, self.constant(0), self.constant(1), output=out)
         else:
             assert name == "root"
             if not never_negative(self._graph, node.inputs[0], self._weights):

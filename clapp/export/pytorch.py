@@ -34,6 +34,7 @@ _FUNCTIONS = {
     "tanh": "torch.tanh({})",
     "sigmoid": "torch.sigmoid({})",
     "swish": "F.silu({})",
+    "clip": "F.hardtanh({}, 0.0, 1.0)",
     "abs": "torch.abs({})",
     "square": "torch.square({})",
     "root": f"torch.sqrt(F.relu({{}}) + {ROOT_EPS}) - {ROOT_EPS} ** 0.5",

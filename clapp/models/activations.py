@@ -84,6 +84,12 @@ def _identity(x: "Tensor") -> "Tensor":
     return x
 
 
+def _clip(x: "Tensor") -> "Tensor":
+    from torch.nn import functional
+
+    return functional.hardtanh(x, 0.0, 1.0)
+
+
 def _squared_relu(x: "Tensor") -> "Tensor":
     import torch
     from torch.nn import functional
@@ -110,6 +116,7 @@ for _entry in (
     Activation("gelu", _torch("nn.functional.gelu"), "GELU"),
     Activation("tanh", _torch("tanh"), "tanh"),
     Activation("sigmoid", _torch("sigmoid"), "sigmoid"),
+    Activation("clip", _clip, "clip"),
     Activation("swish", _torch("nn.functional.silu"), "Swish"),
     Activation("none", _identity, "no activation", degree=1),
     # Edge strength is an even function of the gradient, and these two are even.

@@ -18,6 +18,8 @@ def changes(model: FilterNetConfig) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "the sum of the channels as head", {"head": "sum"}
         if model.output_activation == "none" and model.output_norm == "none":
             yield "a sigmoid at the end", {"output_activation": "sigmoid"}
+    if model.output_activation in ("none", "relu") and model.output_norm == "none":
+        yield "a clip at the end", {"output_activation": "clip"}
     if model.downsample == 2:
         yield "full resolution", {"downsample": 1}
         if not model.shared_weights:

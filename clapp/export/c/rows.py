@@ -20,6 +20,7 @@ FUNCTIONS = {
     "tanh": "tanhf(v)",
     "sigmoid": "1.0f / (1.0f + expf(-v))",
     "swish": "v / (1.0f + expf(-v))",
+    "clip": "v > 0.0f ? (v < 1.0f ? v : 1.0f) : 0.0f",
     "abs": "fabsf(v)",
     "square": "v * v",
     "root": f"sqrtf((v > 0.0f ? v : 0.0f) + {number(ROOT_EPS)}) - {number(ROOT_EPS**0.5)}",

@@ -126,6 +126,10 @@ class _Writer(Convolutions):
             return op("MUL", [x, self._curve("sigmoid", x, half)], x.shape, scale)
         if name == "root":
             return self._root(node, x)
+        if name == "clip":
+            x = op("RELU", [x], x.shape, scale)
+            # In integers the largest level is at most 1, and what is above it stays there.
+            return x if scale is not None else op("MINIMUM", [x, self._number(1)], x.shape)
         if name == "leaky_relu":
             return op("LEAKY_RELU", [x], x.shape, scale, alpha=LEAK)
         return op(name.upper(), [x], x.shape, scale)  # ABS, GELU

@@ -160,6 +160,7 @@ def _end(model: FilterNetConfig) -> str:
         "relu": "ReLU at the end",
         "sqrt": "square root at the end",
         "sigmoid": "sigmoid at the end",
+        "clip": "clip at the end",
     }
     scaled = "divided by its maximum" if model.output_norm == "max" else ""
     summed = "channels summed" if model.head == "sum" else ""

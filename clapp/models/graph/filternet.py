@@ -25,7 +25,7 @@ def filternet_graph(config: FilterNetConfig) -> Graph:
         value = build.conv(value, outputs, "post", config.bias)
     else:
         value = build.add("sum", value, outputs)
-    ends = {"relu": "relu", "sqrt": "root", "sigmoid": "sigmoid"}
+    ends = {"relu": "relu", "sqrt": "root", "sigmoid": "sigmoid", "clip": "clip"}
     if config.output_activation != "none":
         value = build.add("function", value, outputs, function=ends[config.output_activation])
     if config.downsample == 2:

@@ -24,6 +24,7 @@ _FUNCTIONS = {
     "tanh": ("Tanh",),
     "sigmoid": ("Sigmoid",),
     "swish": ("Sigmoid", "Mul"),
+    "clip": ("Clip",),
     "abs": ("Abs",),
     "square": ("Mul",),
     "root": ("Relu", "Add", "Sqrt", "Sub"),

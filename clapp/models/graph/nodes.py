@@ -22,10 +22,10 @@ ELEMENTWISE = ("function", "mix", "norm", "maximum", "modulate")
 """Kinds of steps whose output may overwrite their first input."""
 FUNCTIONS = (
     *("none", "relu", "leaky_relu", "squared_relu", "gelu", "tanh", "sigmoid", "swish", "abs"),
-    *("square", "max3", "min3"),
+    *("square", "clip", "max3", "min3"),
 )
 """Activations that can be written as steps."""
-NEVER_NEGATIVE = ("relu", "squared_relu", "sigmoid", "abs", "square", "root")
+NEVER_NEGATIVE = ("relu", "squared_relu", "sigmoid", "abs", "square", "clip", "root")
 
 
 class NoStepsError(ConfigError):

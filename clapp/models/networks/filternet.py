@@ -108,6 +108,8 @@ class FilterNet(nn.Module):
             y = torch.sqrt(F.relu(y) + ROOT_EPS) - ROOT_EPS**0.5
         elif self.config.output_activation == "sigmoid":
             y = torch.sigmoid(y)
+        elif self.config.output_activation == "clip":
+            y = F.hardtanh(y, 0.0, 1.0)
         if self.config.downsample == 2:
             y = F.interpolate(y, scale_factor=2.0, mode="bilinear")[..., :height, :width]
         return y if self.scaled is None else self.scaled(y)

@@ -69,7 +69,7 @@ def initialise(net: Layered) -> None:
             break
         net.apply(_draw_again)
     if isinstance(net.post, nn.Conv2d):
-        if net.config.output_activation in ("relu", "sqrt"):
+        if net.config.output_activation in ("relu", "sqrt", "clip"):
             _wake(net.post, features)
         elif net.config.output_activation == "sigmoid":
             before_sigmoid(net.post.weight, net.post.bias)
