@@ -119,6 +119,17 @@ def test_a_sigmoid_is_put_where_it_changes_least() -> None:
         torch.testing.assert_close(child(PICTURES), torch.sigmoid(4 * (parent(PICTURES) - 0.5)))
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_depthwise_blocks_and_their_stem_get_a_channel_together(layers: int) -> None:
+    parent = trained(stem=2, capacity=2, num_layers=layers, depthwise=True, head="conv")
+    child = child_of(parent, dict(changes(parent.config))["one channel more in every block"])
+    assert child.config.stem == 3
+    assert all(block.width == 3 for block in child.config.blocks)
+    assert same(parent, child)
+    fewer = dict(changes(parent.config))["one channel less in every block"]
+    assert fewer == {"stem": 1, "capacity": [1] * layers}
+
+
 def test_values_may_be_clipped_unless_they_are_divided_by_the_maximum() -> None:
     parent = trained(output_activation="relu")
     child = child_of(parent, dict(changes(parent.config))["a clip at the end"])

@@ -35,10 +35,14 @@ def changes(model: FilterNetConfig) -> Iterator[tuple[str, dict[str, Any]]]:
     yield from _other_power(model, lists)
     for block, fused in fusions(model).items():
         yield f"blocks {block} and {block + 1} as one", fused
-    if model.num_layers > 1:  # depthwise blocks have to agree on their channels
+    # Depthwise blocks have to agree on their channels, the first one with a stem of several.
+    first = model.blocks[0]
+    with_stem = first.depthwise and model.stem == first.width > 1
+    if model.num_layers > 1 or with_stem:
         for word, step in (("less", -1), ("more", 1)):
             widths = [width + step for width in lists["capacity"]]
-            yield f"one channel {word} in every block", {"capacity": widths}
+            stem = {"stem": first.width + step} if with_stem else {}
+            yield f"one channel {word} in every block", {"capacity": widths} | stem
 
 
 def _changes_of_block(
