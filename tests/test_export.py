@@ -374,7 +374,10 @@ def test_onnx_equals_pytorch(switches, activation, tmp_path, capfd):
             "output_norm": output_norm,
             "separable": separable,
             "activation": activation,
-            "output_activation": {"max": "sqrt"}.get(output_norm, "clip" if separable else "sigmoid"),
+            "output_activation": {
+                "max": "sqrt",
+                "none": "clip" if separable else "sigmoid",
+            }[output_norm],
             "shared_weights": separable,
             "flip_conv_norm": not separable,
         }

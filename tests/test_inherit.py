@@ -99,11 +99,11 @@ def test_a_stem_that_cannot_be_folded_is_dropped(values: dict[str, Any]) -> None
 
 
 def test_a_head_is_folded_into_the_block_before() -> None:
-    for activation in ("none", "relu", "square", "abs"):
-        parent = trained(activation=activation, bias=False)
-        if activation != "none":
+    for name in ("none", "relu", "square", "abs"):
+        parent = trained(activation=name, bias=False)
+        if name != "none":
             parent.post.weight.data.abs_()
-        assert same(parent, child_of(parent, {"head": "sum"})), activation
+        assert same(parent, child_of(parent, {"head": "sum"})), name
 
 
 def test_a_sum_becomes_a_head() -> None:

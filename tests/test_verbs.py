@@ -31,11 +31,12 @@ def bash(home: Path, script: str) -> str:
     """What an interactive bash with that home says, started as a terminal starts one."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     env = {**os.environ, "HOME": str(home), "PATH": path, "PYTHONPATH": str(ROOT)}
-    words = ["bash", "--rcfile", str(home / ".bashrc"), "-ic", script]
+    # With a command behind it, bash stays the parent of `script`, as it is in a terminal.
+    words = ["bash", "--rcfile", str(home / ".bashrc"), "-ic", f"{script}\nexit $?"]
     done = subprocess.run(
         words, env=env, cwd=home, capture_output=True, text=True, timeout=120, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 

@@ -14,12 +14,7 @@ def changes(model: FilterNetConfig) -> Iterator[tuple[str, dict[str, Any]]]:
     lists = {key: _listed(model, key) for key in model.PER_BLOCK}
     if model.bias:
         yield "no biases", {"bias": False}
-    if model.head == "conv":
-        yield "the sum of the channels as head", {"head": "sum"}
-        if model.output_activation == "none" and model.output_norm == "none":
-            yield "a sigmoid at the end", {"output_activation": "sigmoid"}
-    if model.output_activation in ("none", "relu") and model.output_norm == "none":
-        yield "a clip at the end", {"output_activation": "clip"}
+    yield from _ends(model)
     if model.downsample == 2:
         yield "full resolution", {"downsample": 1}
         if not model.shared_weights:
@@ -35,14 +30,33 @@ def changes(model: FilterNetConfig) -> Iterator[tuple[str, dict[str, Any]]]:
     yield from _other_power(model, lists)
     for block, fused in fusions(model).items():
         yield f"blocks {block} and {block + 1} as one", fused
-    # Depthwise blocks have to agree on their channels, the first one with a stem of several.
+    yield from _every_block(model, lists)
+
+
+def _ends(model: FilterNetConfig) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Another head, and another function of the result."""
+    free = model.output_norm == "none"
+    if model.head == "conv":
+        yield "the sum of the channels as head", {"head": "sum"}
+        if free and model.output_activation == "none":
+            yield "a sigmoid at the end", {"output_activation": "sigmoid"}
+    if free and model.output_activation in ("none", "relu"):
+        yield "a clip at the end", {"output_activation": "clip"}
+
+
+def _every_block(
+    model: FilterNetConfig, lists: Mapping[str, list[Any]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """One channel less or more everywhere: depthwise blocks have to agree on their channels, the
+    first one with a stem of several."""
     first = model.blocks[0]
     with_stem = first.depthwise and model.stem == first.width > 1
-    if model.num_layers > 1 or with_stem:
-        for word, step in (("less", -1), ("more", 1)):
-            widths = [width + step for width in lists["capacity"]]
-            stem = {"stem": first.width + step} if with_stem else {}
-            yield f"one channel {word} in every block", {"capacity": widths} | stem
+    if model.num_layers == 1 and not with_stem:
+        return
+    for word, step in (("less", -1), ("more", 1)):
+        stem = {"stem": first.width + step} if with_stem else {}
+        widths = [width + step for width in lists["capacity"]]
+        yield f"one channel {word} in every block", {"capacity": widths} | stem
 
 
 def _changes_of_block(
@@ -127,9 +141,7 @@ def _larger_block(
         )
 
 
-def _with_twice_the_reach(
-    model: FilterNetConfig, lists: Mapping[str, list[Any]]
-) -> dict[str, Any]:
+def _with_twice_the_reach(model: FilterNetConfig, lists: Mapping[str, list[Any]]) -> dict[str, Any]:
     """Larger kernels, and each window twice: at full resolution the same reach as at half."""
     blocks: list[dict[str, Any]] = []
     for number, shape in enumerate(model.blocks):

@@ -78,7 +78,7 @@ def _pairs(graph: Graph) -> list[_Pair]:
 
 
 def _degree(node: Node) -> int | None:
-    """The n by which a step turns a factor of a channel into its n-th power; None: there is none."""
+    """The n for which a step makes the n-th power of a factor of a channel; None: there is none."""
     if node.kind in CHANNEL_BY_CHANNEL:
         return 1
     known = node.kind == "function" and node.function != "root"
