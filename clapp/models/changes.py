@@ -178,12 +178,9 @@ def _windows(
         if now.degree == other.degree:
             yield f"block {block}: {other.words}", _with(lists, block, activation=name)
         if not model.shared_weights:
-            longer = {key: [*v[: block + 1], *v[block:]] for key, v in lists.items()}
-            changed = _with(longer, block + 1, activation=name, **_plain(shape.width))
-            yield (
-                f"block {block}, then {other.words}",
-                longer | changed | {"num_layers": model.num_layers + 1},
-            )
+            twice = _with_twice(lists, block)
+            after = _with(twice, block + 1, activation=name, **_plain(shape.width))
+            yield f"block {block}, then {other.words}", twice | after
 
 
 def _factored(
@@ -192,8 +189,7 @@ def _factored(
     """A k x k kernel as a column and a row, with one channel between or each on its own."""
     high, wide = model.blocks[block].kernel
     before, after = slice(0, block), slice(block + 1, None)
-    twice: dict[str, Any] = {key: [*v[: block + 1], *v[block:]] for key, v in lists.items()}
-    twice["num_layers"] = model.num_layers + 1
+    twice = _with_twice(lists, block)
     for key in ("activation", "norm"):  # the first of the two is linear
         twice[key] = [*lists[key][before], "none", *lists[key][block:]]
     for kernels in ([f"{high}x1", f"1x{wide}"], [f"1x{wide}", f"{high}x1"]):
@@ -213,6 +209,12 @@ def _without(lists: Mapping[str, list[Any]], block: int) -> dict[str, Any]:
     """The keys of a network with one block less."""
     shorter: dict[str, Any] = {key: [*v[:block], *v[block + 1 :]] for key, v in lists.items()}
     return shorter | {"num_layers": len(shorter["capacity"])}
+
+
+def _with_twice(lists: Mapping[str, list[Any]], block: int) -> dict[str, Any]:
+    """The keys of a network with one block twice."""
+    longer: dict[str, Any] = {key: [*v[: block + 1], *v[block:]] for key, v in lists.items()}
+    return longer | {"num_layers": len(longer["capacity"])}
 
 
 def _with(lists: Mapping[str, list[Any]], block: int, **values: Any) -> dict[str, Any]:

@@ -25,9 +25,9 @@ def filternet_graph(config: FilterNetConfig) -> Graph:
         value = build.conv(value, outputs, "post", config.bias)
     else:
         value = build.add("sum", value, outputs)
-    ends = {"relu": "relu", "sqrt": "root", "sigmoid": "sigmoid", "clip": "clip"}
     if config.output_activation != "none":
-        value = build.add("function", value, outputs, function=ends[config.output_activation])
+        function = {"sqrt": "root"}.get(config.output_activation, config.output_activation)
+        value = build.add("function", value, outputs, function=function)
     if config.downsample == 2:
         value = build.enlarge(value, 2, grid=1)
     if config.output_norm == "max":

@@ -102,14 +102,10 @@ class FilterNet(nn.Module):
         """(B, Cin, H, W), values in [0, 1], to (B, Cout, H, W); the result is not clamped."""
         height, width = x.shape[-2:]
         y: Tensor = self.post(self.features(x))  # (B, Cout, H', W')
-        if self.config.output_activation == "relu":
-            y = F.relu(y)
-        elif self.config.output_activation == "sqrt":
+        if self.config.output_activation == "sqrt":
             y = torch.sqrt(F.relu(y) + ROOT_EPS) - ROOT_EPS**0.5
-        elif self.config.output_activation == "sigmoid":
-            y = torch.sigmoid(y)
-        elif self.config.output_activation == "clip":
-            y = F.hardtanh(y, 0.0, 1.0)
+        else:
+            y = activation(self.config.output_activation)(y)
         if self.config.downsample == 2:
             y = F.interpolate(y, scale_factor=2.0, mode="bilinear")[..., :height, :width]
         return y if self.scaled is None else self.scaled(y)

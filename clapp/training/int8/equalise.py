@@ -25,7 +25,7 @@ MOST = 1e4
 """The largest factor: of a channel that hardly reaches anything, rounding errors are left."""
 
 
-class _Pair(NamedTuple):
+class Pair(NamedTuple):
     """Two convolutions with nothing but channels between; `value` is what the second takes."""
 
     first: Node
@@ -42,7 +42,7 @@ def equalised(graph: Graph, state: State, pictures: Tensor) -> State:
         pictures: (N, 3, H, W), each computed by itself.
     """
     result, reached = dict(state), _reached(graph, state, pictures)
-    for pair in _pairs(graph):
+    for pair in pairs(graph):
         reach = reached[pair.value] ** (1 / pair.degree)
         factors = (reach.max() / reach).nan_to_num(1.0).clamp(1, MOST)
         kernel, bias = pair.first.weights
@@ -57,7 +57,8 @@ def equalised(graph: Graph, state: State, pictures: Tensor) -> State:
     return result
 
 
-def _pairs(graph: Graph) -> list[_Pair]:
+def pairs(graph: Graph) -> list[Pair]:
+    """The convolutions of a network between which factors of channels can be moved."""
     uses = Counter(name for node in graph.nodes for name in node.weights)
     statistics, found = unrounded(graph), []
     for first in graph.nodes:
@@ -68,7 +69,7 @@ def _pairs(graph: Graph) -> list[_Pair]:
             (user,) = users
             if user.kind == "conv":
                 if all(uses[conv.weights[0]] == 1 for conv in (first, user)):
-                    found.append(_Pair(first, user, node.output, degree))
+                    found.append(Pair(first, user, node.output, degree))
                 break
             power = _degree(user)
             if power is None:

@@ -11,7 +11,7 @@ from clapp.models.graph.footprint import steps_of
 from clapp.models.graph.nodes import Graph
 from clapp.models.graph.run import run_graph
 from clapp.pool.validation import validation_set
-from clapp.training.int8.equalise import equalised
+from clapp.training.int8.equalise import equalised, pairs
 from clapp.training.int8.scales import Bits, Scales, State, calibrate, run_int8
 from clapp.training.tensors import chunks, input_tensor, target_tensor
 
@@ -52,16 +52,16 @@ def in_integers(
     Returns:
         Weights that say the same in floats, and the scales of their values.
     """
+    if not pairs(graph):
+        return state, calibrate(graph, state, pictures, bits)
     exact = [run_graph(graph, state, one[None], lambda _, value: value) for one in pictures]
 
     def lost(state: State, scales: Scales) -> float:
         rounded = (run_int8(graph, state, scales, one[None]) for one in pictures)
         return sum(float(F.mse_loss(*both)) for both in zip(rounded, exact, strict=True))
 
-    ways = [
-        (weights, calibrate(graph, weights, pictures, bits))
-        for weights in (state, equalised(graph, state, pictures))
-    ]
+    equal = equalised(graph, state, pictures)
+    ways = [(one, calibrate(graph, one, pictures, bits)) for one in (state, equal)]
     return min(ways, key=lambda way: lost(*way))
 
 
@@ -105,7 +105,6 @@ def fine_tune(graph: Graph, state: State, config: Config, bits: Bits = 8) -> tup
         UserError: pictures cannot be read.
     """
     x, y = training_pictures(config)
-    state = in_integers(graph, state, x, bits)[0]
     state = {k: v.detach().clone().requires_grad_() for k, v in state.items()}
     adam = torch.optim.Adam(state.values(), lr=_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, _STEPS)
