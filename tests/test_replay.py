@@ -12,10 +12,12 @@ from decisions import decided, decided_again
 from forked import clapp
 
 from clapp.errors import UserError
+from clapp.front.record import record_of
 from clapp.models.costs import cost
-from clapp.replay.compare import Median, Task, compare, simulate, summary
+from clapp.replay.compare import Task, compare, simulate, summary
 from clapp.replay.plot import figure
 from clapp.replay.record import _plan, draw
+from clapp.replay.rules import FirstRung, Median, MedianRank
 from clapp.replay.simulate import Outcome, Search
 from clapp.replay.surrogate import Surrogate
 from clapp.replay.table import DEFAULT, Table, read, write
@@ -154,6 +156,51 @@ def test_median() -> None:
     assert Median().verdict(Record((1.0,), {100: 0.61}), others) is not None
     assert Median().verdict(Record((1.0,), {100: 0.6}), others) is None
     assert Median().verdict(Record((1.0,), {100: 9.0}), others[:9]) is None
+
+
+def test_median_of_ranks() -> None:
+    # Alone in its size, a trial is not dominated, however bad; among its equals it is.
+    others = [Record((1.0,), {100: 0.1 * i}) for i in range(1, 6)]
+    assert MedianRank().verdict(Record((0.5,), {100: 9.0}), others) is None
+    assert MedianRank().verdict(Record((1.0,), {100: 0.21}), others) is None  # 2 of 0 to 5
+    assert MedianRank().verdict(Record((1.0,), {100: 0.31}), others) is not None
+    assert MedianRank().verdict(Record((1.0,), {100: 0.41}), others[:4]) is None
+    # Its best rung counts.
+    risen = [Record((1.0,), {100: 1.0, 200: 0.1 * i}) for i in range(1, 6)]
+    assert MedianRank().verdict(Record((1.0,), {100: 0.5, 200: 0.6}), risen) is None
+    fallen = [Record((1.0,), {100: 0.1 * i, 200: 0.1 * i}) for i in range(1, 6)]
+    assert MedianRank().verdict(Record((1.0,), {100: 0.6, 200: 0.6}), fallen) is not None
+    assert MedianRank().verdict(Record((1.0,), {100: 0.15, 200: 0.6}), fallen) is None
+
+
+def test_first_rung() -> None:
+    others = [Record((10.0,), {100: 0.1, 200: 0.01}), Record((5.0,), {100: 0.2}), Record((1.0,))]
+    assert FirstRung().verdict(Record((10.0,), {100: 0.1}), others) is not None
+    assert FirstRung().verdict(Record((10.0,), {100: 0.09}), others) is None
+    assert FirstRung().verdict(Record((9.0,), {100: 0.19}), others) is None
+    assert FirstRung().verdict(Record((9.0,), {100: 0.2}), others) is not None
+    rungs = [step for step in range(50, 1001, 50) if FirstRung().is_rung(step - 50, step)]
+    assert rungs == [100]
+
+
+def test_a_sampler_that_proposes_children_knows_their_parents(table: Path) -> None:
+    recorded = read(table)
+    plan = replace(plan_from("replay", recorded.study), constant_loss=recorded.mean)
+    sampler = make_sampler("evolution", plan, 0)
+    found = Search(plan, Surrogate(recorded), sampler, Nothing())
+    found.go(200.0, workers=2)
+    trials = found.study.get_trials(deepcopy=False)
+    children = [record for record in map(record_of, trials) if record.parent is not None]
+    assert len(children) > 20
+    assert all(record.move for record in children)
+    for record in children:
+        parent = record_of(trials[record.parent or 0])
+        assert parent.loss is not None
+        assert record.config != parent.config
+    # One change of the list is one of that parent, not of a network with no record.
+    fewer = [record for record in children if record.move == "no biases"]
+    for record in fewer:
+        assert record.params < (record_of(trials[record.parent or 0]).params or 0)
 
 
 def test_summary_and_plot(table: Path) -> None:

@@ -8,16 +8,17 @@ from functools import cache
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from clapp.errors import UserError
+from clapp.replay.rules import ONLY_HERE
 from clapp.replay.simulate import Outcome, Search
 from clapp.replay.surrogate import Surrogate
 from clapp.replay.table import read
 from clapp.study.plan.plan import Plan, plan_from
-from clapp.study.pruning.pruners import PRUNERS, Pruner, Record, Rungs, Verdict, parse
+from clapp.study.pruning.pruners import PRUNERS, parse
 from clapp.study.sampling.samplers import SAMPLERS, make_sampler
 from clapp.system.intervals import half_width
 from clapp.system.process import prepare_process
@@ -29,32 +30,20 @@ if TYPE_CHECKING:
 
 PLAIN = "optuna"
 """TPE with Optuna's default settings."""
+AUTO = "auto"
+"""What OptunaHub's AutoSampler chooses where trials have different keys: TPE that treats them
+together and is aware of running trials (its `_sampler.py`, 2026)."""
 REACHED = 0.99
 
 
 def sampler_names() -> list[str]:
     """The names that `--sampler` takes."""
-    return [*(name for name in SAMPLERS if name != "grid"), PLAIN]
+    return [*(name for name in SAMPLERS if name != "grid"), PLAIN, AUTO]
 
 
 def pruner_names() -> list[str]:
     """The names that `--pruner` takes."""
-    return [*PRUNERS, "median"]
-
-
-class Median(Rungs):
-    """Stops a trial whose loss is above the median at its rung, regardless of size."""
-
-    name: Literal["median"] = "median"
-    min_finished: int = 10
-
-    def verdict(self, trial: Record, others: Sequence[Record]) -> Verdict | None:
-        """Stop a trial that is worse than the median of the others at the same step."""
-        step, l2 = max(trial.curve.items())
-        losses = [record.curve[step] for record in others if step in record.curve]
-        if len(losses) < self.min_finished or l2 <= (bar := float(np.median(losses))):
-            return None
-        return Verdict(step, l2, bar, float("nan"))
+    return [*PRUNERS, *ONLY_HERE]
 
 
 @dataclass(frozen=True)
@@ -113,7 +102,8 @@ def simulate(task: Task) -> Outcome:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     plan, surrogate = _loaded(task.table)
     seeded = replace(plan, file=plan.file.model_copy(update={"seed": task.seed}))
-    pruner: Pruner = Median() if task.pruner == "median" else parse(task.pruner)
+    here = ONLY_HERE.get(task.pruner)
+    pruner = parse(task.pruner) if here is None else here()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         search = Search(seeded, surrogate, _sampler(task, seeded), pruner)
@@ -121,10 +111,15 @@ def simulate(task: Task) -> Outcome:
 
 
 def _sampler(task: Task, plan: Plan) -> "BaseSampler":
-    if task.sampler == PLAIN:
+    if task.sampler in (PLAIN, AUTO):
         from optuna.samplers import TPESampler
 
-        return TPESampler(seed=derived_seed("replay", task.seed))
+        auto = task.sampler == AUTO
+        return TPESampler(
+            multivariate=auto,
+            constant_liar=auto,
+            seed=derived_seed("replay", task.seed),
+        )
     return make_sampler(task.sampler, plan, "replay", task.seed)
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clapp.config import Config, Layer
-from clapp.errors import UserError
+from clapp.errors import ConfigError, UserError
 from clapp.system.console import log_to_stderr, run_app
 
 if TYPE_CHECKING:
@@ -171,9 +171,20 @@ def draw(
             anew = chance.choice(list(known), size=chance.integers(1, 5), replace=False)
             study.enqueue_trial({key: value for key, value in known.items() if key not in anew})
         found = within_limits(plan, study.ask(), number)
-        if found is not None and found[0] != near:
+        if found is not None and found[0] != near and _can_be_trained(found[1]):
             return found
     raise UserError(f"number {number}: none of {TRIES} draws is valid and within the limits")
+
+
+def _can_be_trained(config: Config) -> bool:
+    """Whether its crops are large enough for its network, for example."""
+    from clapp.training.trainer import check
+
+    try:
+        check(config)
+    except ConfigError:
+        return False
+    return True
 
 
 def _plan(study: str) -> "Plan":

@@ -1,7 +1,8 @@
 """Simulate a search on predicted trainings: real samplers and pruners, simulated time.
 
 Workers are simulated event by event. A decision uses only events before it in simulated time.
-Samplers and pruners take no simulated time.
+Samplers and pruners take no simulated time. Every training starts from fresh weights, as the
+recorded ones did, also that of a child whose sampler would have let it inherit.
 """
 
 import math
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from clapp.config import identity
+from clapp.config import differences, identity
 from clapp.errors import ClappError, ConfigError
 from clapp.front.feasible import violations
 from clapp.front.hypervolume import log_hypervolume
@@ -143,28 +144,39 @@ class Search:
 
     def _begin(self, now: float) -> Training:
         for _ in range(SKIPS_IN_A_ROW):
-            trial = self.study.ask()
-            one = self._training(trial, now)
+            one = self._training(now)
             if one is not None:
                 return one
             self.skipped += 1
-            self.study.tell(trial, state=TrialState.PRUNED)
         raise ClappError(f"{SKIPS_IN_A_ROW} draws in a row were skipped")
 
-    def _training(self, trial: "Trial", now: float) -> Training | None:
+    def _ask(self, now: float) -> tuple["Trial", TrialRecord]:
+        """A new trial, and its record: when it began, and what the sampler says it comes from."""
+        from clapp.study.sampling.evolution import Proposes
+
+        if not isinstance(self.sampler, Proposes):
+            return self.study.ask(), TrialRecord(started=now)
+        proposal = self.sampler.propose(self._trials())
+        self.study.enqueue_trial(proposal.drawn)
+        begun = TrialRecord(started=now, parent=proposal.parent, move=proposal.move)
+        return self.study.ask(proposal.distributions), begun
+
+    def _training(self, now: float) -> Training | None:
         """Begin the training of a trial; None: the trial is skipped, and its record has the
         reason."""
+        trial, begun = self._ask(now)
         drawn = self.plan.space.suggest(trial, self.plan.base)
         try:
             config = self.plan.config(drawn, 0, None)
         except ConfigError as error:
-            self._skip(trial, TrialRecord(started=now, ended=now, skipped=f"invalid: {error}"))
+            self._skip(trial, replace(begun, ended=now, skipped=f"invalid: {error}"))
             return None
         sizes = exact_costs(config)
         for name, violation in violations(sizes, self.rules.limits).items():
             trial.set_constraint(name, violation)
-        stored = TrialRecord(
-            started=now,
+        stored = replace(
+            begun,
+            config=differences(config),
             key=identity(config),
             params=int(sizes["params"]),
             flops=int(sizes["flops"]),
@@ -184,6 +196,7 @@ class Search:
 
     def _skip(self, trial: "Trial", record: TrialRecord) -> None:
         trial.set_user_attr(RECORD, record.document())
+        self.study.tell(trial, state=TrialState.PRUNED)
 
     def _trials(self) -> "list[FrozenTrial]":
         return self.study.get_trials(deepcopy=False)
