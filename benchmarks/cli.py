@@ -264,7 +264,7 @@ def driver(
 def scale(
     storage: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Storage without this study; default: SQLite."),
+        typer.Option(metavar="URL", help="Storage without this study; default: a journal."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 32,
     trials: Annotated[int, typer.Option(min=10, help="Trials of the study.")] = 10000,

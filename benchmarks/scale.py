@@ -41,7 +41,7 @@ def run(storage: str | None, workers: int, trials: int, sampler: str) -> Result:
     """Run one study of `trials` trained trials on a storage where it does not exist yet.
 
     Args:
-        storage: its URL; None: SQLite in a temporary folder.
+        storage: its URL; None: a journal in a temporary folder.
 
     Raises:
         ClappError: workers failed, or the total is not exact.
@@ -132,13 +132,12 @@ def _worker(job: "Job") -> None:
 
 
 def _stand_in(watch: Watch, write: Callable[[str], Any]) -> Callable[..., Any]:
-    """In place of a training: a made-up loss, and a line about the trial before."""
+    """In place of a training: fresh weights, a made-up loss, a line about the trial before."""
     last = dict.fromkeys(("cpu", *PARTS), 0.0)
 
     def train(config: Config, report: Callable[[Any], bool], _weights: Any = None) -> Any:
-        import torch
-
         from clapp.config import identity
+        from clapp.models.build import build_model
         from clapp.models.costs import cost
 
         now = {"cpu": time.process_time(), **{part: watch.parts[part] for part in PARTS}}
@@ -156,7 +155,7 @@ def _stand_in(watch: Watch, write: Callable[[str], Any]) -> Callable[..., Any]:
             device="cpu",
             optimizer="adam",
             starts=0,
-            model=torch.nn.Conv2d(1, 1, 1),
+            model=build_model(config.model),
         )
 
     return train

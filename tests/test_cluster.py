@@ -374,7 +374,7 @@ def test_nobody_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_cannot_be_served(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="SQLite is for one machine"):
+    with pytest.raises(UserError, match="a file is for one machine"):
         serve(f"sqlite:///{tmp_path}/x.db", "127.0.0.1", 13000, 1)
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,

@@ -123,7 +123,7 @@ def server(results: Path) -> Iterator[Server]:
     finally:
         started.process.kill()
         started.process.communicate()
-    assert code == 0
+    assert code == 0, err
     here = f"ssh -L {started.port}:127.0.0.1:{started.port} {socket.gethostname()}"
     assert started.hint == f"from another machine: {here}, then open the same address there\n"
     assert out == ""
@@ -166,7 +166,7 @@ def test_the_study_note_links_to_the_best(server: Server, browser: Browser) -> N
     browser.wait_for(f"{links}.length == 3")
     assert browser.run("return document.querySelector('h1').textContent") == "edges"
     browser.run(f"{links}[1].click()")
-    browser.wait_for("document.body.textContent.includes('Trial 2 (trial_id=3)')")
+    browser.wait_for("document.body.textContent.includes('Trial 2 (trial_id=2)')")
     assert browser.errors() == []
 
 
@@ -193,7 +193,7 @@ def test_files_are_made_when_somebody_looks(server: Server, results: Path) -> No
 
 @pytest.mark.parametrize(
     "path",
-    ["/clapp/trials/3/config.yaml", "/clapp/trials/3/..%2f..%2fstudy.db", "/clapp/trials/x/"],
+    ["/clapp/trials/3/config.yaml", "/clapp/trials/3/..%2f..%2fstudy.journal", "/clapp/trials/x/"],
 )
 def test_no_other_files_are_served(server: Server, path: str) -> None:
     with pytest.raises(urllib.error.HTTPError, match="404"):

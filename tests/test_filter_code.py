@@ -11,6 +11,7 @@ from desk import Desk
 from clapp.errors import ConfigError, UserError
 from clapp.filters.custom import code_hash, functions_in, load_function, look_in, try_filter
 from clapp.filters.library import apply_filter
+from clapp.study.storage.place import study_file
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
 CHANNEL = "import numpy as np\ndef f(image):\n    return image[..., {}].copy()\n"
@@ -144,7 +145,7 @@ def test_a_study_notices_other_code_and_wrong_results(tmp_path: Path) -> None:
     code, output = desk.run("--workers", "1")
     assert code == 2
     assert "filter 'edges:f' returned values from 0 to 255; floats in [0, 1], or uint8" in output
-    assert not (desk.study / "study.db").exists()
+    assert study_file(desk.study) is None
 
     (tmp_path / "edges.py").write_text(CHANNEL.format(0))
     code, output = desk.run("--workers", "1")

@@ -19,6 +19,7 @@ from clapp.inference.heldout import losses_on
 from clapp.pool.eviction import cache_dir
 from clapp.report.tested import known_front, test_front
 from clapp.study.plan.existing import load_existing
+from clapp.study.storage.place import study_file
 from clapp.training.folder import load_trained
 from clapp.training.trainer import train
 
@@ -255,7 +256,7 @@ def test_a_model_is_exported_while_the_study_runs(tmp_path: Path) -> None:
     try:
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline and process.poll() is None:
-            if (desk.study / "study.db").is_file() and _finished(desk):
+            if study_file(desk.study) is not None and _finished(desk):
                 break
             time.sleep(0.5)
         before = _finished(desk)

@@ -173,13 +173,11 @@ def test_a_deleted_database_is_missed_at_once(tmp_path: Path) -> None:
     desk = Desk(tmp_path, STUDY % (20, ENDLESS))
     process = desk.start("--workers", "1")
     _wait_for_trained(desk, 2)
-    for path in desk.study.glob("study.db*"):
-        path.rename(tmp_path / path.name)
+    (desk.study / "study.journal").rename(tmp_path / "study.journal")
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "study.db: deleted while the study was running; put the right file back" in output
-    for path in tmp_path.glob("study.db*"):
-        path.rename(desk.study / path.name)
+    assert "study.journal: does not work any more: it was deleted while it was in use" in output
+    (tmp_path / "study.journal").rename(desk.study / "study.journal")
     total = trained(desk.trials()) + 1
     code, output = desk.run("--workers", "1", "--trials", str(total))
     assert code == 0, output
@@ -190,19 +188,19 @@ def test_a_broken_database_is_one_clear_line(tmp_path: Path) -> None:
     desk = Desk(tmp_path, STUDY % (20, ENDLESS))
     process = desk.start("--workers", "1")
     _wait_for_trained(desk, 1)
-    for path in desk.study.glob("study.db*"):
-        with path.open("r+b") as file:
-            file.write(random.Random(0).randbytes(path.stat().st_size))
+    path = desk.study / "study.journal"
+    with path.open("r+b") as file:
+        file.write(random.Random(0).randbytes(path.stat().st_size))
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 2
     last = output.splitlines()[-1]
-    assert last.startswith("error: storage sqlite://")
+    assert last.startswith("error: storage journal://")
     assert "does not work any more: " in last
     assert "Traceback" not in output
 
 
 def test_a_full_disk_ends_the_study_and_room_lets_it_go_on(tmp_path: Path) -> None:
-    """Files may have 700 KB at most: like a full disk, the database cannot grow."""
+    """Files may have 700 KB at most: like a full disk, the journal cannot grow."""
     desk = Desk(tmp_path, STUDY % (20, ENDLESS))
     code, output = desk.run("--workers", "1", limit=700_000)
     assert code == 2

@@ -1,10 +1,11 @@
-"""A database that refuses a write, at every write of a trial in turn: nothing gets lost."""
+"""A storage that refuses a write, at every write of a trial in turn: nothing gets lost."""
 
+import errno
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import optuna
 import pytest
@@ -18,9 +19,10 @@ from clapp.front.record import record_of
 from clapp.front.trials import is_lost, trained
 from clapp.study.running import running_trial as running
 from clapp.study.running.running_trial import RunningTrial, ask
-from clapp.study.storage import patience, signs
+from clapp.study.storage import journal, patience, signs
+from clapp.study.storage.place import SQLITE
 from clapp.study.storage.retries import interrupt
-from clapp.study.storage.storage import storage_of
+from clapp.study.storage.storage import file_url, storage_of
 
 WRITES = ("INSERT", "UPDATE", "DELETE")
 TRIALS = 40
@@ -37,17 +39,31 @@ class Refusals:
     def next_trial(self) -> None:
         self.trial, self.writes, self.armed = self.trial + 1, 0, True
 
+    def is_due(self) -> bool:
+        """Whether the write that comes now is to be refused."""
+        self.writes += self.armed
+        due = self.armed and self.writes == self.trial
+        self.armed, self.refused = self.armed and not due, self.refused + due
+        return due
+
     def look(self, *arguments: Any) -> None:
         statement = arguments[2] if len(arguments) > 1 else "COMMIT"
-        if not self.armed or not statement.startswith((*WRITES, "COMMIT")):
-            return
-        self.writes += 1
-        if self.writes == self.trial:
-            self.armed, self.refused = False, self.refused + 1
+        if statement.startswith((*WRITES, "COMMIT")) and self.is_due():
             raise OperationalError(statement, None, Exception("injected"))
 
+    def in_journal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        cut = journal._cut_half_line
+
+        def look(file: BinaryIO) -> None:
+            cut(file)
+            if self.is_due():
+                file.write(b'{"op_code":')
+                raise OSError(errno.ENOSPC, "injected")
+
+        monkeypatch.setattr(journal, "_cut_half_line", look)
+
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def in_databases(self) -> Iterator[None]:
         for event in ("before_cursor_execute", "commit"):
             sqlalchemy.event.listen(sqlalchemy.Engine, event, self.look)
         try:
@@ -64,12 +80,18 @@ def _keep_nothing_and_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize("kind", ["journal", "sqlite", "postgres"])
 @pytest.mark.parametrize("sampler", ["evolution", "random"])
 def test_each_write_is_refused_once_and_nothing_is_lost(
-    kind: str, sampler: str, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str,
+    sampler: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     url = request.getfixturevalue("postgres_url") if kind == "postgres" else None
+    if kind == "sqlite":
+        url = file_url(SQLITE, tmp_path / "study.db")
     bench = Bench(tmp_path, f"budget: {{trials: {TRIALS}}}\nsampler: {sampler}", url=url)
     refusals = Refusals()
 
@@ -78,9 +100,12 @@ def test_each_write_is_refused_once_and_nothing_is_lost(
         refusals.next_trial()  # from here on: the end of this trial, the beginning of the next
         return done
 
-    with refusals.at_work():
+    if kind == "journal":
+        refusals.in_journal(monkeypatch)
+    with refusals.in_databases():
         assert bench.work(fake) == "the budget is spent"
-    assert refusals.refused >= 8
+    # A journal takes four writes of a trial, a database a dozen statements.
+    assert refusals.refused >= (3 if kind == "journal" else 8)
     found = bench.trials()
     assert trained(found) == TRIALS
     assert {t.state for t in found} <= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}

@@ -189,7 +189,7 @@ def test_what_init_writes_runs_at_once(tmp_path: Path) -> None:
     short += ["--set=valid_data.num_images=2", "--trials=2", "--workers=1"]
     done = clapp("optimize.py", "--study", "my_filter.yaml", *short, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "results" / "my_filter" / "study.db").exists()
+    assert (tmp_path / "results" / "my_filter" / "study.journal").exists()
 
 
 def test_init_takes_packaged_test_pictures_where_a_folder_has_none(tmp_path: Path) -> None:

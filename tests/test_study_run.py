@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from clapp.front.record import record_of
 from clapp.front.trials import trained
+from clapp.study.storage.storage import default_url, open_storage
 
 STUDY = """
 search_space:
@@ -102,7 +103,7 @@ def test_two_workers_reach_the_total_and_a_finished_study_says_so(desk: Desk) ->
     assert code == 0, output
     assert trained(desk.trials()) == 1
     (old,) = [path for path in desk.results.iterdir() if path.name != "mine"]
-    kept_study = optuna.load_study(study_name="mine", storage=f"sqlite:///{old / 'study.db'}")
+    kept_study = optuna.load_study(study_name="mine", storage=open_storage(default_url(old)))
     assert trained(kept_study.get_trials()) == 5
 
     code, output = desk.run("--seed", "5")
@@ -150,7 +151,7 @@ def test_workers_end_with_their_driver_and_keep_the_url_to_themselves(desk: Desk
     desk.wait_for(0, process)
     workers = [pid for pid in children(process.pid) if "clapp.study.running.worker" in command(pid)]
     assert len(workers) == 1
-    assert "study.db" not in command(workers[0])
+    assert "study.journal" not in command(workers[0])
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 10

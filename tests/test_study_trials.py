@@ -34,8 +34,9 @@ from clapp.study.running.running_trial import RunningTrial
 from clapp.study.running.stop import Stop
 from clapp.study.running.worker import run
 from clapp.study.storage import retries
+from clapp.study.storage.place import SQLITE
 from clapp.study.storage.redaction import redact
-from clapp.study.storage.storage import default_url, open_storage, sqlite_url
+from clapp.study.storage.storage import default_url, file_url, open_storage
 from clapp.system.seeding import derived_seed
 
 SPACE = """
@@ -438,7 +439,7 @@ def test_a_reader_changes_nothing_in_a_database_of_somebody_else(tmp_path: Path)
         connection.execute("CREATE TABLE trials (mine TEXT)")
         connection.commit()
     before = foreign.read_bytes()
-    for url in (sqlite_url(foreign), sqlite_url(tmp_path / "missing.db")):
+    for url in (file_url(SQLITE, foreign), file_url(SQLITE, tmp_path / "missing.db")):
         with pytest.raises(UserError, match=r"it is no database of Optuna|no study named"):
             load_existing("mine", tmp_path, url)
     assert foreign.read_bytes() == before
@@ -452,22 +453,12 @@ def test_a_reader_makes_no_tables_on_a_server(postgres_url: str, tmp_path: Path)
     assert sqlalchemy.inspect(engine).get_table_names() == []
 
 
-@pytest.mark.parametrize("name", ["why?", "%41", "a#b", "a&b=c", "a b", "ü@:;", "x.db"])
-def test_a_database_lies_where_its_folder_is_called(name: str, tmp_path: Path) -> None:
-    folder = tmp_path / name
-    folder.mkdir()
-    open_storage(default_url(folder))
-    assert (folder / "study.db").is_file()
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert open_storage(default_url(folder), create=False).get_all_studies() == []
-
-
 def test_loading_what_was_never_started(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no study named 'smoke' in .*--study smoke"):
         load_existing("smoke", tmp_path)
     Bench(tmp_path, "")
     assert load_existing("mine", tmp_path).study_name == "mine"
-    with pytest.raises(UserError, match="no study named 'other' in sqlite"):
+    with pytest.raises(UserError, match="no study named 'other' in journal"):
         load_existing("other", tmp_path, default_url(tmp_path / "mine"))
 
 

@@ -55,7 +55,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for command in ("clapp", "clapp-optimize"):
         assert "completion installed" in bash(folder, f"{command} --install-completion")
     (folder / "results" / "corners").mkdir(parents=True)
-    (folder / "results" / "corners" / "study.db").touch()
+    (folder / "results" / "corners" / "study.journal").touch()
     (folder / "mine.yaml").touch()
     return folder
 

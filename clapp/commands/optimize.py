@@ -46,7 +46,9 @@ def optimize(
     ] = None,
     storage: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Storage of the trials; default: RESULTS/STUDY/study.db."),
+        typer.Option(
+            metavar="URL", help="Storage of the trials; default: RESULTS/STUDY/study.journal."
+        ),
     ] = None,
     results: Annotated[Path, typer.Option(metavar="DIR", help="Folder of results.")] = Path(
         "results"

@@ -14,7 +14,8 @@ StudyName = Annotated[
 ]
 Results = Annotated[Path, typer.Option(help="Folder of results.")]
 Storage = Annotated[
-    str | None, typer.Option(help="Storage URL; default: RESULTS/STUDY/study.db.", metavar="URL")
+    str | None,
+    typer.Option(help="Storage URL; default: RESULTS/STUDY/study.journal.", metavar="URL"),
 ]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key.")

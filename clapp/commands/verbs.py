@@ -47,8 +47,10 @@ def complete_study(incomplete: str) -> list[str]:
 
 def complete_started(ctx: typer.Context, incomplete: str) -> list[str]:
     """Studies with results."""
+    from clapp.study.storage.place import study_files
+
     results = Path(ctx.params.get("results") or "results")
-    return _beginning(incomplete, (path.parent.name for path in results.glob("*/study.db")))
+    return _beginning(incomplete, (path.parent.name for path in study_files(results)))
 
 
 def complete_filter(incomplete: str) -> list[str]:

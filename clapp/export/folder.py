@@ -115,7 +115,7 @@ def export_pick(
         study: its name, or the path of its file.
         rule: see `clapp.front.pick.describe_rules`.
         results: the folder that holds a folder for each study.
-        storage: the URL of the study's storage; None: SQLite in the study's folder.
+        storage: the URL of the study's storage; None: the file in the study's folder.
         out: the folder to write; None: `export/RULE` in the study's folder. An export that is
             there is replaced.
         options: formats beside ONNX, and how they are written.

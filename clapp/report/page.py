@@ -23,6 +23,7 @@ from clapp.report.pictures import BUDGET, gather_pictures
 from clapp.report.sections import Section, section
 from clapp.report.tested import test_front
 from clapp.study.plan.existing import load_existing, where
+from clapp.study.storage.place import study_file
 from clapp.study.storage.storage import default_url, open_storage
 from clapp.system.files import dump_json, write_text
 
@@ -63,7 +64,7 @@ def write_report(
     Args:
         names: of studies, or the results folders of studies, such as those of another machine.
         results: the folder that holds a folder for each study.
-        storage: the URL of the storage of studies given by name; None: SQLite in their folders.
+        storage: the URL of the storage of studies given by name; None: the files in their folders.
         out: the file to write; None: `report.html` in the study's results, or for several in
             `results`. A report that is there is replaced.
 
@@ -86,7 +87,7 @@ def write_report(
 
 def _find(name: str, results: Path, storage: str | None) -> Source:
     folder = Path(name)
-    if (folder / "study.db").is_file():
+    if study_file(folder) is not None:
         study, label = _only_study(folder), folder.resolve().name
         # A study that was set aside lies in a folder of another name.
         url = None if study.study_name == label else default_url(folder)

@@ -15,8 +15,9 @@ from clapp.front.record import ended, started
 from clapp.front.trials import trained
 from clapp.study.plan.definition import DEFINITION, ELAPSED, LOCKS
 from clapp.study.storage import liveness
+from clapp.study.storage.place import study_files
 from clapp.study.storage.signs import gave_one_lately
-from clapp.study.storage.storage import default_url, is_sqlite, open_storage, storage_errors
+from clapp.study.storage.storage import default_url, is_local, open_storage, storage_errors
 from clapp.system.console import plain_console, plain_table
 from clapp.system.progress import tell
 
@@ -81,7 +82,7 @@ def overviews(results: Path, storage: str | None = None) -> Overviews:
         )
     found: list[Overview] = []
     left_out: list[tuple[str, str]] = []
-    for database in sorted(results.glob("*/study.db")):
+    for database in study_files(results):
         tell(f"reading {database}")
         try:
             found.extend(_in_folder(database))
@@ -128,7 +129,7 @@ def _in_storage(url: str, results: Path) -> Iterator[tuple[str, Overview | str]]
         for name in optuna.get_all_study_names(storage):
             study = optuna.load_study(study_name=name, storage=storage)
             try:
-                yield name, overview(study, results / name, local=is_sqlite(url))
+                yield name, overview(study, results / name, local=is_local(url))
             except _UNREADABLE as error:
                 yield name, _why(error)
 

@@ -122,7 +122,7 @@ NAMES = {
     },
     "study.storage": {
         "redaction": "redact without_secrets",
-        "storage": "BUSY_SECONDS GRACE_SECONDS HEARTBEAT_SECONDS default_url is_sqlite "
+        "storage": "BUSY_SECONDS GRACE_SECONDS HEARTBEAT_SECONDS default_url "
         "open_storage storage_errors storage_lost",
     },
     "training": {

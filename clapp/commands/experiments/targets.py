@@ -14,6 +14,7 @@ from clapp.models.published import model_folder, published_name
 from clapp.study.plan.definition import DEFINITION
 from clapp.study.plan.existing import load_existing
 from clapp.study.storage.heritage import Ancestor, ancestor_of
+from clapp.study.storage.place import study_file
 from clapp.system.files import read_mapping
 from clapp.training.folder import CONFIG, is_model_folder
 
@@ -67,7 +68,7 @@ def target_of(path: Path, sets: Sequence[str], kind: str = "repeats") -> Target:
         raise UserError(f"{path}: holds no model; an export or trial folder is expected")
     path = path.resolve()
     study = path.parent.parent
-    if path.parent.name == "trials" and path.name.isdecimal() and (study / "study.db").is_file():
+    if path.parent.name == "trials" and path.name.isdecimal() and study_file(study) is not None:
         loaded = load_existing(study.name, study.parent)
         return target_of_trial(loaded, int(path.name), study.parent, sets, kind)
     config = load_config(read_mapping(path / CONFIG), sets)

@@ -29,7 +29,7 @@ class Finding(NamedTuple):
 def doctor(
     results: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
     storage: Annotated[
-        str | None, typer.Option(metavar="URL", help="Storage URL; default: SQLite in the results.")
+        str | None, typer.Option(metavar="URL", help="Storage URL; default: a file in the results.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     json: AsJson = False,
@@ -147,7 +147,7 @@ def _storage(results: Path, url: str | None) -> str:
         return f"{redact(url)}: answers, {studies} studies"
     with tempfile.TemporaryDirectory(dir=_nearest(results)) as folder:
         open_storage(default_url(Path(folder))).get_all_studies()
-    return "SQLite in the results: works there"
+    return "a journal in the results: works there"
 
 
 def _terminal() -> str:

@@ -30,7 +30,7 @@ from clapp.study.listing import overview
 from clapp.study.plan.definition import DEFINITION
 from clapp.study.plan.existing import load_existing
 from clapp.study.storage.keep import trial_folder
-from clapp.study.storage.storage import is_sqlite
+from clapp.study.storage.storage import is_local
 from clapp.system.files import dump_json, replaced_folder, write_text
 from clapp.system.strict_yaml import dump_yaml
 from clapp.training.folder import load_trained, read_result, save_config, save_weights
@@ -71,7 +71,7 @@ def publish(
     Args:
         study: its name, or the path of its file.
         results: the folder that holds a folder for each study.
-        storage: the URL of its storage; None: SQLite in its folder.
+        storage: the URL of its storage; None: the file in its folder.
         out: the folder to write its folder into.
 
     Raises:
@@ -81,7 +81,7 @@ def publish(
     loaded = load_existing(study, results, storage)
     name = loaded.study_name
     folder = results / name
-    local = storage is None or is_sqlite(storage)
+    local = storage is None or is_local(storage)
     state = overview(loaded, folder, local=local).state
     if state != "finished":
         raise UserError(f"study {name} is {state}; a finished one is expected: search on")

@@ -50,7 +50,7 @@ def serve(
     Args:
         study: its name, or the path of its file.
         results: the folder that holds a folder for each study.
-        storage: the URL of the study's storage; None: SQLite in the study's folder.
+        storage: the URL of the study's storage; None: the file in the study's folder.
         artifacts: the folder or bucket with the pictures; None: in the results.
         port: the port to bind; if it is taken, or 0, any free port.
         show: open the address in a browser.

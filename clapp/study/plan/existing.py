@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 import optuna
 from loguru import logger
-from sqlalchemy.engine import make_url
 
 from clapp.errors import ConfigError, UserError
 from clapp.filters.custom import load_plugin, look_in
 from clapp.study.plan.definition import DEFINITION
 from clapp.study.plan.files import find_study, how_to_start
 from clapp.study.storage.redaction import redact
-from clapp.study.storage.storage import default_url, is_sqlite, open_storage, storage_errors
+from clapp.study.storage.storage import default_url, file_of, open_storage, storage_errors
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -29,7 +28,7 @@ def where(results: Path, storage: str | None) -> str:
 
     Args:
         results: the folder that holds a folder for each study.
-        storage: its URL; None: the SQLite database in that folder.
+        storage: its URL; None: the file in that folder.
     """
     found = "" if results == RESULTS else f" --results {shlex.quote(str(results))}"
     return found if storage is None else f"{found} --storage {shlex.quote(redact(storage))}"
@@ -40,7 +39,7 @@ def load_existing(study: str, results: Path, storage: str | None = None) -> "Stu
 
     Args:
         results: the folder that holds a folder for each study.
-        storage: its URL; None: the SQLite database in that folder.
+        storage: its URL; None: the file in that folder.
 
     Raises:
         UserError: there is no such study there, or the storage cannot be used.
@@ -48,8 +47,8 @@ def load_existing(study: str, results: Path, storage: str | None = None) -> "Stu
     name = Path(study).stem if study.endswith((".yaml", ".yml")) else study
     url = storage or default_url(results / name)
     start = how_to_start(study)
-    database = make_url(url).database if is_sqlite(url) else None
-    if database and not Path(database).is_file():
+    file = file_of(url)
+    if file is not None and not file.is_file():
         raise UserError(f"no study named {name!r} in {results}; {start}")
     with storage_errors(url):
         opened = open_storage(url, create=False)

@@ -21,6 +21,7 @@ from clapp.study.plan.existing import load_existing
 from clapp.study.plan.plan import Plan
 from clapp.study.plan.space import of_block
 from clapp.study.sampling.draw import Draw
+from clapp.study.storage.place import study_file
 from clapp.study.storage.storage import storage_errors
 from clapp.system.files import shown
 
@@ -99,7 +100,7 @@ def _source(text: str, results: Path, where: str) -> "Study":
             url, _, name = text.rpartition("/")
             return load_existing(name, results, url)
         path = Path(text)
-        if path.is_dir() and not (path / "study.db").is_file():
+        if path.is_dir() and study_file(path) is None:
             raise UserError(f"{text} is a folder without a study")
         if path.is_dir():
             path = path.resolve()

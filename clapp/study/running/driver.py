@@ -35,9 +35,9 @@ from clapp.study.sampling.reach import check_reach
 from clapp.study.storage import liveness
 from clapp.study.storage.redaction import redact
 from clapp.study.storage.storage import (
-    DatabaseFile,
+    StudyFile,
     default_url,
-    is_sqlite,
+    is_local,
     open_storage,
     storage_errors,
     storage_lost,
@@ -146,8 +146,8 @@ class Run:
         self._plan, self._study, self._folder, self.url = plan, study, folder, url
         self._options = options
         self._workers = options.workers or cores()
-        self._database = DatabaseFile(url)
-        local, locks = is_sqlite(url), folder / definition.LOCKS
+        self._database = StudyFile(url)
+        local, locks = is_local(url), folder / definition.LOCKS
         self._recovery = Recovery(study, locks, local, plan.file.max_retry)
         self._recovery.recover(failed_baselines=True)
         seat, self._seat = liveness.take_seat(locks)

@@ -146,12 +146,12 @@ def _let_go(
     """
     from clapp.study.running.running_trial import is_worked_on_by
     from clapp.study.storage.retries import interrupt, killed
-    from clapp.study.storage.storage import is_sqlite
+    from clapp.study.storage.storage import is_local
 
     for trial in trials:
         if is_worked_on_by(trial, job.worker):
             interrupt(study, trial, "what came out could not be stored")
-        elif silence.is_nameless(trial, local=is_sqlite(job.storage)):
+        elif silence.is_nameless(trial, local=is_local(job.storage)):
             killed(study, trial, max_retry)
 
 
@@ -202,13 +202,13 @@ def _to_its_end(
     from optuna.trial import TrialState
 
     from clapp.study.running.failures import TrialError, recorded
-    from clapp.study.storage.storage import is_sqlite
+    from clapp.study.storage.storage import is_local
 
     values, state, failure = None, TrialState.FAIL, None
     try:
         # If all workers use one folder, locks show which of them are alive; no signs of life are
         # needed.
-        with recorded(trial), nullcontext() if is_sqlite(job.storage) else trial.pulse():
+        with recorded(trial), nullcontext() if is_local(job.storage) else trial.pulse():
             values = run()
         state = TrialState.COMPLETE
     except TrialPruned:

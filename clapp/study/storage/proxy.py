@@ -15,7 +15,7 @@ from optuna.exceptions import ExperimentalWarning
 
 from clapp.errors import UserError
 from clapp.study.storage.redaction import redact
-from clapp.study.storage.storage import is_sqlite, open_storage
+from clapp.study.storage.storage import is_local, open_storage
 
 
 def serve(url: str, host: str, port: int, threads: int) -> None:
@@ -29,8 +29,8 @@ def serve(url: str, host: str, port: int, threads: int) -> None:
     Raises:
         UserError: the database cannot be used or is a file, or the port is taken.
     """
-    if is_sqlite(url):
-        raise UserError(f"--storage {url}: SQLite is for one machine; serve a database server's")
+    if is_local(url):
+        raise UserError(f"--storage {url}: a file is for one machine; serve a database server's")
     try:
         create_server((host, port)).close()  # gRPC would share a port with another server
     except OSError as error:

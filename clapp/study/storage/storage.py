@@ -1,4 +1,4 @@
-"""The storage of trials: SQLite in the results folder by default, or any SQLAlchemy URL."""
+"""The storage of trials: a journal in the results folder by default, or any SQLAlchemy URL."""
 
 import sys
 from collections.abc import Iterator
@@ -16,6 +16,8 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from clapp.errors import UserError
 from clapp.study.storage.client import connect
+from clapp.study.storage.journal import open_journal
+from clapp.study.storage.place import FILES, JOURNAL, SQLITE, study_file
 from clapp.study.storage.redaction import redact, without_secrets
 
 if TYPE_CHECKING:
@@ -39,29 +41,42 @@ _VERSION = "alembic_version"
 _CREATION = 0xC1A99  # any number that no other program locks
 
 
-def sqlite_url(path: Path) -> str:
-    """The URL of an SQLite file, whatever characters its path has.
+def file_url(kind: str, path: Path) -> str:
+    """The URL of a file of JOURNAL or SQLITE, whatever characters its path has.
 
     Raises:
         UserError: the path is not text in the encoding of file names.
     """
     try:
-        return URL.create("sqlite", database=str(path.resolve())).render_as_string()
+        return URL.create(kind, database=str(path.resolve())).render_as_string()
     except UnicodeEncodeError as error:  # the name is not valid in the encoding of file names
         raise UserError(
-            f"{path}: a database cannot lie there: the name is not text in the encoding "
+            f"{path}: a study cannot lie there: the name is not text in the encoding "
             f"{sys.getfilesystemencoding()}; set LC_ALL=C.UTF-8, or choose another name"
         ) from error
 
 
 def default_url(folder: Path) -> str:
-    """The SQLite database in a study's results folder."""
-    return sqlite_url(folder / "study.db")
+    """The study's file in its results folder; a journal, if there is none yet."""
+    path = study_file(folder) or folder / FILES[JOURNAL]
+    return file_url(next(kind for kind, name in FILES.items() if name == path.name), path)
 
 
-def is_sqlite(url: str) -> bool:
+def file_of(url: str) -> Path | None:
+    """The file behind a URL; None: it is a server's.
+
+    Raises:
+        UserError: not a URL.
+    """
+    if not is_local(url):
+        return None
+    with storage_errors(url):
+        return Path(str(make_url(url).database))
+
+
+def is_local(url: str) -> bool:
     """Whether the storage is a local file; its workers then share this machine's locks."""
-    return url.startswith("sqlite")
+    return url.startswith((JOURNAL, SQLITE))
 
 
 def open_storage(url: str, *, create: bool = True, connections: int = 1) -> BaseStorage:
@@ -80,8 +95,9 @@ def open_storage(url: str, *, create: bool = True, connections: int = 1) -> Base
         parsed = make_url(url)
         if parsed.drivername == GRPC:
             return connect(parsed.host or "localhost", parsed.port or GRPC_PORT)
-        if parsed.get_backend_name() == "sqlite":
-            return _open_sqlite(parsed, create)
+        kind = parsed.get_backend_name()
+        if kind in FILES:
+            return _open_file(kind, parsed, create)
         return _open_server(parsed, create, connections)
 
 
@@ -130,18 +146,22 @@ def _alone(url: URL) -> Iterator[None]:
         yield
 
 
-def _open_sqlite(url: URL, create: bool) -> BaseStorage:
+def _open_file(kind: str, url: URL, create: bool) -> BaseStorage:
     if url.database in (None, "", ":memory:"):
         raise UserError(f"--storage {url}: a database in memory cannot be shared; name a file")
     path = Path(str(url.database))
+    if not create and not path.is_file():
+        raise UserError(f"--storage {url}: there is no such file")
+    if not path.parent.is_dir():
+        raise UserError(f"--storage {url}: the folder {path.parent} does not exist")
+    return open_journal(path) if kind == JOURNAL else _open_sqlite(url, path, create)
+
+
+def _open_sqlite(url: URL, path: Path, create: bool) -> BaseStorage:
     engine: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}}
     if not create:
-        if not path.is_file():
-            raise UserError(f"--storage {url}: there is no such file")
         storage = _open(url, create, engine)
     else:
-        if not path.parent.is_dir():
-            raise UserError(f"--storage {url}: the folder {path.parent} does not exist")
         # Processes that start together on a new file would all create the tables; and if two turn
         # on the write-ahead log at once, SQLite refuses one of them without waiting.
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=BUSY_SECONDS):
@@ -255,15 +275,15 @@ def _reason(error: Exception, url: str) -> str:
     return (text.splitlines() or [type(cause).__name__])[0]
 
 
-class DatabaseFile:
-    """Checks that the SQLite file of a running study is not deleted or replaced.
+class StudyFile:
+    """Checks that the file of a running study is not deleted or replaced.
 
     Its processes would not notice, since a deleted file exists until they close it. Database
     servers need no such check.
     """
 
     def __init__(self, url: str) -> None:
-        self._path = Path(str(make_url(url).database)) if is_sqlite(url) else None
+        self._path = file_of(url)
         self._identity = self._look()
 
     def _look(self) -> tuple[int, int] | None:
