@@ -273,7 +273,8 @@ def _apply(func: Any, _types: Any, args: Sequence[Any], kwargs: Mapping[str, Any
 
 
 def _elementwise(func: Callable[..., Tensor], x: Dual, *args: Any, **kwargs: Any) -> Dual:
-    if not isinstance(x, Dual) or True in (*args, *kwargs.values()):
+    in_place = any(one is True for one in (*args, *kwargs.values()))  # a limit of 1 is not
+    if not isinstance(x, Dual) or in_place:
         raise NotImplementedError("no rule for functions of a parameter, or computed in place")
     with torch.enable_grad():
         given = x.value.detach().requires_grad_()
