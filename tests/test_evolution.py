@@ -169,6 +169,22 @@ def test_ways_and_changes_that_bring_nothing_are_tried_less() -> None:
     assert kernels > 2 * proposed("block 0: depthwise", "block 0: 5x5")[1]
 
 
+def test_nothing_is_proposed_that_a_smaller_exact_network_beats() -> None:
+    plan = make_plan("sobel3")
+    sampler, trials = Evolution(plan, 1), []
+    exact = None
+    for number in range(80):
+        one = sampler.propose(trials)
+        params, flops = cost(one.config.model)
+        if exact is not None:
+            assert params < exact[0] or flops < exact[1]
+        loss = made_up_loss(one.config)
+        if number == 40:
+            exact, loss = (params, flops), 1e-7
+        trials.append(finished(number, one, loss))
+    assert exact is not None
+
+
 def test_what_a_trial_adds_to_the_front() -> None:
     plan = make_plan("sobel3")
     parents = Parents(plan)

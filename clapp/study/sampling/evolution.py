@@ -16,9 +16,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from clapp.config import Config, identity
 from clapp.errors import ExhaustedError
+from clapp.front.objectives import exact_costs, exact_names
 from clapp.front.record import TrialRecord, record_of
 from clapp.front.trials import is_trained
 from clapp.study.pruning.decide import Records
+from clapp.study.pruning.pruners import QUANTISATION, Record
 from clapp.study.sampling.at_once import AtOnce
 from clapp.study.sampling.credit import Credit, kind
 from clapp.study.sampling.draw import Draw, within_limits
@@ -47,6 +49,9 @@ OTHER_FORM = 0.2
 """Share of the children of networks of another form than that of the lowest loss."""
 TRIES = 400
 """Draws in search of a configuration that is possible, within the limits and new."""
+CHOOSY = 50
+"""Of them, the first ones that are also passed over where they could not be on the front, as a
+model no larger has a loss like rounding to 8 bits."""
 
 
 class Proposal(Protocol):
@@ -117,6 +122,7 @@ class Evolution(AtOnce):
         self._tried: set[str | None] = set()
         self._trained = 0
         self._transferred = False
+        self._exact: list[Record] = []
         self._parents = Parents(problem)
         self._ways, self._mutations, self._entries = Credit(), Credit(), Credit()
         self._listings: dict[int, Listing] = {}
@@ -133,7 +139,7 @@ class Evolution(AtOnce):
         tried = self._tried | {record_of(trial).key for trial in running}
         parents, near = self._parents.front(), self._parents.near()
         chances = np.array([*WAYS.values()]) * self._ways.weights(WAYS)
-        for _ in range(TRIES):
+        for number in range(TRIES):
             way = self._random.choice([*WAYS], p=chances / chances.sum())
             if way == ANYWHERE or not parents or self._is_young():
                 found = self._anywhere(tried)
@@ -141,7 +147,9 @@ class Evolution(AtOnce):
                 other = self._random.random() < OTHER_FORM
                 pool = self._parents.of_another_form(self._random) if other else parents
                 found = self._child(pool, near, tried, way)
-            if found is not None and identity(found.config) not in tried:
+            if found is None or identity(found.config) in tried:
+                continue
+            if number >= CHOOSY or not self._is_hopeless(found):
                 return found
         # Few configurations are within the limits, or none: search for one instead of drawing.
         last = self._made(within_reach(self._problem, self._random))
@@ -165,12 +173,22 @@ class Evolution(AtOnce):
             record = self._records.one(trial) if trial.state == TrialState.COMPLETE else None
             if record is not None and record.loss is not None:
                 gain = self._parents.add(trial, record.sizes, record.loss)
+                if record.loss <= QUANTISATION:
+                    self._exact.append(record)
             if trained:
                 self._credit(facts, gain)
 
     def _is_young(self) -> bool:
         """Whether too little is known to change anything."""
         return self._trained < STARTUP and not self._transferred
+
+    def _is_hopeless(self, found: Candidate) -> bool:
+        """Whether a model no larger is as good as 8 bits can tell; pruners skip such a trial."""
+        if not self._exact:
+            return False
+        names = exact_names(self._problem.objectives)
+        costs = exact_costs(found.config, names)
+        return any(one.fits_in(tuple(costs[name] for name in names)) for one in self._exact)
 
     def _credit(self, facts: TrialRecord, gain: float) -> None:
         """Remember what a trained trial added to the front, with what led to it."""
