@@ -180,6 +180,60 @@ def test_the_most_important_channels_stay() -> None:
     assert same(parent, child_of(parent, {"capacity": 2}), atol=1e-2)
 
 
+APART = {
+    "num_layers": 2,
+    "capacity": 4,
+    "kernel_size": ["1x5", "5x1"],
+    "activation": ["none", "square"],
+    "depthwise": True,
+    "head": "sum",
+    "bias": False,
+}
+
+
+@pytest.mark.parametrize("weak", range(4))
+@pytest.mark.parametrize("stem", [1, 4])
+@pytest.mark.parametrize("head", ["sum", "conv"])
+def test_channels_that_are_kept_apart_go_as_a_whole(weak: int, stem: int, head: str) -> None:
+    """Each kernel is largest where the channel as a whole is weak: only the product counts."""
+    parent = trained(**APART | {"stem": stem, "head": head})
+    first, second = (parent.main[block].conv[0].weight.data for block in (0, 1))
+    first[weak] *= 100
+    second[weak] *= 1e-6
+    fewer = {"capacity": 3, "stem": min(stem, 3)}
+    assert same(parent, child_of(parent, fewer))
+
+
+@pytest.mark.parametrize("head", ["sum", "conv"])
+def test_what_comes_next_decides_which_channel_goes(head: str) -> None:
+    parent = trained(capacity=[4, 2], num_layers=2, activation=["relu", "relu"], head=head)
+    parent.main[0].conv[0].weight.data[2] *= 100
+    parent.main[1].conv[0].weight.data[:, 2] = 0
+    assert same(parent, child_of(parent, {"capacity": [3, 2]}))
+
+
+@pytest.mark.parametrize("kernels", [["5x1", "1x5"], ["1x5", "5x1"]])
+@pytest.mark.parametrize("inside", [False, True])
+def test_kernels_that_are_kept_apart_are_factored_one_by_one(
+    kernels: list[str], inside: bool
+) -> None:
+    """Each is a column times a row; `inside`: of a block that keeps its channels apart already."""
+    changes = {"stem": 3 if inside else 1, "depthwise": True, "head": "sum"}
+    parent = trained(capacity=3, kernel_size=5, activation="abs", **changes)
+    weight = parent.main[0].conv[0].weight.data
+    weight[:] = torch.randn(3, 1, 5, 1) * torch.randn(3, 1, 1, 5)
+    two = {"num_layers": 2, "kernel_size": kernels, "activation": ["none", "abs"]}
+    assert same(parent, child_of(parent, two), atol=1e-4)
+
+
+@pytest.mark.parametrize("values", [APART, {"activation": "abs", "head": "sum", "capacity": 2}])
+def test_a_new_channel_before_a_sum_is_small(values: dict[str, Any]) -> None:
+    parent = trained(**values)
+    child = child_of(parent, {"capacity": int(values["capacity"]) + 1})
+    before, after = parent(PICTURES).detach(), child(PICTURES).detach()
+    assert 0 < (after - before).norm() / before.norm() < 0.2
+
+
 def test_a_shrunk_kernel_keeps_its_middle() -> None:
     parent = trained(kernel_size=5)
     child = child_of(parent, {"kernel_size": "1x3"})

@@ -8,7 +8,7 @@ from torch import Tensor
 from clapp.config import BlockShape, FilterNetConfig
 from clapp.models.activations import activation
 from clapp.models.family import State
-from clapp.models.inheritance.kernels import Channels, copy, copy_channels, kept, mapped
+from clapp.models.inheritance.kernels import Channels, copy, copy_channels, kept, mapped, norms, use
 from clapp.models.networks.initialise import before_sigmoid
 
 _FIRST = "main.0.conv.0.weight"
@@ -24,7 +24,9 @@ def stem(
         )
     if parent.stem == 0:
         return [None] * child.stem_channels
-    out = kept(weights["prep.weight"].flatten(1).norm(dim=1), child.stem_channels)
+    blocks = parent.blocks[:1] if parent.shared_weights else parent.blocks
+    importance = norms(weights["prep.weight"]) * use(blocks, weights, 0)
+    out = kept(importance, child.stem_channels)
     colours: Channels = list(range(child.input_channels))
     copy(state, "prep.weight", mapped(weights["prep.weight"], state["prep.weight"], out, colours))
     copy_channels(state, weights, "prep.bias", "prep.bias", out)

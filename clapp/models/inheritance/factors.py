@@ -31,28 +31,30 @@ def first_factor(
     block: BlockShape,
     weights: State,
     partner: int,
+    old: BlockShape,
     channels: Channels,
     state: dict[str, Tensor],
 ) -> Channels:
     """Write the first of two convolutions whose product is nearest to the parent's kernels."""
-    first, second = _factors(weights[f"main.{partner}.conv.0.weight"], block)
+    kernels = as_full(weights[f"main.{partner}.conv.0.weight"], old)
+    following = f"main.{number + 1}.conv.0.weight"
+    target = state[following]
+    apart = target.shape[1] == 1 and len(target) == block.width > 1
+    first, second = _factors(kernels, block, apart=apart)
     rank: Channels = [*range(min(block.width, first.shape[0]))]
     rank += [None] * (block.width - len(rank))
     name = f"main.{number}.conv.0.weight"
-    target = as_full(state[name], block)
-    copy(state, name, as_grouped(mapped(first, target, rank, channels), block))
+    copy(state, name, as_grouped(mapped(first, as_full(state[name], block), rank, channels), block))
     bias = f"main.{number}.conv.0.bias"
     if bias in state:
         state[bias].zero_()
-    following = f"main.{number + 1}.conv.0.weight"
-    target = state[following]
-    if target.shape[1] == block.width:
+    if apart:
+        count = min(len(target), len(second))
+        target[:count] = second[:count]
+    elif target.shape[1] == block.width:
         out: Channels = list(range(min(len(target), len(second))))
         out += [None] * (len(target) - len(out))
         copy(state, following, mapped(second, target, out, rank))
-    else:  # depthwise: one factor for each channel
-        for channel in range(min(len(target), len(second))):
-            target[channel, 0] = second[channel, min(channel, second.shape[1] - 1)]
     return rank
 
 
@@ -66,20 +68,30 @@ def second_factor(number: int, weights: State, partner: int, state: dict[str, Te
     return out
 
 
-def _factors(kernels: Tensor, first: BlockShape) -> tuple[Tensor, Tensor]:
+def _factors(kernels: Tensor, first: BlockShape, *, apart: bool) -> tuple[Tensor, Tensor]:
     """Kernels (O, I, h, w) as a product: (R, I, h, 1), then (O, R, 1, w), or in the other order.
 
     They come from a singular value decomposition, largest singular values first.
+
+    Args:
+        apart: the second one keeps its channels apart: (O, I, h, 1), then (O, 1, 1, w). Each output
+            has a decomposition of its own, of which the largest singular value is kept.
     """
-    outputs, inputs, height, width = kernels.shape
     columns_first = first.kernel[0] > 1
-    order = (1, 2, 0, 3) if columns_first else (1, 3, 0, 2)
-    near, far = (height, width) if columns_first else (width, height)
-    matrix = kernels.permute(order).reshape(inputs * near, outputs * far)
-    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    turned = kernels if columns_first else kernels.transpose(2, 3)
+    outputs, inputs, near, far = turned.shape
+    if apart:
+        matrices = turned.reshape(outputs, inputs * near, far)
+    else:
+        matrices = turned.permute(1, 2, 0, 3).reshape(1, inputs * near, outputs * far)
+    u, s, v = torch.linalg.svd(matrices, full_matrices=False)
     root = s.sqrt()
-    one = (u * root).T.reshape(-1, inputs, near)
-    two = (root[:, None] * v).reshape(-1, outputs, far).transpose(0, 1)
+    one, two = (u * root[:, None]).transpose(1, 2), root[..., None] * v
+    if apart:
+        one, two = one[:, 0].reshape(outputs, inputs, near), two[:, :1]
+    else:
+        one = one[0].reshape(-1, inputs, near)
+        two = two[0].reshape(-1, outputs, far).transpose(0, 1)
     if columns_first:
         return one[..., None], two[..., None, :]
     return one[..., None, :], two[..., None]

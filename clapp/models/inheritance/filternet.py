@@ -21,10 +21,15 @@ from clapp.models.inheritance.kernels import (
     as_grouped,
     copy,
     copy_channels,
+    followed,
     importance,
     kept,
     mapped,
+    norms,
 )
+
+SOFT = 0.1
+"""The size of a new channel's kernels before a sum of channels, relative to the others'."""
 
 
 def inherited(
@@ -54,18 +59,38 @@ def inherited(
         if partner is None:
             channels = _new_block(number, block, channels, state)
             continue
+        old = old_blocks[partner]
         if before is not None and partner == before:
             channels = second_factor(number, weights, partner, state)
         elif pairs.count(partner) == 2:
-            channels = first_factor(number, block, weights, partner, channels, state)
+            channels = first_factor(number, block, weights, partner, old, channels, state)
         else:
-            old = old_blocks[partner]
-            out = kept(importance(weights, partner), block.width)
+            out = followed(block, old, channels)
+            if out is None:
+                out = kept(importance(old_blocks, weights, partner), block.width)
             _block(number, block, channels, out, weights, partner, old, state)
             channels = out
         before = partner
     head(parent, weights, child, channels, blocks, state)
+    if child.head == "sum":
+        _soften(channels, blocks, state)
     return state
+
+
+def _soften(channels: Channels, blocks: Sequence[BlockShape], state: dict[str, Tensor]) -> None:
+    """Make the new channels of the last block small beside the others: a sum takes them as they
+    are, and a child with more channels should begin where its parent ended."""
+    new = [channel for channel, old in enumerate(channels) if old is None]
+    last = f"main.{len(blocks) - 1}.conv.{int(blocks[-1].separable)}"
+    kernels = state[f"{last}.weight"]
+    if not new or len(new) == len(kernels):
+        return
+    size = norms(kernels)
+    usual = size[[channel for channel, old in enumerate(channels) if old is not None]].mean()
+    factors = SOFT * usual / size[new].clamp(min=1e-12)
+    kernels[new] *= factors[:, None, None, None]
+    if f"{last}.bias" in state:
+        state[f"{last}.bias"][new] = 0
 
 
 def _modules(config: FilterNetConfig) -> Sequence[BlockShape]:

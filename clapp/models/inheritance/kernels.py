@@ -1,5 +1,7 @@
 """Kernels (O, I, h, w) of a child from those of its parent."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -73,16 +75,53 @@ def copy_channels(
             target[channel] = source[before]
 
 
+def is_apart(block: BlockShape) -> bool:
+    """Whether a block keeps its channels apart: each output channel sees one input channel."""
+    return block.depthwise and block.channels > 1 and not block.separable
+
+
+def followed(block: BlockShape, old: BlockShape, channels: Channels) -> Channels | None:
+    """The channels of a block that keeps them apart follow from those before it; None: it mixes
+    them, here or in the parent."""
+    per = block.width // block.channels
+    if not (is_apart(block) and is_apart(old) and old.width == per * old.channels):
+        return None
+    return [None if one is None else one * per + i for one in channels for i in range(per)]
+
+
 def kept(importance: Tensor, width: int) -> Channels:
     """The parent's most important channels, in their order, followed by new ones."""
     most = importance.argsort(descending=True)[:width].sort().values.tolist()
     return [*most, *[None] * (width - len(most))]
 
 
-def importance(weights: State, block: int) -> Tensor:
-    """The importance of each output channel of a block, by the norm of its kernels."""
-    kernels = [
-        v for k, v in weights.items() if k.startswith(f"main.{block}.conv.") and v.dim() == 4
-    ]
-    norms: Tensor = kernels[-1].flatten(1).norm(dim=1)
-    return norms
+def importance(blocks: Sequence[BlockShape], weights: State, number: int) -> Tensor:
+    """The importance of each output channel of a block: the norm of its kernels, times their use.
+
+    Only the product counts: twice the one and half the other is the same network.
+    """
+    last = "conv.1" if blocks[number].separable else "conv.0"
+    return norms(weights[f"main.{number}.{last}.weight"]) * use(blocks, weights, number + 1)
+
+
+def norms(kernels: Tensor) -> Tensor:
+    """The norm of each of the first dimension."""
+    found: Tensor = kernels.flatten(1).norm(dim=1)
+    return found
+
+
+def use(blocks: Sequence[BlockShape], weights: State, number: int) -> Tensor:
+    """How much block `number`, or the head after the last one, makes of each channel before it."""
+    if number == len(blocks):
+        head = weights.get("post.weight")
+        return torch.ones(()) if head is None else norms(head.transpose(0, 1))
+    block, first = blocks[number], weights[f"main.{number}.conv.0.weight"]
+    if block.separable:
+        pointwise = weights[f"main.{number}.conv.1.weight"]
+        made = norms(first) * norms(pointwise.transpose(0, 1))
+    elif is_apart(block):
+        each = norms(first) * use(blocks, weights, number + 1)
+        made = norms(each.reshape(block.channels, -1))
+    else:
+        made = norms(first.transpose(0, 1))
+    return made + use(blocks, weights, number + 1) if block.has_skip else made
