@@ -28,7 +28,7 @@ from clapp.models.inheritance.kernels import (
     norms,
 )
 
-SOFT = 0.1
+SOFT = 0.03
 """The size of a new channel's kernels before a sum of channels, relative to the others'."""
 
 
