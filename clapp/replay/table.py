@@ -43,7 +43,7 @@ class Table:
         mean: L2 of predicting the mean of the validation targets.
         configs: N mappings of dotted key -> value, the keys that were drawn.
         sizes: (N, 2), parameters and FLOPs.
-        steps: (S,), optimiser steps of the validations, the same for all.
+        steps: (S,), optimiser steps of the validations that all have.
         l2: (N, S), validation L2 there; infinite after a divergence.
         seconds: (N,), CPU time of the whole training on the machine that recorded it.
     """
@@ -94,20 +94,25 @@ def read(path: Path = DEFAULT) -> Table:
         raise UserError(f"{path}: not a file of recorded curves: {error}") from error
     if not rows:
         raise UserError(f"{path}: there are no recorded curves in it")
-    steps = max((row["steps"] for row in rows), key=len)
+    last = max(row["steps"][-1] for row in rows)
+    # Steps of Levenberg-Marquardt count as twenty, so its validations come at 60, 100, 160, ...
+    whole = [set(row["steps"]) for row in rows if row["steps"][-1] == last]
+    steps = sorted(set.intersection(*whole))
     return Table(
         study=about["study"],
         mean=about["mean"],
         configs=[json.loads(row["config"]) for row in rows],
         sizes=np.array([[row["params"], row["flops"]] for row in rows], float),
         steps=np.array(steps),
-        l2=np.array([_filled(row["l2"], len(steps)) for row in rows]),
-        seconds=np.array([_whole(row, steps[-1]) for row in rows], float),
+        l2=np.array([_at(row, steps) for row in rows]),
+        seconds=np.array([_whole(row, last) for row in rows], float),
     )
 
 
-def _filled(l2: list[float], points: int) -> list[float]:
-    return [x if x == x else np.inf for x in l2] + [np.inf] * (points - len(l2))
+def _at(row: dict[str, Any], steps: list[int]) -> list[float]:
+    """The losses at these steps; infinite from a divergence on."""
+    known = {step: l2 for step, l2 in zip(row["steps"], row["l2"], strict=True) if l2 == l2}
+    return [known.get(step, np.inf) for step in steps]
 
 
 def _whole(row: dict[str, Any], last: int) -> float:
