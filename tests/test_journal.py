@@ -15,6 +15,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from clapp.errors import UserError
+from clapp.study.plan.existing import load_existing
 from clapp.study.storage.journal import open_journal
 from clapp.study.storage.place import FILES, JOURNAL, SQLITE, study_file, study_files
 from clapp.study.storage.storage import default_url, file_url, open_storage
@@ -26,6 +27,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from optuna.trial import TrialState, create_trial
+from clapp.study.plan.existing import load_existing
 from clapp.study.storage.journal import open_journal
 
 storage = open_journal(Path(sys.argv[1]))
@@ -191,6 +193,12 @@ def test_a_file_that_is_no_journal(tmp_path: Path) -> None:
     assert not path.exists()
     with pytest.raises(UserError, match="the folder /nowhere does not exist"):
         open_storage("journal:////nowhere/study.journal")
+
+
+@pytest.mark.parametrize("kind", [JOURNAL, SQLITE])
+def test_a_study_in_memory_is_refused(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="in memory cannot be shared"):
+        load_existing("edges", tmp_path, f"{kind}://")
 
 
 def test_only_one_process_takes_a_waiting_trial_and_finished_ones_stay(path: Path) -> None:

@@ -147,6 +147,11 @@ class FilterNetConfig(ModelConfig):
             return first
         return self.stem or self.input_channels
 
+    @property
+    def own_blocks(self) -> tuple[BlockShape, ...]:
+        """The blocks with weights of their own: with shared weights the first one."""
+        return self.blocks[:1] if self.shared_weights else self.blocks
+
     @cached_property
     def blocks(self) -> tuple[BlockShape, ...]:
         """The blocks in order; with shared weights the same one `num_layers` times."""

@@ -15,9 +15,9 @@ from clapp.front.record import ended, started
 from clapp.front.trials import trained
 from clapp.study.plan.definition import DEFINITION, ELAPSED, LOCKS
 from clapp.study.storage import liveness
-from clapp.study.storage.place import study_files
+from clapp.study.storage.place import is_local, study_files
 from clapp.study.storage.signs import gave_one_lately
-from clapp.study.storage.storage import default_url, is_local, open_storage, storage_errors
+from clapp.study.storage.storage import default_url, open_storage, storage_errors
 from clapp.system.console import plain_console, plain_table
 from clapp.system.progress import tell
 

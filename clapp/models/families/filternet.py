@@ -43,7 +43,6 @@ def cost(config: FilterNetConfig) -> Cost:
     """Parameters and FLOPs, computed without building the network."""
     stem, last = config.stem_channels, config.blocks[-1].width
     outputs, bias = config.output_channels, config.bias
-    blocks = config.blocks[:1] if config.shared_weights else config.blocks
     repeats = config.num_layers if config.shared_weights else 1
     side = SIDE // config.downsample
 
@@ -53,7 +52,7 @@ def cost(config: FilterNetConfig) -> Cost:
     if bias:
         params += stem * (config.stem != 0) + outputs * (config.head == "conv")
     work = (first + end) * side**2
-    for block in blocks:
+    for block in config.own_blocks:
         weights = _block_weights(block)
         params += weights + _block_others(block, bias)
         # With `zero_after`, convolutions run on the unpadded picture, which has fewer pixels.

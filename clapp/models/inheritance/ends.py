@@ -24,8 +24,7 @@ def stem(
         )
     if parent.stem == 0:
         return [None] * child.stem_channels
-    blocks = parent.blocks[:1] if parent.shared_weights else parent.blocks
-    importance = norms(weights["prep.weight"]) * use(blocks, weights, 0)
+    importance = norms(weights["prep.weight"]) * use(parent.own_blocks, weights, 0)
     out = kept(importance, child.stem_channels)
     colours: Channels = list(range(child.input_channels))
     copy(state, "prep.weight", mapped(weights["prep.weight"], state["prep.weight"], out, colours))

@@ -50,7 +50,7 @@ def inherited(
     elif parent.stem == 0 or child.stem_channels < parent.stem_channels:
         parent, weights = with_stem(*without_stem(parent, weights), child.stem_channels)
     parent, weights = fused(parent, weights, child)
-    old_blocks, blocks = _modules(parent), _modules(child)
+    old_blocks, blocks = parent.own_blocks, child.own_blocks
     pairs = _aligned(old_blocks, blocks)
     channels = stem(parent, weights, child, state)
     before: int | None = None
@@ -91,10 +91,6 @@ def _soften(channels: Channels, blocks: Sequence[BlockShape], state: dict[str, T
     kernels[new] *= factors[:, None, None, None]
     if f"{last}.bias" in state:
         state[f"{last}.bias"][new] = 0
-
-
-def _modules(config: FilterNetConfig) -> Sequence[BlockShape]:
-    return config.blocks[:1] if config.shared_weights else config.blocks
 
 
 def _aligned(old: Sequence[BlockShape], new: Sequence[BlockShape]) -> list[int | None]:

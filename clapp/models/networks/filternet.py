@@ -74,8 +74,7 @@ class FilterNet(nn.Module):
         self.prep: nn.Module = nn.Identity()
         if config.stem != 0:
             self.prep = nn.Conv2d(config.input_channels, stem, 1, bias=bias)
-        blocks = config.blocks[:1] if config.shared_weights else config.blocks
-        self.main = nn.ModuleList(Block(shape, config.padding, bias) for shape in blocks)
+        self.main = nn.ModuleList(Block(shape, config.padding, bias) for shape in config.own_blocks)
         self.post: nn.Module = ChannelSum(config.output_channels)
         if config.head == "conv":
             self.post = nn.Conv2d(last, config.output_channels, 1, bias=bias)

@@ -30,7 +30,7 @@ from clapp.study.listing import overview
 from clapp.study.plan.definition import DEFINITION
 from clapp.study.plan.existing import load_existing
 from clapp.study.storage.keep import trial_folder
-from clapp.study.storage.storage import is_local
+from clapp.study.storage.place import is_local
 from clapp.system.files import dump_json, replaced_folder, write_text
 from clapp.system.strict_yaml import dump_yaml
 from clapp.training.folder import load_trained, read_result, save_config, save_weights

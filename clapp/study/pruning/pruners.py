@@ -141,9 +141,7 @@ class Front(Rungs):
 
     def hopeless(self, sizes: tuple[float, ...], others: Sequence[Record]) -> bool:
         """Whether a model no larger has a loss as low as the rounding error of the targets."""
-        return any(
-            r.loss is not None and r.loss <= QUANTISATION and r.fits_in(sizes) for r in others
-        )
+        return is_hopeless(sizes, others)
 
     def verdict(self, trial: Record, others: Sequence[Record]) -> Verdict | None:
         """Judge a trial by its optimistic final loss."""
@@ -158,6 +156,11 @@ class Front(Rungs):
             step, l2, bar(trial.sizes, others), l2 * float(np.quantile(falls, self.quantile))
         )
         return found if found.predicted * (1 - self.margin) > found.bar else None
+
+
+def is_hopeless(sizes: tuple[float, ...], others: Iterable[Record]) -> bool:
+    """Whether a model no larger is as good as 8 bits can tell."""
+    return any(r.loss is not None and r.loss <= QUANTISATION and r.fits_in(sizes) for r in others)
 
 
 def finished_from(step: int, records: Iterable[Record]) -> NDArray[np.float64]:

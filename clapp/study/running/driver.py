@@ -33,11 +33,11 @@ from clapp.study.running.job import Job
 from clapp.study.running.recovery import Recovery
 from clapp.study.sampling.reach import check_reach
 from clapp.study.storage import liveness
+from clapp.study.storage.place import WatchedFile, is_local
 from clapp.study.storage.redaction import redact
 from clapp.study.storage.storage import (
-    StudyFile,
     default_url,
-    is_local,
+    file_of,
     open_storage,
     storage_errors,
     storage_lost,
@@ -146,7 +146,7 @@ class Run:
         self._plan, self._study, self._folder, self.url = plan, study, folder, url
         self._options = options
         self._workers = options.workers or cores()
-        self._database = StudyFile(url)
+        self._file = WatchedFile(file_of(url))
         local, locks = is_local(url), folder / definition.LOCKS
         self._recovery = Recovery(study, locks, local, plan.file.max_retry)
         self._recovery.recover(failed_baselines=True)
@@ -230,7 +230,7 @@ class Run:
                     self._recovery.recover()
                 if now >= next_look:
                     next_look = now + SHOW_SECONDS
-                    self._database.check()
+                    self._file.check()
                     view.update(self._look())
                 if now >= next_elapsed:
                     next_elapsed = now + ELAPSED_SECONDS

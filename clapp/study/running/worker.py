@@ -145,8 +145,8 @@ def _let_go(
     it), and trials without a worker's name, because that write was refused or the worker died.
     """
     from clapp.study.running.running_trial import is_worked_on_by
+    from clapp.study.storage.place import is_local
     from clapp.study.storage.retries import interrupt, killed
-    from clapp.study.storage.storage import is_local
 
     for trial in trials:
         if is_worked_on_by(trial, job.worker):
@@ -202,7 +202,7 @@ def _to_its_end(
     from optuna.trial import TrialState
 
     from clapp.study.running.failures import TrialError, recorded
-    from clapp.study.storage.storage import is_local
+    from clapp.study.storage.place import is_local
 
     values, state, failure = None, TrialState.FAIL, None
     try:

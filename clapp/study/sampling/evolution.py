@@ -20,7 +20,7 @@ from clapp.front.objectives import exact_costs, exact_names
 from clapp.front.record import TrialRecord, record_of
 from clapp.front.trials import is_trained
 from clapp.study.pruning.decide import Records
-from clapp.study.pruning.pruners import QUANTISATION, Record
+from clapp.study.pruning.pruners import QUANTISATION, Record, is_hopeless
 from clapp.study.sampling.at_once import AtOnce
 from clapp.study.sampling.credit import Credit, kind
 from clapp.study.sampling.draw import Draw, within_limits
@@ -188,7 +188,7 @@ class Evolution(AtOnce):
             return False
         names = exact_names(self._problem.objectives)
         costs = exact_costs(found.config, names)
-        return any(one.fits_in(tuple(costs[name] for name in names)) for one in self._exact)
+        return is_hopeless(tuple(costs[name] for name in names), self._exact)
 
     def _credit(self, facts: TrialRecord, gain: float) -> None:
         """Remember what a trained trial added to the front, with what led to it."""

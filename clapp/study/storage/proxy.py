@@ -14,8 +14,9 @@ from loguru import logger
 from optuna.exceptions import ExperimentalWarning
 
 from clapp.errors import UserError
+from clapp.study.storage.place import is_local
 from clapp.study.storage.redaction import redact
-from clapp.study.storage.storage import is_local, open_storage
+from clapp.study.storage.storage import open_storage
 
 
 def serve(url: str, host: str, port: int, threads: int) -> None:

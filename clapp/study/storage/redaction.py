@@ -6,6 +6,8 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from clapp.study.storage.place import is_local
+
 HIDDEN = "***"
 # Greedy: a password may contain any character, even `@` and `/`, so the last `@` ends it.
 _URL = re.compile(r"(?P<scheme>[^:/?#@\s]+:(?://)?)(?:(?P<who>.*)@)?(?P<rest>.*)", re.DOTALL)
@@ -17,7 +19,7 @@ def redact(url: str) -> str:
 
     Of a text that is no URL, the part before the first colon and after the last `@` is shown.
     """
-    if url.startswith("sqlite:"):
+    if is_local(url):
         return url  # a path, and nothing secret
     parts = _URL.fullmatch(url)
     if parts is None:
@@ -47,7 +49,7 @@ def _secrets(url: str) -> set[str]:
 
     A parser may take a character of a password for its end, and print the rest in pieces.
     """
-    if url.startswith("sqlite:"):
+    if is_local(url):
         return set()
     parts = _URL.fullmatch(url)
     who = (parts["who"] or "") if parts else url

@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from clapp.errors import UserError
 from clapp.study.storage.client import connect
 from clapp.study.storage.journal import open_journal
-from clapp.study.storage.place import FILES, JOURNAL, SQLITE, study_file
+from clapp.study.storage.place import FILES, JOURNAL, is_local, study_file
 from clapp.study.storage.redaction import redact, without_secrets
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def default_url(folder: Path) -> str:
 
 
 def file_of(url: str) -> Path | None:
-    """The file behind a URL; None: it is a server's.
+    """The file behind a URL; None: it is a server's, or in memory.
 
     Raises:
         UserError: not a URL.
@@ -71,12 +71,8 @@ def file_of(url: str) -> Path | None:
     if not is_local(url):
         return None
     with storage_errors(url):
-        return Path(str(make_url(url).database))
-
-
-def is_local(url: str) -> bool:
-    """Whether the storage is a local file; its workers then share this machine's locks."""
-    return url.startswith((JOURNAL, SQLITE))
+        database = make_url(url).database
+    return Path(database) if database else None
 
 
 def open_storage(url: str, *, create: bool = True, connections: int = 1) -> BaseStorage:
@@ -273,36 +269,3 @@ def _reason(error: Exception, url: str) -> str:
     cause = error.__cause__ or error
     text = without_secrets(str(getattr(cause, "orig", None) or cause), url)
     return (text.splitlines() or [type(cause).__name__])[0]
-
-
-class StudyFile:
-    """Checks that the file of a running study is not deleted or replaced.
-
-    Its processes would not notice, since a deleted file exists until they close it. Database
-    servers need no such check.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._path = file_of(url)
-        self._identity = self._look()
-
-    def _look(self) -> tuple[int, int] | None:
-        try:
-            state = self._path.stat() if self._path else None
-        except FileNotFoundError:
-            return None
-        return (state.st_dev, state.st_ino) if state else None
-
-    def check(self) -> None:
-        """Check that the file is still the one that was opened.
-
-        Raises:
-            UserError: it was deleted or replaced.
-        """
-        now = self._look()
-        if now != self._identity:
-            what = "deleted" if now is None else "replaced"
-            raise UserError(
-                f"{self._path}: {what} while the study was running; put the right file back, or "
-                "start anew with --fresh, which keeps the weights trained so far under another name"
-            )
