@@ -6,7 +6,7 @@ from clapp.errors import UserError
 
 JOURNAL, SQLITE = "journal", "sqlite"
 FILES = {JOURNAL: "study.journal", SQLITE: "study.db"}
-"""Its name in a results folder, by the kind of storage. Older studies are in SQLite, and stay there."""
+"""Its name in a results folder, by the kind of storage. Older studies stay in SQLite."""
 
 
 def is_local(url: str) -> bool:
