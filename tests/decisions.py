@@ -19,6 +19,7 @@ from clapp.study.pruning.decide import (
     judge,
     over_limit,
 )
+from clapp.study.pruning.history import History
 from clapp.study.pruning.pruners import Record
 
 
@@ -109,7 +110,7 @@ def _records(rules: Rules) -> Records:
 
 def _as_seen(
     trials: Sequence[FrozenTrial], moment: float, number: int, rules: Rules
-) -> list[FrozenTrial]:
+) -> History:
     """The trials as they stood for trial `number` at a moment; of equal moments by number."""
     found = []
     for trial in trials:
@@ -128,7 +129,7 @@ def _as_seen(
                 curve = [point for point in curve if point[0] <= record.audit["step"]]
             stored = _stored(curve, rules) if rules.pruner.compares_running else ()
             found.append(_changed(trial, TrialState.RUNNING, record, stored))
-    return found
+    return History(found)
 
 
 def _stored(curve: Sequence[Sequence[float]], rules: Rules) -> Sequence[Sequence[float]]:

@@ -10,6 +10,8 @@ from clapp.config import (
     compose,
     defaults,
     flatten,
+    identities,
+    identity,
     load_config,
     load_stored,
     merge,
@@ -170,6 +172,24 @@ def test_canonical_ignores_what_has_no_effect() -> None:
     second = load_config(None, ["model.norm=none", "model.flip_conv_norm=false"]).model
     assert first.canonical() == second.canonical()
     assert first.canonical() != load_config().model.canonical()
+
+
+def test_a_changed_copy_of_a_network_is_another_network() -> None:
+    first = load_config(None, ["model.capacity=4", "model.stem=8"]).model
+    assert first.blocks[0].width == first.canonical().blocks[0].width == 4
+    other = first.model_copy(update={"capacity": 3})
+    assert other.blocks[0].width == other.canonical().blocks[0].width == 3
+    assert other.canonical() != first.canonical()
+    assert hash(other) != hash(first)
+
+
+def test_identities_with_other_models_are_those_of_their_configurations() -> None:
+    config = load_config(None, ["train.learning_rate=0.01"])
+    others = [load_config(None, [f"model.capacity={n}"]).model for n in (2, 3, 2)]
+    found = identities(config, others)
+    assert found == [identity(config.model_copy(update={"model": model})) for model in others]
+    assert found[0] == found[2] != found[1]
+    assert identities(config, [config.model]) == [identity(config)]
 
 
 def test_shared_weights_need_equal_widths() -> None:

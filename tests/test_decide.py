@@ -19,9 +19,9 @@ from clapp.study.pruning.decide import (
     Rules,
     Skip,
     before_training,
-    find_duplicate,
     over_limit,
 )
+from clapp.study.pruning.history import History
 from clapp.study.pruning.pruners import QUANTISATION, Front
 
 NAMES = ["loss", "params", "flops"]
@@ -53,7 +53,7 @@ def test_the_budget_a_duplicate_and_what_is_hopeless() -> None:
     def skipped(record: TrialRecord = own, limits: Any = None, **rules: Any) -> Skip | None:
         limits = limits or {}
         study = Rules(NAMES, limits, Front(), 0, constant_loss=0.1, **rules)
-        return before_training(study, 1, record, trials, Records(NAMES, limits))
+        return before_training(study, 1, record, History(trials), Records(NAMES, limits))
 
     assert skipped(budget=1) == Skip("surplus")
     hopeless = skipped(budget=2)
@@ -68,10 +68,10 @@ def test_the_budget_a_duplicate_and_what_is_hopeless() -> None:
 
 def test_of_two_that_were_started_at_once_the_first_goes_on() -> None:
     trials = [trial(n, TrialState.RUNNING, key="a") for n in range(2)]
-    assert find_duplicate(0, record_of(trials[0]), trials) is None
-    assert find_duplicate(1, record_of(trials[1]), trials) == 0
+    assert History(trials).duplicate(0, record_of(trials[0])) is None
+    assert History(trials).duplicate(1, record_of(trials[1])) == 0
     enqueued = [trial(n, TrialState.RUNNING, key=str(n), baseline="mine") for n in range(2)]
-    assert find_duplicate(1, record_of(enqueued[1]), enqueued) == 0
+    assert History(enqueued).duplicate(1, record_of(enqueued[1])) == 0
 
 
 def test_a_loss_of_zero_is_no_division_by_zero() -> None:

@@ -89,7 +89,7 @@ def test_a_listed_change_is_what_its_name_says(searched: Any) -> None:
             change: dict[str, Any] = {"padding": one.drawn[BORDER]}
             borders += 1
         else:
-            change = {words: values for _, (words, values) in neighbours(before.model)}[one.move]
+            change = {near.words: near.change for near in neighbours(before.model)}[one.move]
         wanted = before.model.model_dump() | change
         assert one.config.model.canonical() == type(before.model)(**wanted).canonical(), one.move
         params = cost(before.model).params

@@ -43,7 +43,7 @@ def test_every_change_is_smaller_and_possible() -> None:
 
 def test_a_network_has_larger_neighbours_too() -> None:
     net = model_config(SOBEL["model"] | {"num_layers": 2, "depthwise": True, "capacity": 2})
-    found = {words: (params, values) for params, (words, values) in neighbours(net)}
+    found = {one.words: (one.params, one.change) for one in neighbours(net)}
     larger = {words for words, (params, _) in found.items() if params > cost(net).params}
     assert "one channel more in every block" in larger
     assert {"a stem of 2", "block 0: 7x7", "block 1: 5x7", "block 1: 7x5"} <= larger
@@ -54,10 +54,10 @@ def test_a_network_has_larger_neighbours_too() -> None:
 
 def test_absolute_values_may_become_squares_with_a_root() -> None:
     net = model_config(SOBEL["model"] | {"activation": "abs", "output_activation": "relu"})
-    found = {words: values for _, (words, values) in neighbours(net)}
+    found = {one.words: one.change for one in neighbours(net)}
     change = found["block 0: square and a root at the end"]
     assert change == {"activation": ["square"], "output_activation": "sqrt"}
-    back = {words for _, (words, _) in neighbours(model_config(net.model_dump() | change))}
+    back = {one.words for one in neighbours(model_config(net.model_dump() | change))}
     assert "block 0: absolute value and no root at the end" in back
 
 

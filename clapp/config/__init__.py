@@ -10,6 +10,7 @@ from clapp.config.filternet import FilterNetConfig as FilterNetConfig
 from clapp.config.identity import AFTERWARDS as AFTERWARDS
 from clapp.config.identity import ELSEWHERE as ELSEWHERE
 from clapp.config.identity import NO_EFFECT as NO_EFFECT
+from clapp.config.identity import identities as identities
 from clapp.config.identity import identity as identity
 from clapp.config.layers import Layer as Layer
 from clapp.config.layers import compose as compose

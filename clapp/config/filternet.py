@@ -4,6 +4,7 @@ A key of a block takes one value, which holds for every block, or a list with on
 """
 
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
@@ -203,6 +204,10 @@ class FilterNetConfig(ModelConfig):
 
     def canonical(self) -> Self:
         """See `ModelConfig`."""
+        return self._canonical
+
+    @cached_property
+    def _canonical(self) -> Self:
         shared = self.shared_weights and self.num_layers > 1
         blocks = [_without_idle_keys(block) for block in self.blocks]
         changes: dict[str, Any] = {
@@ -221,8 +226,13 @@ class FilterNetConfig(ModelConfig):
         }
         if all(block.kernel == (1, 1) for block in blocks):
             changes["padding"] = "zero"
-        copy = self.model_copy(update=changes)
-        copy.__dict__.pop("blocks", None)  # the cached ones have idle keys
+        return self.model_copy(update=changes)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """See pydantic; what is kept of the original is worked out anew."""
+        copy = super().model_copy(update=update, deep=deep)
+        for kept in ("blocks", "_canonical"):
+            copy.__dict__.pop(kept, None)
         return copy
 
 
@@ -234,13 +244,13 @@ def _sides(kernel: int | str) -> tuple[int, int]:
 
 
 def _without_idle_keys(block: BlockShape) -> BlockShape:
-    if block.norm == "none":
+    if block.norm == "none" and not block.norm_first:
         block = block._replace(norm_first=True)
-    if block.channels != block.width:
+    if block.channels != block.width and (block.rezero or block.reskip):
         block = block._replace(rezero=False, reskip=False)
-    if block.kernel == (1, 1):
+    if block.kernel == (1, 1) and block.dilation != 1:
         block = block._replace(dilation=1)
-    if block.channels == 1:
+    if block.channels == 1 and block.depthwise:
         block = block._replace(depthwise=False)
     return block
 

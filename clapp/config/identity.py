@@ -1,10 +1,12 @@
 """When two configurations train the same network the same way."""
 
 import json
+from collections.abc import Iterable
 from hashlib import sha256
 from importlib import import_module
 from typing import Any
 
+from clapp.config.model import ModelConfig
 from clapp.config.schema import Config
 
 _REPEATED = "a study trains each configuration once; `clapp repeat` trains what it finds again"
@@ -44,17 +46,23 @@ def identity(config: Config) -> str:
 
     Seeds do not count: the same network from other seeds is a repetition.
     """
-    return sha256(json.dumps(essence(config), sort_keys=True).encode()).hexdigest()[:16]
+    return _hash(essence(config))
+
+
+def identities(config: Config, models: Iterable[ModelConfig]) -> list[str]:
+    """The `identity` of a configuration with each of these models in place of its own."""
+    document = essence(config)
+    return [_hash(document | {"model": _essence_of(model)}) for model in models]
+
+
+def _hash(document: dict[str, Any]) -> str:
+    return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def essence(config: Config) -> dict[str, Any]:
     """The part of a configuration that decides about `identity`, as JSON."""
-    document = config.model_dump(mode="json") | {
-        "model": config.model.canonical().model_dump(mode="json")
-    }
+    document = config.model_dump(mode="json") | {"model": _essence_of(config.model)}
     del document[AFTERWARDS]
-    if document["model"]["family"] == DEFAULT_FAMILY:
-        del document["model"]["family"]  # so that hashes of older studies stay valid
     for key in (*NO_EFFECT, *ELSEWHERE, *_SEEDS):
         *sections, last = key.split(".")
         place = document
@@ -71,6 +79,13 @@ def essence(config: Config) -> dict[str, Any]:
         del document["parameter"]  # as before filters could be adjusted
     for section in ("train_data", "valid_data"):
         document[section]["target_filter"] = _canonical(document[section]["target_filter"])
+    return document
+
+
+def _essence_of(model: ModelConfig) -> dict[str, Any]:
+    document = model.canonical().model_dump(mode="json")
+    if document["family"] == DEFAULT_FAMILY:
+        del document["family"]  # so that hashes of older studies stay valid
     return document
 
 

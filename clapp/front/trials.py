@@ -1,14 +1,11 @@
 """The states of trials: trained, skipped, failed, or lost and to be run again."""
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from clapp.front.record import INTERRUPTED, TrialRecord, record_of
-
-if TYPE_CHECKING:
-    pass
 
 SURPLUS = "surplus"
 
@@ -93,7 +90,13 @@ def lost(
     ]
     if not candidates:
         return []
-    retried = {record_of(trial).retry_of for trial in trials}
+    return to_repeat(candidates, {record_of(trial).retry_of for trial in trials}, max_retry)
+
+
+def to_repeat(
+    candidates: Iterable[FrozenTrial], retried: Collection[int | None], max_retry: int
+) -> list[FrozenTrial]:
+    """The lost trials that are to be tried again: not yet `retried`, with tries left."""
     return [
         trial
         for trial in candidates

@@ -1,12 +1,29 @@
 """Single changes of a network, for any family."""
 
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from clapp.config import ModelConfig, model_config
 from clapp.errors import ConfigError
 from clapp.models.costs import cost
 from clapp.models.families import family_of
 from clapp.models.family import Change
+
+
+class Neighbour(NamedTuple):
+    """A network that is one change away from another.
+
+    Attributes:
+        params: its parameters.
+        words: name of the change.
+        change: the keys that change, with their values.
+        model: its configuration.
+    """
+
+    params: int
+    words: str
+    change: dict[str, Any]
+    model: ModelConfig
 
 
 def one_step(config: ModelConfig) -> Iterator[Change]:
@@ -19,12 +36,12 @@ def one_step(config: ModelConfig) -> Iterator[Change]:
             yield f"{key} {other}", {key: other}
 
 
-def neighbours(model: ModelConfig) -> list[tuple[int, Change]]:
-    """Every other network that is one change away, with its parameters; smallest network first."""
+def neighbours(model: ModelConfig) -> list[Neighbour]:
+    """Every other network that is one change away; smallest network first."""
     changes = family_of(model).changes or one_step
     values, seen = model.model_dump(), {model.canonical()}
     found = []
-    for number, (words, change) in enumerate(changes(model)):
+    for words, change in changes(model):
         try:
             other = model_config(values | change)
         except ConfigError:
@@ -32,12 +49,13 @@ def neighbours(model: ModelConfig) -> list[tuple[int, Change]]:
         key = other.canonical()
         if key not in seen:
             seen.add(key)
-            found.append((cost(other), number, (words, change)))
-    found.sort(key=lambda entry: entry[:2])
-    return [(costs.params, change) for costs, _, change in found]
+            costs = cost(other)
+            found.append((costs, Neighbour(costs.params, words, change, other)))
+    found.sort(key=lambda entry: entry[0])
+    return [neighbour for _, neighbour in found]
 
 
 def smaller(model: ModelConfig) -> list[Change]:
     """Every single change that reduces the parameters; smallest network first."""
     before = cost(model).params
-    return [change for params, change in neighbours(model) if params < before]
+    return [(one.words, one.change) for one in neighbours(model) if one.params < before]

@@ -31,6 +31,7 @@ from clapp.study.pruning.decide import (
     judge,
     over_limit,
 )
+from clapp.study.pruning.history import History
 from clapp.study.pruning.pruners import Pruner, Record
 from clapp.training.stopping import StoppingRule
 
@@ -127,7 +128,7 @@ class Search:
         directions = [StudyDirection.MINIMIZE] * len(plan.objectives)
         self.study = optuna.create_study(sampler=self.sampler, directions=directions)
         self.rules = Rules.of(plan, self.pruner)
-        self._records = Records(plan.objectives, plan.limits)
+        self._history, self._records = History(), Records(plan.objectives, plan.limits)
 
     def go(self, seconds: float, workers: int) -> Outcome:
         """Simulate `workers` processes for `seconds` of simulated time."""
@@ -182,7 +183,7 @@ class Search:
             flops=int(sizes["flops"]),
         )
         skip = over_limit(sizes, self.rules.limits) or before_training(
-            self.rules, trial.number, stored, self._trials(), self._records
+            self.rules, trial.number, stored, self._now(), self._records
         )
         if skip is not None:
             of = skip.duplicate_of
@@ -201,6 +202,10 @@ class Search:
     def _trials(self) -> "list[FrozenTrial]":
         return self.study.get_trials(deepcopy=False)
 
+    def _now(self) -> History:
+        self._history.read(self._trials())
+        return self._history
+
     def _goes_on(self, one: Training, now: float) -> bool:
         """Handle the next validation; returns False if the trial has ended."""
         step = one.ahead.pop(0)
@@ -216,7 +221,7 @@ class Search:
     def _judge(self, one: Training) -> None:
         if self.pruner.compares_running:
             one.note(curve=self._curve(one))
-        others = self._records.beside(one.number, self._trials(), self.rules.constant_loss)
+        others = self._records.beside(one.number, self._now(), self.rules.constant_loss)
         judgement = judge(self.rules, one.number, one.own, others)
         if judgement is not None:
             one.audited, one.stopped = judgement.audited, not judgement.audited

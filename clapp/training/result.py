@@ -49,7 +49,7 @@ class TrainResult:
         stop_reason: what ended the last stage: threshold, plateau, iterations, time, nan, stopped.
         iterations: optimiser steps; of Levenberg-Marquardt, each counts as 20.
         images: crops seen.
-        seconds: from the first batch to the last validation.
+        seconds: from the building of the network to the last validation, of all pictures.
         timings: seconds spent on "data" (crops and their targets), "decode" (waiting for pictures
             that are being decoded), "step" and "validate".
         curve: every validation.

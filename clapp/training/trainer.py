@@ -135,6 +135,7 @@ class Trainer:
             self.average.apply()
         end = self.curve[-1]
         loss = math.nan if reason == "nan" else self.final_l2(self.model, end)
+        seconds = time.perf_counter() - self.start
         self.optimiser.release()
         return TrainResult(
             model=self.model.to("cpu").eval(),
@@ -143,7 +144,7 @@ class Trainer:
             stop_reason=reason,
             iterations=self.iterations,
             images=self.images,
-            seconds=end.seconds,
+            seconds=seconds,
             timings=self.times(),
             curve=self.curve,
             device=str(self.device),

@@ -13,7 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 from clapp.front.feasible import is_feasible, violations
 from clapp.front.objectives import exact_names
 from clapp.front.record import TrialRecord, record_of
-from clapp.front.trials import SURPLUS, enqueued_as, is_enqueued, is_trained, lost
+from clapp.front.trials import SURPLUS
+from clapp.study.pruning.history import History
 from clapp.study.pruning.problem import Problem
 from clapp.study.pruning.pruners import Pruner, Record, Verdict, constant, is_audited
 
@@ -95,61 +96,26 @@ def before_training(
     rules: Rules,
     number: int,
     record: TrialRecord,
-    trials: Sequence[FrozenTrial],
+    history: History,
     records: "Records",
 ) -> Skip | None:
     """The reason to skip trial `number`, which is within the limits; None: train it.
 
     Args:
         record: the record of the trial, with its key and its sizes.
-        trials: all present trials of the study, in the order of their numbers.
+        history: all present trials of the study.
     """
-    if rules.budget is not None and is_surplus(number, trials, rules.budget, rules.max_retry):
+    budget, max_retry = rules.budget, rules.max_retry
+    if budget is not None and history.is_surplus(number, budget, max_retry):
         return Skip(SURPLUS)
-    original = find_duplicate(number, record, trials)
+    original = history.duplicate(number, record)
     if original is not None:
         return Skip("duplicate", original)
     sizes = exact_sizes(rules.objectives, record)
     if rules.is_judged(record) and sizes is not None:
-        others = records.beside(number, trials, rules.constant_loss)
+        others = records.beside(number, history, rules.constant_loss)
         if rules.pruner.hopeless(sizes, others):
             return Skip("hopeless: a model no larger is as good as 8 bits can tell")
-    return None
-
-
-def is_surplus(number: int, trials: Sequence[FrozenTrial], budget: int, max_retry: int) -> bool:
-    """Whether the trials before trial `number` already fill the budget.
-
-    This makes the number of trained trials exact without a lock: numbers are given in order, so
-    every trial sees all trials with smaller numbers, and goes on only if fewer of them than the
-    budget are trained or may still be. A drawn trial also leaves room for trials to be repeated.
-    """
-    drawn = not is_enqueued(trials[number])
-    ahead = sum(
-        is_trained(t) or not t.state.is_finished()
-        for t in trials
-        if t.number < number or (drawn and is_enqueued(t))
-    )
-    if drawn:
-        ahead += len(lost(trials, max_retry))
-    return ahead >= budget
-
-
-def find_duplicate(number: int, record: TrialRecord, trials: Iterable[FrozenTrial]) -> int | None:
-    """The number of another trial of the same configuration that is trained or in training.
-
-    If drivers on several machines have enqueued the same trial, it is the first of these.
-    """
-    wanted = enqueued_as(record)
-    for other in trials:
-        known = record_of(other)
-        if wanted and other.number < number and enqueued_as(known) == wanted:
-            return other.number
-        if other.number == number or known.key != record.key:
-            continue
-        earlier = other.state == TrialState.RUNNING and other.number < number
-        if earlier or is_trained(other):
-            return other.number
     return None
 
 
@@ -194,12 +160,17 @@ class Records:
     def __init__(self, objectives: Sequence[str], limits: Mapping[str, float]) -> None:
         self._objectives, self._limits = objectives, limits
         self._finished: dict[int, Record | None] = {}
+        # Of the trials before the first that has not ended, of which `_read` were read.
+        self._ended: list[Record] = []
+        self._read = 0
 
     def beside(
-        self, number: int, trials: Iterable[FrozenTrial], constant_loss: float | None
+        self, number: int, history: History, constant_loss: float | None
     ) -> list[Record]:
         """The records of all trials but `number`, and a record of the constant prediction."""
-        found = self.of(trial for trial in trials if trial.number != number)
+        self._ended += self.of(history.trials[self._read : history.ended])
+        self._read = history.ended
+        found = self._ended + self.of(one for one in history.open if one.number != number)
         if constant_loss is None:
             return found
         return [constant(constant_loss, len(exact_names(self._objectives))), *found]

@@ -14,6 +14,7 @@ from clapp.front.objectives import exact_costs, measured_costs, measured_names, 
 from clapp.front.record import INTERRUPTED
 from clapp.study.plan.plan import Plan
 from clapp.study.pruning.decide import Records, Rules, Skip, before_training, over_limit
+from clapp.study.pruning.history import History
 from clapp.study.running.failures import failed, writing_results
 from clapp.study.running.job import Job
 from clapp.study.running.running_trial import RunningTrial
@@ -42,7 +43,7 @@ class Objective:
         self._rules = Rules.of(plan, file.pruner, file.budget.trials, file.max_retry)
         self._names = {*plan.objectives, *plan.limits}
         self._violations: dict[str, float] = {}  # state of the present trial
-        self._records = Records(plan.objectives, plan.limits)
+        self._history, self._records = History(), Records(plan.objectives, plan.limits)
         self._alone = Alone() if measured_names(self._names) else None
 
     def __call__(self, trial: RunningTrial, sampling: float = 0.0) -> list[float]:
@@ -70,14 +71,15 @@ class Objective:
         values = self._known_before(trial, config)
         if trial.drawn is None:
             trial.store()  # other workers must see its configuration
-        trials, rules = trial.trials(), self._rules
-        skip = before_training(rules, trial.number, trial.record, trials, self._records)
+        history, rules = self._history, self._rules
+        history.read(trial.trials())
+        skip = before_training(rules, trial.number, trial.record, history, self._records)
         if skip is not None:
             self._skip(trial, skip)
-        watch = Watch(trial, config, rules, self._job, self._emit, self._stop, self._records)
+        watch = Watch(trial, config, rules, self._job, self._emit, self._stop, history, self._records)
         watch.rest = self._alone.rest if self._alone is not None else None
         sample = round(sampling + time.perf_counter() - start, 4)
-        weights = inherited_weights(config, ancestor_of(trial.record, trials))
+        weights = inherited_weights(config, ancestor_of(trial.record, history.trials))
         if weights is None:
             trial.note(parent=None, move=None)
         result = self._trained(trial, config, watch, weights)

@@ -1,14 +1,15 @@
 """The callback of a training: reports to the driver and ends trials."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from clapp.config import Config
 from clapp.front.record import INTERRUPTED, record_of
-from clapp.study.pruning.decide import Records, Rules, exact_sizes, find_duplicate, is_rung, judge
+from clapp.study.pruning.decide import Records, Rules, exact_sizes, is_rung, judge
+from clapp.study.pruning.history import History
 from clapp.study.pruning.pruners import Record, Verdict
 from clapp.study.running.job import Job
 from clapp.study.running.running_trial import RunningTrial
@@ -43,9 +44,11 @@ class Watch:
         job: Job,
         emit: Emit,
         stop: Stop,
+        history: History,
         records: Records,
     ) -> None:
-        self._trial, self._config, self._records = trial, config, records
+        self._trial, self._config = trial, config
+        self._history, self._records = history, records
         self._rules, self._job, self._emit, self._stop = rules, job, emit, stop
         self._curve: list[list[float]] = []
         # A trial that was created with its parameters saw all earlier ones with theirs.
@@ -67,7 +70,8 @@ class Watch:
             # If two workers start the same configuration at the same moment, neither may see the
             # other at first.
             trial = self._trial
-            self.duplicate = find_duplicate(trial.number, trial.record, trial.trials())
+            self._history.read(trial.trials())
+            self.duplicate = self._history.duplicate(trial.number, trial.record)
             self._checked = True
         if self._judged:
             self._judge(progress)
@@ -86,8 +90,8 @@ class Watch:
         self.keep_curve()
         if rules.pruner.compares_running:
             trial.store()  # other workers compare their trials with it
-        trials = trial.trials()
-        others = self._records.beside(trial.number, trials, rules.constant_loss)
+        self._history.read(trial.trials())
+        others = self._records.beside(trial.number, self._history, rules.constant_loss)
         judgement = judge(rules, trial.number, Record(sizes, curve), others)
         if judgement is None:
             return
@@ -97,16 +101,16 @@ class Watch:
             trial.note(audit=verdict._asdict())
             return
         self.verdict = verdict
-        saved = progress.seconds * (self._usual_length(trials) / progress.step - 1)
+        saved = progress.seconds * (self._usual_length() / progress.step - 1)
         trial.note(
             stopped=verdict._asdict(),
             seconds=round(progress.seconds, 3),
             saved_seconds=round(max(saved, 0.0), 3),
         )
 
-    def _usual_length(self, trials: Sequence[FrozenTrial]) -> float:
+    def _usual_length(self) -> float:
         """The mean number of steps of the trainings that were not stopped."""
-        complete = (t for t in trials if t.state == TrialState.COMPLETE)
+        complete = (t for t in self._history.trials if t.state == TrialState.COMPLETE)
         done = [n for t in complete if (n := record_of(t).iterations) is not None]
         most = self._config.train.max_iterations * self._config.num_resolutions
         return sum(done) / len(done) if done else most

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from clapp.study.plan.plan import Plan
+    from clapp.study.pruning.history import History
     from clapp.study.running.failures import TrialError
     from clapp.study.running.objective import Train
     from clapp.study.running.running_trial import RunningTrial
@@ -73,8 +74,9 @@ def work(study: "Study", objective: "Run", plan: "Plan", job: Job, stop: Stop) -
     """
     from optuna.trial import TrialState
 
-    from clapp.front.trials import count, last_skip, lost, skips_in_a_row, trained
+    from clapp.front.trials import count, last_skip, skips_in_a_row
     from clapp.study.plan.definition import LOCKS
+    from clapp.study.pruning.history import History
     from clapp.study.running.failures import TooLargeError
     from clapp.study.storage.patience import all_trials
     from clapp.study.storage.retries import enqueue_again, enqueuing
@@ -82,15 +84,16 @@ def work(study: "Study", objective: "Run", plan: "Plan", job: Job, stop: Stop) -
 
     total, max_retry = plan.file.budget.trials, plan.file.max_retry
     failures: list[TrialError] = []  # in a row
-    silence = Silence()
+    silence, history = Silence(), History()
     while True:
         if stop.requested:
             return "stopped"
         if job.deadline is not None and time.time() >= job.deadline:
             return "the study's time is over"
         trials = all_trials(study)
-        _let_go(study, trials, job, silence, max_retry)
-        done = trained(trials)
+        history.read(trials)
+        _let_go(study, history.open, job, silence, max_retry)
+        done = history.trained()
         if done >= total:
             return "the budget is spent"
         if skips_in_a_row(trials, job.first) >= SKIPS_IN_A_ROW:
@@ -100,16 +103,16 @@ def work(study: "Study", objective: "Run", plan: "Plan", job: Job, stop: Stop) -
                 f"{SKIPS_IN_A_ROW} trials in a row were skipped, the last for: "
                 f"{last_skip(trials)}; nothing new seems to be left in the search space",
             )
-        if done + count(trials, TrialState.RUNNING) >= total:
+        if done + count(history.open, TrialState.RUNNING) >= total:
             time.sleep(POLL_SECONDS)  # a running trial may still fail and be repeated
             continue
-        if lost(trials, max_retry):
+        if history.lost(max_retry):
             # First repeat trials of killed workers: the budget may not allow any other.
             with enqueuing(Path(job.folder) / LOCKS):
                 enqueue_again(study, max_retry)
             continue
         try:
-            failure = _run_one(study, trials, objective, job)
+            failure = _run_one(study, history, objective, job)
         except ExhaustedError as error:
             return _over(plan, trials, str(error))
         failures = [*failures, failure] if failure else []
@@ -155,7 +158,7 @@ def _let_go(
             killed(study, trial, max_retry)
 
 
-def _take(study: "Study", trials: "list[FrozenTrial]", worker: str) -> "RunningTrial":
+def _take(study: "Study", history: "History", worker: str) -> "RunningTrial":
     """Take a waiting trial, or begin a new one."""
     from optuna.trial import TrialState
 
@@ -163,13 +166,13 @@ def _take(study: "Study", trials: "list[FrozenTrial]", worker: str) -> "RunningT
     from clapp.study.running.running_trial import ask, begin
     from clapp.study.sampling.evolution import Proposes
 
-    if not isinstance(study.sampler, Proposes) or count(trials, TrialState.WAITING):
+    if not isinstance(study.sampler, Proposes) or count(history.open, TrialState.WAITING):
         return ask(study, worker)
-    return begin(study, worker, study.sampler.propose(trials))
+    return begin(study, worker, study.sampler.propose(history.trials))
 
 
 def _run_one(
-    study: "Study", trials: "list[FrozenTrial]", objective: "Run", job: Job
+    study: "Study", history: "History", objective: "Run", job: Job
 ) -> "TrialError | None":
     """Run one trial; returns the error if it failed."""
     from loguru import logger
@@ -180,7 +183,7 @@ def _run_one(
     tell("choosing what to try next")
     start = time.perf_counter()
     try:
-        trial = _take(study, trials, job.worker)
+        trial = _take(study, history, job.worker)
         failure = _to_its_end(trial, lambda: objective(trial, time.perf_counter() - start), job)
     except UpdateFinishedTrialError as error:
         # Another process failed this trial because it took this worker for dead.

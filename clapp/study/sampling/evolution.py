@@ -119,6 +119,7 @@ class Evolution(AtOnce):
         self._records = Records(problem.objectives, problem.limits)
         # Facts about the finished trials.
         self._known: set[int] = set()
+        self._ended = 0  # so many of the first ones have ended
         self._tried: set[str | None] = set()
         self._trained = 0
         self._transferred = False
@@ -135,8 +136,7 @@ class Evolution(AtOnce):
                 configuration is, and the message names the limit.
         """
         self._take_in(trials)
-        running = (trial for trial in trials if not trial.state.is_finished())
-        tried = self._tried | {record_of(trial).key for trial in running}
+        tried = self._tried | {record_of(trial).key for trial in trials[self._ended :]}
         parents, near = self._parents.front(), self._parents.near()
         chances = np.array([*WAYS.values()]) * self._ways.weights(WAYS)
         for number in range(TRIES):
@@ -162,7 +162,7 @@ class Evolution(AtOnce):
 
     def _take_in(self, trials: Sequence[FrozenTrial]) -> None:
         """Read the newly finished trials; ten thousand may have been read before."""
-        for trial in trials:
+        for trial in trials[self._ended :]:
             if trial.number in self._known or not trial.state.is_finished():
                 continue
             facts, trained, gain = record_of(trial), is_trained(trial), 0.0
@@ -177,6 +177,8 @@ class Evolution(AtOnce):
                     self._exact.append(record)
             if trained:
                 self._credit(facts, gain)
+        while self._ended < len(trials) and trials[self._ended].state.is_finished():
+            self._ended += 1
 
     def _is_young(self) -> bool:
         """Whether too little is known to change anything."""

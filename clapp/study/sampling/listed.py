@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
-from clapp.config import Layer, compose, flatten, identity, nest
+from clapp.config import ModelConfig, flatten, identities, model_config
 from clapp.front.record import record_of
-from clapp.models.neighbours import neighbours
+from clapp.models.neighbours import Neighbour, neighbours
 
 BORDER = "model.padding"
 """The key that changes what a network sees beyond the picture, and no weight."""
@@ -47,20 +47,21 @@ def listing(parent: FrozenTrial) -> Listing:
 
     record = record_of(parent)
     config = configuration(record)
-    values = flatten(config.model_dump())
-    changes: list[tuple[int, str, dict[str, Any]]] = [
-        (params, words, {f"model.{key}": value for key, value in change.items()})
-        for params, (words, change) in neighbours(config.model)
-    ]
+    near = neighbours(config.model)
     borders = parent.distributions.get(BORDER)
     if isinstance(borders, CategoricalDistribution):
-        changes += [
-            (record.params or 0, f"border: {choice}", {BORDER: choice})
+        near += [
+            _with_border(config.model, record.params or 0, choice)
             for choice in borders.choices
             if choice != parent.params[BORDER]
         ]
     entries = [
-        Listed(params, words, change, identity(compose([Layer(words, nest({**values, **change}))])))
-        for params, words, change in changes
+        Listed(one.params, one.words, {f"model.{k}": v for k, v in one.change.items()}, key)
+        for one, key in zip(near, identities(config, (one.model for one in near)), strict=True)
     ]
-    return Listing(values, entries)
+    return Listing(flatten(config.model_dump()), entries)
+
+
+def _with_border(model: ModelConfig, params: int, choice: Any) -> Neighbour:
+    change = {BORDER.partition(".")[2]: choice}
+    return Neighbour(params, f"border: {choice}", change, model_config(model.model_dump() | change))
