@@ -48,7 +48,8 @@ def _every_block(
     model: FilterNetConfig, lists: Mapping[str, list[Any]]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """One channel less or more everywhere: depthwise blocks have to agree on their channels, the
-    first one with a stem of several."""
+    first one with a stem of several. Larger kernels everywhere, as a column and a row only reach
+    farther in both directions together."""
     first = model.blocks[0]
     with_stem = first.depthwise and model.stem == first.width > 1
     if model.num_layers == 1 and not with_stem:
@@ -57,6 +58,8 @@ def _every_block(
         stem = {"stem": first.width + step} if with_stem else {}
         widths = [width + step for width in lists["capacity"]]
         yield f"one channel {word} in every block", {"capacity": widths} | stem
+    kernels = [_written(*map(_longer, shape.kernel)) for shape in model.blocks]
+    yield "larger kernels in every block", {"kernel_size": kernels}
 
 
 def _changes_of_block(
@@ -203,6 +206,11 @@ def _factored(
             yield words + (" depthwise" if depthwise else ""), twice | sizes | apart
         narrow = {"capacity": [*lists["capacity"][before], 1, *lists["capacity"][block:]]}
         yield f"{words}, one channel between", twice | sizes | narrow
+
+
+def _longer(side: int) -> int:
+    """A side of a kernel that reaches one pixel farther; one that reaches nowhere stays."""
+    return side if side == 1 else min(side + 2, SIDES[-1])
 
 
 def _without(lists: Mapping[str, list[Any]], block: int) -> dict[str, Any]:

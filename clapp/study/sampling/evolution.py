@@ -43,9 +43,11 @@ SMALL = 100
 grow."""
 DRAWS = 4
 """Random draws, of which the largest small one is tried; if none is small, the smallest."""
-NO_LARGER = 0.6
-"""Share of the children by a listed change that are made no larger, as long as one is left."""
-OTHER_FORM = 0.2
+DIRECTED = 0.6
+"""Share of the children by a listed change that are made no larger, if the parent is on the front,
+or else larger, as long as one is left: a network off the front is of no use but with a lower
+loss."""
+OTHER_FORM = 0.4
 """Share of the children of networks of another form than that of the lowest loss."""
 TRIES = 400
 """Draws in search of a configuration that is possible, within the limits and new."""
@@ -90,6 +92,13 @@ class Proposes(Protocol):
     def propose(self, trials: list[FrozenTrial]) -> Proposal:
         """What to try next."""
         ...
+
+
+class Parent(NamedTuple):
+    """A trial to be changed, and whether it has to grow: it is not on the front."""
+
+    trial: FrozenTrial
+    grows: bool
 
 
 class Candidate(NamedTuple):
@@ -144,9 +153,7 @@ class Evolution(AtOnce):
             if way == ANYWHERE or not parents or self._is_young():
                 found = self._anywhere(tried)
             else:
-                other = self._random.random() < OTHER_FORM
-                pool = self._parents.of_another_form(self._random) if other else parents
-                found = self._child(pool, near, tried, way)
+                found = self._child(self._parent(parents), near, tried, way)
             if found is None or identity(found.config) in tried:
                 continue
             if number >= CHOOSY or not self._is_hopeless(found):
@@ -212,19 +219,23 @@ class Evolution(AtOnce):
             return max(small, key=lambda found: found.params)
         return min(new, key=lambda found: found.params, default=None)
 
+    def _parent(self, front: Sequence[Member]) -> Parent:
+        """A member of the front, which is sorted, or the best network of another form."""
+        other = None
+        if self._random.random() < OTHER_FORM:
+            other = self._parents.of_another_form(self._random)
+        if other is None:
+            return Parent(self._parents.chosen(front, self._random).trial, grows=False)
+        on_front = any(other.trial.number == one.trial.number for one in front)
+        return Parent(other.trial, grows=not on_front)
+
     def _child(
-        self,
-        parents: Sequence[Member],
-        near: Sequence[Member],
-        tried: set[str | None],
-        way: str,
+        self, parent: Parent, near: Sequence[Member], tried: set[str | None], way: str
     ) -> Candidate | None:
-        """A child of one of the parents, which are sorted; None: it is impossible."""
-        if not parents:
-            return None
-        trial = self._parents.chosen(parents, self._random).trial
+        """A child of a trial; None: it is impossible."""
+        trial = parent.trial
         if way == LISTED:
-            return self._neighbour(trial, tried)
+            return self._neighbour(parent, tried)
         others = [one.trial.params for one in near]
         move, given = changed(
             dict(trial.params),
@@ -237,17 +248,18 @@ class Evolution(AtOnce):
         found = self._made(given) if given else None
         return found and found._replace(parent=trial.number, move=move)
 
-    def _neighbour(self, parent: FrozenTrial, tried: set[str | None]) -> Candidate | None:
+    def _neighbour(self, chosen: Parent, tried: set[str | None]) -> Candidate | None:
         """A network that is one change of a fixed list away; None: all were tried.
 
-        What makes it no larger is tried first, most of the time.
+        What makes it no larger is tried first, most of the time, or larger, if it has to grow.
         """
+        parent = chosen.trial
         size = record_of(parent).params or 0
         values, entries = self._listing(parent)
         left = [one for one in entries if one.key not in tried]
         while left:
-            first = [one for one in left if one.params <= size]
-            pool = first if first and self._random.random() < NO_LARGER else left
+            first = [one for one in left if (one.params > size) == chosen.grows]
+            pool = first if first and self._random.random() < DIRECTED else left
             chances = self._entries.weights(kind(entry.words) for entry in pool)
             one = pool[int(self._random.choice(len(pool), p=chances / chances.sum()))]
             left.remove(one)

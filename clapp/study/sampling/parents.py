@@ -24,6 +24,8 @@ FORM = ("model.activation", "model.output_activation", "model.output_norm")
 A network of a better form is often worse at first than those that were improved for long, so forms
 compete apart, as species do in NEAT (Stanley and Miikkulainen 2002).
 """
+FAIR = 10
+"""So many children halve the chance of a form, beside others of the same rank."""
 SMALLEST_EFFORT = 6e6
 """FLOPs that take as long as all else in a trial, by the seconds of 3,000 trials."""
 UNIFORM = 0.3
@@ -102,23 +104,24 @@ class Parents:
         count = max(NEAR, np.count_nonzero(ranks == 0))
         return [self._members[number] for number in np.argsort(ranks, kind="stable")[:count]]
 
-    def of_another_form(self, random: np.random.Generator) -> list[Member]:
-        """The front of one form; empty if there is but one form.
+    def of_another_form(self, random: np.random.Generator) -> Member | None:
+        """The network of the lowest loss of one form; None if there is but one form.
 
         The form with the second lowest loss is chosen twice as often as the third, and so on, if
-        their smallest networks take as long.
+        their networks take as long; less often, the more children it has had.
         """
         forms: dict[frozenset[tuple[str, Any]], list[Member]] = {}
         for one in _sorted(self._promising(self._members))[::-1]:  # lowest loss first
             forms.setdefault(one.form, []).append(one)
         others = list(forms.values())[1:]
         if not others:
-            return []
-        efforts = np.array([min(map(_effort, members)) for members in others])
-        chances = 1 / np.arange(1, len(others) + 1) / efforts
-        members = others[random.choice(len(others), p=chances / chances.sum())]
-        ranks = _ranks(members)
-        return _sorted(one for one, rank in zip(members, ranks, strict=True) if rank == 0)
+            return None
+        efforts = np.array([_effort(members[0]) for members in others])
+        children = np.array(
+            [sum(len(self._children.get(m.trial.number, ())) for m in ms) for ms in others]
+        )
+        chances = 1 / np.arange(1, len(others) + 1) / efforts / (1 + children / FAIR)
+        return others[random.choice(len(others), p=chances / chances.sum())][0]
 
     def chosen(self, parents: Sequence[Member], random: np.random.Generator) -> Member:
         """One of some parents.
