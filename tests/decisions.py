@@ -108,9 +108,7 @@ def _records(rules: Rules) -> Records:
     return Records(rules.objectives, rules.limits)
 
 
-def _as_seen(
-    trials: Sequence[FrozenTrial], moment: float, number: int, rules: Rules
-) -> History:
+def _as_seen(trials: Sequence[FrozenTrial], moment: float, number: int, rules: Rules) -> History:
     """The trials as they stood for trial `number` at a moment; of equal moments by number."""
     found = []
     for trial in trials:

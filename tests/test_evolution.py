@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -118,6 +119,54 @@ def test_a_network_of_another_form_has_children_though_it_is_beaten(
     assert children(trials, len(best)) >= 2
     monkeypatch.setattr("clapp.study.sampling.evolution.OTHER_FORM", 0)
     assert children(trials, len(best)) == 0
+
+
+def test_a_network_on_the_front_shrinks_and_one_off_it_grows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("clapp.study.sampling.evolution.STARTUP", 0)
+    monkeypatch.setattr("clapp.study.sampling.parents.FORM", ("model.bias",))
+    drawn = sorted(search(20)[2], key=lambda one: one.params)
+    best = [one for one in drawn if one.drawn["model.bias"]]
+    others = [one for one in drawn if not one.drawn["model.bias"] and one.params > best[0].params]
+    trials = [finished(number, one, loss=0.001) for number, one in enumerate(best)]
+    trials += [finished(len(best) + n, one, 0.005 + n / 1000) for n, one in enumerate(others)]
+
+    def larger(share: float) -> float:
+        """The share of larger networks among the children by a listed change."""
+        monkeypatch.setattr("clapp.study.sampling.evolution.OTHER_FORM", share)
+        sampler = Evolution(replace(make_plan("sobel3"), constant_loss=0.02), 5)
+        found = [sampler.propose(trials) for _ in range(80)]
+        listed = [one for one in found if one.move is not None and one.move not in MUTATIONS]
+        parents = {one.parent for one in listed}
+        assert parents == {len(best)} if share else max(parents) < len(best)
+        sizes = [(one.params, record_of(trials[one.parent or 0]).params or 0) for one in listed]
+        return sum(now > before for now, before in sizes) / len(sizes)
+
+    assert larger(0) < 0.4
+    assert larger(1) > 0.6
+
+
+def test_a_form_with_many_children_gives_way_to_others() -> None:
+    parents = Parents(replace(make_plan("sobel3"), constant_loss=0.02))
+    proposals = search(1)[2]
+    trials = []
+    for number, end in enumerate(("none", "relu", "clip")):
+        one = proposals[0]._replace(drawn=proposals[0].drawn | {"model.output_activation": end})
+        trials.append(finished(number, one, 0.001 * (number + 1)))
+        parents.add(trials[-1], (50.0, 1e6), 0.001 * (number + 1))
+
+    def second() -> int:
+        random = np.random.default_rng(0)
+        drawn = [parents.of_another_form(random) for _ in range(300)]
+        assert {one.trial.number for one in drawn if one} == {1, 2}  # not that of the lowest loss
+        return sum(one is not None and one.trial.number == 1 for one in drawn)
+
+    before = second()
+    assert before > 150
+    for _ in range(100):
+        parents.add_child(1, 0.0)
+    assert second() < before / 3
 
 
 def test_one_good_large_network_is_not_the_only_parent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,9 +70,7 @@ def duplicates(number: int, record: TrialRecord, trials: Sequence[FrozenTrial]) 
         known = record_of(other)
         purpose = [(r.retry_of, r.baseline) for r in (known, record)]
         same_purpose = purpose[0] == purpose[1] != (None, None) and other.number < number
-        ahead = is_trained(other) or (
-            other.state == TrialState.RUNNING and other.number < number
-        )
+        ahead = is_trained(other) or (other.state == TrialState.RUNNING and other.number < number)
         if other.number != number and (same_purpose or (known.key == record.key and ahead)):
             found.append(other.number)
     return found

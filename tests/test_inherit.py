@@ -234,6 +234,11 @@ def test_a_new_channel_before_a_sum_is_small(values: dict[str, Any]) -> None:
     assert 0 < (after - before).norm() / before.norm() < 0.2
 
 
+def test_larger_kernels_everywhere_change_nothing_at_first() -> None:
+    parent = trained(num_layers=2, kernel_size=["3x1", "1x3"], capacity=2, activation="relu")
+    assert same(parent, child_of(parent, {"kernel_size": ["5x1", "1x5"]}))
+
+
 def test_a_shrunk_kernel_keeps_its_middle() -> None:
     parent = trained(kernel_size=5)
     child = child_of(parent, {"kernel_size": "1x3"})

@@ -52,6 +52,17 @@ def test_a_network_has_larger_neighbours_too() -> None:
         assert params == cost(net.model_dump() | values).params
 
 
+def test_a_column_and_a_row_reach_farther_together() -> None:
+    lists = {"num_layers": 3, "kernel_size": ["3x1", "1x3", 1], "capacity": 2}
+    net = model_config(SOBEL["model"] | lists)
+    found = {one.words: one.change for one in neighbours(net)}
+    assert found["larger kernels in every block"] == {"kernel_size": ["5x1", "1x5", 1]}
+    largest = model_config(SOBEL["model"] | lists | {"kernel_size": [7, "7x1", 7]})
+    assert "larger kernels in every block" not in {one.words for one in neighbours(largest)}
+    single = {one.words for one in neighbours(model_config(SOBEL["model"]))}
+    assert "larger kernels in every block" not in single  # it is a change of its only block
+
+
 def test_absolute_values_may_become_squares_with_a_root() -> None:
     net = model_config(SOBEL["model"] | {"activation": "abs", "output_activation": "relu"})
     found = {one.words: one.change for one in neighbours(net)}

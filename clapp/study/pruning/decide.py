@@ -164,9 +164,7 @@ class Records:
         self._ended: list[Record] = []
         self._read = 0
 
-    def beside(
-        self, number: int, history: History, constant_loss: float | None
-    ) -> list[Record]:
+    def beside(self, number: int, history: History, constant_loss: float | None) -> list[Record]:
         """The records of all trials but `number`, and a record of the constant prediction."""
         self._ended += self.of(history.trials[self._read : history.ended])
         self._read = history.ended

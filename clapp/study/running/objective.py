@@ -76,7 +76,9 @@ class Objective:
         skip = before_training(rules, trial.number, trial.record, history, self._records)
         if skip is not None:
             self._skip(trial, skip)
-        watch = Watch(trial, config, rules, self._job, self._emit, self._stop, history, self._records)
+        watch = Watch(
+            trial, config, rules, self._job, self._emit, self._stop, history, self._records
+        )
         watch.rest = self._alone.rest if self._alone is not None else None
         sample = round(sampling + time.perf_counter() - start, 4)
         weights = inherited_weights(config, ancestor_of(trial.record, history.trials))

@@ -171,9 +171,7 @@ def _take(study: "Study", history: "History", worker: str) -> "RunningTrial":
     return begin(study, worker, study.sampler.propose(history.trials))
 
 
-def _run_one(
-    study: "Study", history: "History", objective: "Run", job: Job
-) -> "TrialError | None":
+def _run_one(study: "Study", history: "History", objective: "Run", job: Job) -> "TrialError | None":
     """Run one trial; returns the error if it failed."""
     from loguru import logger
     from optuna.exceptions import UpdateFinishedTrialError

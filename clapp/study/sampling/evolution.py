@@ -1,10 +1,11 @@
 """The default sampler: mutates the best models so far, whose children inherit their weights.
 
 A trial of a small network takes half a second, so a search of a thousand trials takes minutes.
-Every trial is either a random draw, the largest small one of a few, or a member of the front with a
-few changes (Real et al. 2019, "Regularized Evolution") that starts from that member's weights
-(LEMONADE, Elsken et al. 2019); what brought something in this study is tried more often. Sizes are
-exact before a training, so configurations over a limit and those already tried are not proposed.
+Every trial is either a random draw, the largest small one of a few, or a parent with a few changes
+(Real et al. 2019, "Regularized Evolution") that starts from its parent's weights (LEMONADE, Elsken
+et al. 2019). A parent is a member of the front, or the best network of another form. What brought
+something in this study is tried more often. Sizes are exact before a training, so configurations
+over a limit and those already tried are not proposed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -146,14 +147,14 @@ class Evolution(AtOnce):
         """
         self._take_in(trials)
         tried = self._tried | {record_of(trial).key for trial in trials[self._ended :]}
-        parents, near = self._parents.front(), self._parents.near()
+        front, near = self._parents.front(), self._parents.near()
         chances = np.array([*WAYS.values()]) * self._ways.weights(WAYS)
         for number in range(TRIES):
             way = self._random.choice([*WAYS], p=chances / chances.sum())
-            if way == ANYWHERE or not parents or self._is_young():
+            if way == ANYWHERE or not front or self._is_young():
                 found = self._anywhere(tried)
             else:
-                found = self._child(self._parent(parents), near, tried, way)
+                found = self._child(self._parent(front), near, tried, way)
             if found is None or identity(found.config) in tried:
                 continue
             if number >= CHOOSY or not self._is_hopeless(found):
@@ -248,17 +249,16 @@ class Evolution(AtOnce):
         found = self._made(given) if given else None
         return found and found._replace(parent=trial.number, move=move)
 
-    def _neighbour(self, chosen: Parent, tried: set[str | None]) -> Candidate | None:
+    def _neighbour(self, parent: Parent, tried: set[str | None]) -> Candidate | None:
         """A network that is one change of a fixed list away; None: all were tried.
 
         What makes it no larger is tried first, most of the time, or larger, if it has to grow.
         """
-        parent = chosen.trial
-        size = record_of(parent).params or 0
-        values, entries = self._listing(parent)
+        size = record_of(parent.trial).params or 0
+        values, entries = self._listing(parent.trial)
         left = [one for one in entries if one.key not in tried]
         while left:
-            first = [one for one in left if (one.params > size) == chosen.grows]
+            first = [one for one in left if (one.params > size) == parent.grows]
             pool = first if first and self._random.random() < DIRECTED else left
             chances = self._entries.weights(kind(entry.words) for entry in pool)
             one = pool[int(self._random.choice(len(pool), p=chances / chances.sum()))]
@@ -266,7 +266,7 @@ class Evolution(AtOnce):
             found = self._made(self._problem.space.represent({**values, **one.change}))
             # What the search space does not contain is drawn at random instead.
             if found is not None and identity(found.config) == one.key:
-                return found._replace(parent=parent.number, move=one.words)
+                return found._replace(parent=parent.trial.number, move=one.words)
         return None
 
     def _listing(self, parent: FrozenTrial) -> Listing:

@@ -1,6 +1,6 @@
 """The finished trials that a search may change, and the choice of one of them."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -46,13 +46,16 @@ Of one alone, such as a large baseline, all children would be as large, and take
 """
 
 
+Form = frozenset[tuple[str, Any]]
+
+
 class Member(NamedTuple):
     """A finished trial within the limits; `form` holds the keys of `FORM` with their values."""
 
     trial: FrozenTrial
     sizes: tuple[float, ...]
     loss: float
-    form: frozenset[tuple[str, Any]]
+    form: Form
 
 
 class Parents:
@@ -68,6 +71,9 @@ class Parents:
         self._ranks: NDArray[np.int_] | None = None
         self._points: NDArray[np.float64] | None = None  # the front, as of `_logarithms`
         self._children: dict[int, list[float]] = defaultdict(list)
+        self._forms: dict[int, Form] = {}  # of each trial
+        self._best: dict[Form, Member] = {}  # of each form
+        self._of_form: Counter[Form | None] = Counter()  # children
 
     def add(self, trial: FrozenTrial, sizes: tuple[float, ...], loss: float) -> float:
         """A trial that was trained to its end.
@@ -78,6 +84,10 @@ class Parents:
         member = Member(trial, sizes, loss, _form(trial.params))
         self._members.append(member)
         self._ranks = None
+        self._forms[trial.number] = member.form
+        best = self._best.get(member.form)
+        if best is None or _order(member) > _order(best):
+            self._best[member.form] = member
         point = _logarithms([member])
         before = point[:0] if self._points is None else self._points
         if np.any(np.all(before <= point, axis=1)):
@@ -89,6 +99,7 @@ class Parents:
     def add_child(self, parent: int, gain: float) -> None:
         """A child of trial `parent` ended, and added so much hypervolume to the front."""
         self._children[parent].append(gain)
+        self._of_form[self._forms.get(parent)] += 1
 
     def front(self) -> list[Member]:
         """The parents on the front; if none is better than the mean, its models all the same."""
@@ -110,18 +121,14 @@ class Parents:
         The form with the second lowest loss is chosen twice as often as the third, and so on, if
         their networks take as long; less often, the more children it has had.
         """
-        forms: dict[frozenset[tuple[str, Any]], list[Member]] = {}
-        for one in _sorted(self._promising(self._members))[::-1]:  # lowest loss first
-            forms.setdefault(one.form, []).append(one)
-        others = list(forms.values())[1:]
+        lowest_first = _sorted(self._promising([*self._best.values()]))[::-1]
+        others = lowest_first[1:]
         if not others:
             return None
-        efforts = np.array([_effort(members[0]) for members in others])
-        children = np.array(
-            [sum(len(self._children.get(m.trial.number, ())) for m in ms) for ms in others]
-        )
+        efforts = np.array([_effort(one) for one in others])
+        children = np.array([self._of_form[one.form] for one in others])
         chances = 1 / np.arange(1, len(others) + 1) / efforts / (1 + children / FAIR)
-        return others[random.choice(len(others), p=chances / chances.sum())][0]
+        return others[random.choice(len(others), p=chances / chances.sum())]
 
     def chosen(self, parents: Sequence[Member], random: np.random.Generator) -> Member:
         """One of some parents.
@@ -151,7 +158,7 @@ class Parents:
         return [one for one in members if one.loss < PROMISING * worst]
 
 
-def _form(params: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
+def _form(params: Mapping[str, Any]) -> Form:
     named = ((key.partition("[")[0], value) for key, value in params.items())
     return frozenset((name, value) for name, value in named if name in FORM and value != "none")
 
@@ -202,7 +209,11 @@ def _volume(points: NDArray[np.float64]) -> "Hypervolume":
 
 def _sorted(members: Iterable[Member]) -> list[Member]:
     """Highest loss first; of equal losses the larger network, however the trials ended."""
-    return sorted(members, key=lambda one: (-one.loss, *(-size for size in one.sizes)))
+    return sorted(members, key=_order)
+
+
+def _order(member: Member) -> tuple[float, ...]:
+    return -member.loss, *(-size for size in member.sizes)
 
 
 def _effort(member: Member) -> float:
