@@ -1,6 +1,7 @@
 """The base of samplers that choose all values of a trial at once."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,7 +34,7 @@ class AtOnce(BaseSampler):
         self._next: dict[str, Any] = {}
 
     @abstractmethod
-    def propose(self, trials: list[FrozenTrial]) -> Chosen:
+    def propose(self, trials: Sequence[FrozenTrial]) -> Chosen:
         """Choose what to try next, given all trials of the study."""
 
     def infer_relative_search_space(

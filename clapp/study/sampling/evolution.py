@@ -90,7 +90,7 @@ class Proposal(Protocol):
 class Proposes(Protocol):
     """A sampler that draws a whole configuration before its trial is begun."""
 
-    def propose(self, trials: list[FrozenTrial]) -> Proposal:
+    def propose(self, trials: Sequence[FrozenTrial]) -> Proposal:
         """What to try next."""
         ...
 
@@ -138,7 +138,7 @@ class Evolution(AtOnce):
         self._ways, self._mutations, self._entries = Credit(), Credit(), Credit()
         self._listings: dict[int, Listing] = {}
 
-    def propose(self, trials: list[FrozenTrial]) -> Candidate:
+    def propose(self, trials: Sequence[FrozenTrial]) -> Candidate:
         """What to try next.
 
         Raises:

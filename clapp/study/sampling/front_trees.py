@@ -81,7 +81,7 @@ class FrontSampler(AtOnce):
         self._seen = 0  # number of trials when the model was fitted
         self._records = Records(self._objectives, problem.limits)
 
-    def propose(self, trials: list[FrozenTrial]) -> Candidate:
+    def propose(self, trials: Sequence[FrozenTrial]) -> Candidate:
         """The configuration to try next, given all trials of the study.
 
         Raises:
