@@ -106,12 +106,12 @@ def children(trials: list[FrozenTrial], parent: int) -> int:
 
 
 def two_forms(monkeypatch: pytest.MonkeyPatch) -> tuple[list[Candidate], list[Candidate]]:
-    """Candidates of one form, and those of another that are larger than the smallest of these."""
+    """Candidates of one form and of another, smallest first."""
     monkeypatch.setattr("clapp.study.sampling.evolution.STARTUP", 0)
     monkeypatch.setattr("clapp.study.sampling.parents.FORM", ("model.bias",))
     drawn = sorted(search(20)[2], key=lambda one: one.params)
     best = [one for one in drawn if one.drawn["model.bias"]]
-    return best, [o for o in drawn if not o.drawn["model.bias"] and o.params > best[0].params]
+    return best, [one for one in drawn if not one.drawn["model.bias"]]
 
 
 def test_a_network_of_another_form_has_children_though_it_is_beaten(
@@ -121,6 +121,7 @@ def test_a_network_of_another_form_has_children_though_it_is_beaten(
     other = others[-1]
     trials = [finished(number, one, loss=0.001) for number, one in enumerate(best)]
     trials.append(finished(len(trials), other, loss=0.005))
+    assert other.params > best[0].params
     assert children(trials, len(best)) >= 2
     monkeypatch.setattr("clapp.study.sampling.evolution.OTHER_FORM", 0)
     assert children(trials, len(best)) == 0
@@ -129,7 +130,8 @@ def test_a_network_of_another_form_has_children_though_it_is_beaten(
 def test_a_network_on_the_front_shrinks_and_one_off_it_grows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    best, others = two_forms(monkeypatch)
+    best, drawn = two_forms(monkeypatch)
+    others = [one for one in drawn if one.params > best[0].params]
     trials = [finished(number, one, loss=0.001) for number, one in enumerate(best)]
     trials += [finished(len(best) + n, one, 0.005 + n / 1000) for n, one in enumerate(others)]
 

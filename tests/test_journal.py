@@ -27,7 +27,6 @@ WRITER = """
 import sys
 from pathlib import Path
 from optuna.trial import TrialState, create_trial
-from clapp.study.plan.existing import load_existing
 from clapp.study.storage.journal import open_journal
 
 storage = open_journal(Path(sys.argv[1]))

@@ -4,7 +4,6 @@ A key of a block takes one value, which holds for every block, or a list with on
 """
 
 import re
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
@@ -228,13 +227,6 @@ class FilterNetConfig(ModelConfig):
             changes["padding"] = "zero"
         return self.model_copy(update=changes)
 
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """See pydantic; what is kept of the original is worked out anew."""
-        copy = super().model_copy(update=update, deep=deep)
-        for kept in ("blocks", "_canonical"):
-            copy.__dict__.pop(kept, None)
-        return copy
-
 
 def _sides(kernel: int | str) -> tuple[int, int]:
     if isinstance(kernel, int):
@@ -244,13 +236,13 @@ def _sides(kernel: int | str) -> tuple[int, int]:
 
 
 def _without_idle_keys(block: BlockShape) -> BlockShape:
-    if block.norm == "none" and not block.norm_first:
+    if block.norm == "none":
         block = block._replace(norm_first=True)
-    if block.channels != block.width and (block.rezero or block.reskip):
+    if block.channels != block.width:
         block = block._replace(rezero=False, reskip=False)
-    if block.kernel == (1, 1) and block.dilation != 1:
+    if block.kernel == (1, 1):
         block = block._replace(dilation=1)
-    if block.channels == 1 and block.depthwise:
+    if block.channels == 1:
         block = block._replace(depthwise=False)
     return block
 

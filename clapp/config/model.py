@@ -1,5 +1,6 @@
 """The keys that the section `model` has in every family, and how the class of a family is found."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Annotated, Any, ClassVar, Self
 
@@ -37,6 +38,13 @@ class ModelConfig(Section):
         Two configurations describe the same function family exactly when these are equal.
         """
         return self
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """See pydantic; cached properties are worked out anew for the copy."""
+        copy = super().model_copy(update=update, deep=deep)
+        for cached in copy.__dict__.keys() - type(self).model_fields.keys():
+            del copy.__dict__[cached]
+        return copy
 
     def __hash__(self) -> int:
         """Equal configurations have equal hashes, those with lists too."""

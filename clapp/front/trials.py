@@ -52,6 +52,13 @@ def trained(trials: Iterable[FrozenTrial]) -> int:
     return sum(map(is_trained, trials))
 
 
+def ended_first(trials: Sequence[FrozenTrial], known: int = 0) -> int:
+    """How many of the first trials have ended; `known` of them are known to."""
+    while known < len(trials) and trials[known].state.is_finished():
+        known += 1
+    return known
+
+
 def skips_in_a_row(trials: Sequence[FrozenTrial], first: int) -> int:
     """Drawn trials skipped since the last trial that was not, among those numbered `first` and up.
 

@@ -37,7 +37,7 @@ from clapp.training.stopping import StoppingRule
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
-    from optuna.trial import FrozenTrial, Trial
+    from optuna.trial import Trial
 
     from clapp.config import Config
     from clapp.study.plan.plan import Plan
@@ -157,7 +157,7 @@ class Search:
 
         if not isinstance(self.sampler, Proposes):
             return self.study.ask(), TrialRecord(started=now)
-        proposal = self.sampler.propose(self._trials())
+        proposal = self.sampler.propose(self._now().trials)
         self.study.enqueue_trial(proposal.drawn)
         begun = TrialRecord(started=now, parent=proposal.parent, move=proposal.move)
         return self.study.ask(proposal.distributions), begun
@@ -199,11 +199,8 @@ class Search:
         trial.set_user_attr(RECORD, record.document())
         self.study.tell(trial, state=TrialState.PRUNED)
 
-    def _trials(self) -> "list[FrozenTrial]":
-        return self.study.get_trials(deepcopy=False)
-
     def _now(self) -> History:
-        self._history.read(self._trials())
+        self._history.read(self.study.get_trials(deepcopy=False))
         return self._history
 
     def _goes_on(self, one: Training, now: float) -> bool:

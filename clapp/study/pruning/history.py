@@ -11,7 +11,15 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from clapp.front.record import TrialRecord, record_of
-from clapp.front.trials import enqueued_as, is_enqueued, is_lost, is_trained, to_repeat, trained
+from clapp.front.trials import (
+    ended_first,
+    enqueued_as,
+    is_enqueued,
+    is_lost,
+    is_trained,
+    to_repeat,
+    trained,
+)
 
 
 class History:
@@ -35,9 +43,9 @@ class History:
     def read(self, trials: Sequence[FrozenTrial]) -> None:
         """Take in the trials as they are now, in the order of their numbers."""
         self.trials = trials
-        while self.ended < len(trials) and trials[self.ended].state.is_finished():
-            self._keep(trials[self.ended])
-            self.ended += 1
+        before, self.ended = self.ended, ended_first(trials, self.ended)
+        for trial in trials[before : self.ended]:
+            self._keep(trial)
 
     def _keep(self, trial: FrozenTrial) -> None:
         record = record_of(trial)

@@ -19,7 +19,7 @@ from clapp.config import Config, identity
 from clapp.errors import ExhaustedError
 from clapp.front.objectives import exact_costs, exact_names
 from clapp.front.record import TrialRecord, record_of
-from clapp.front.trials import is_trained
+from clapp.front.trials import ended_first, is_trained
 from clapp.study.pruning.decide import Records
 from clapp.study.pruning.pruners import QUANTISATION, Record, is_hopeless
 from clapp.study.sampling.at_once import AtOnce
@@ -185,8 +185,7 @@ class Evolution(AtOnce):
                     self._exact.append(record)
             if trained:
                 self._credit(facts, gain)
-        while self._ended < len(trials) and trials[self._ended].state.is_finished():
-            self._ended += 1
+        self._ended = ended_first(trials, self._ended)
 
     def _is_young(self) -> bool:
         """Whether too little is known to change anything."""
