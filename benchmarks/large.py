@@ -160,8 +160,9 @@ class _Threads:
     """Processor seconds of each other thread of this process, looked at again and again."""
 
     def __enter__(self) -> "_Threads":
-        self._first = self._seconds()
-        self._last = dict(self._first)
+        self._lock = threading.Lock()
+        self._last: dict[str, float] = {}
+        self._first = self._look()
         self._when_read: dict[str, float] | None = None
         self._done = threading.Event()
         self._watcher = threading.Thread(target=self._watch)
@@ -169,7 +170,7 @@ class _Threads:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._last |= self._seconds()
+        self._look()
         self._done.set()
         self._watcher.join()
 
@@ -180,7 +181,7 @@ class _Threads:
     def note(self, text: str) -> None:
         """Notice in what is told when the picture has been read."""
         if self._when_read is None and not text.startswith("reading"):
-            self._when_read = self._seconds()
+            self._when_read = self._look()
 
     def critical(self) -> float:
         """Of all threads until the picture was read, then of the busiest, or half of all."""
@@ -194,14 +195,16 @@ class _Threads:
 
     def _watch(self) -> None:
         while not self._done.wait(_SAMPLE_SECONDS):
-            self._last |= self._seconds()
+            self._look()
 
-    @staticmethod
-    def _seconds() -> dict[str, float]:
-        found = {}
-        for task in Path("/proc/self/task").iterdir():
-            try:
-                found[task.name] = int((task / "schedstat").read_text().split()[0]) / 1e9
-            except OSError:
-                continue  # it has ended
-        return found
+    def _look(self) -> dict[str, float]:
+        """What each thread has taken by now; what ended threads took stays in `_last`."""
+        with self._lock:  # an older reading must not follow a newer one
+            now = {}
+            for task in Path("/proc/self/task").iterdir():
+                try:
+                    now[task.name] = int((task / "schedstat").read_text().split()[0]) / 1e9
+                except OSError:
+                    continue  # it has ended
+            self._last |= now
+            return now
