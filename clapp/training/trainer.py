@@ -116,6 +116,7 @@ class Trainer:
         self.iterations = self.images = self.validations = self.starts = 0
         self.start = time.perf_counter()
         self.model = build_model(config.model).to(device)
+        self.inherits = weights is not None
         if weights is not None:
             self.model.load_state_dict(dict(weights))
         self.optimiser = self.optimise(self.model)
@@ -184,9 +185,10 @@ class Trainer:
         return "iterations"
 
     def choose_start(self, pairs: Iterator[tuple[Tensor, Tensor]]) -> None:
-        """Train briefly from several initial weights, and go on with the best network."""
+        """Train briefly from several initial weights, unless they are given, and go on with the
+        best network."""
         wanted = self.config.train.starts
-        if wanted == 1:
+        if wanted == 1 or self.inherits:
             return
         models = [self.model]
         while len(models) < wanted:
