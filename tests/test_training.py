@@ -399,10 +399,12 @@ def test_large_networks_and_bfloat16_are_left_to_adam() -> None:
 def test_a_training_starts_from_given_weights() -> None:
     first = train(load_config(SMALL, ["train.starts=4"]))
     weights = first.model.state_dict()
-    again = train(
-        load_config(SMALL, ["train.max_iterations=20", "train.min_iterations=0"]), None, weights
-    )
+    short = ["train.max_iterations=20", "train.min_iterations=0"]
+    again = train(load_config(SMALL, short), None, weights)
     assert again.loss < 2 * first.loss
+    alone = train(load_config(SMALL, [*short, "train.starts=4"]), None, weights)
+    assert losses(alone) == losses(again)  # no other first weights are tried
+    assert alone.starts == 0
 
 
 def test_starts_work_for_adam_too() -> None:

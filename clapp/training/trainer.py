@@ -51,7 +51,8 @@ def train(
     Args:
         config: a complete configuration.
         report: called after every validation; returning True ends the training ("stopped").
-        weights: to start from, a state of the network; None: drawn from the seed.
+        weights: to start from, a state of the network, and no others are tried; None: drawn from
+            the seed.
 
     Raises:
         ConfigError: the network does not fit the pictures.
