@@ -52,7 +52,6 @@ config:
   valid_data: {{name: {pictures}, split: validation}}
   test_data: {{name: {test}, split: test}}
   train:
-    starts: 2            # first weights that are tried for each network
     min_iterations: 200
     validation_images: 2 # of each validation on the way; the final loss is over all
     patience: 2          # validations without an improvement of 1 %
