@@ -3,7 +3,7 @@
 from urllib.parse import quote
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clapp.errors import UserError
@@ -25,19 +25,13 @@ PLACES = (
 )
 
 
-def _url(place: str, password: str) -> str:
-    url = place.format(password)
-    assume(not url.startswith("nonsense://"))  # then it is the name of a user, which is shown
-    return url
-
-
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(PLACES), WORDS, WORDS, st.booleans())
 def test_a_url_is_shown_without_its_secret(
     place: str, before: str, after: str, quoted: bool
 ) -> None:
     password = before + SECRET + after
-    url = _url(place, quote(password, safe="") if quoted else password)
+    url = place.format(quote(password, safe="") if quoted else password)
     assert SECRET not in redact(url)
     for said in (url, f'cannot log in with "{password}"', f"password={quote(password)}: no"):
         assert SECRET not in without_secrets(said, url)
@@ -47,6 +41,6 @@ def test_a_url_is_shown_without_its_secret(
 @given(st.sampled_from([place for place in PLACES if "grpc" not in place]), WORDS, WORDS)
 def test_no_error_names_it(place: str, before: str, after: str) -> None:
     with pytest.raises(UserError) as caught:
-        open_storage(_url(place, before + SECRET + after), create=False).get_all_studies()
+        open_storage(place.format(before + SECRET + after), create=False).get_all_studies()
     assert SECRET not in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -116,7 +116,7 @@ def test_interrupted_and_killed_it_goes_on_to_the_exact_total(desk: Desk) -> Non
     process = desk.start("--workers", "2")
     desk.wait_for(1, process)
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=20)
     assert process.returncode == 130, output
     assert "everything is saved" in output
     assert TrialState.RUNNING not in {trial.state for trial in desk.trials()}

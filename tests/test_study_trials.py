@@ -403,7 +403,8 @@ def test_derived_seeds_fit_and_differ() -> None:
         ("postgresql://h/d?passwd=word", "postgresql://h/d?***"),
         ("sqlite:////a/b@c.db", "sqlite:////a/b@c.db"),
         ("journal:////a/b@c?d/study.journal", "journal:////a/b@c?d/study.journal"),
-        ("journalist://u:secret@h/d", "journalist://u:***@h/d"),
+        ("journalist://u:secret@h/d", "journalist://:***@h/d"),
+        ("grpc://token@h:1", "grpc://:***@h:1"),
         ("postgresql://u@h:5432/d", "postgresql://u@h:5432/d"),
     ],
 )

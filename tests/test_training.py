@@ -259,8 +259,7 @@ def test_the_time_limit_ends_everything_with_a_loss() -> None:
     limits = ["train.max_seconds=0.3", "train.max_iterations=1000000"]
     result = train(tiny("num_resolutions=2", *limits, "train.validation_interval=1000000"))
     assert result.stop_reason == "time"
-    assert result.seconds >= 0.3
-    assert result.iterations < 1_000_000
+    assert 0.3 <= result.seconds < 3
     assert len(result.curve) == 1
     assert math.isfinite(result.loss)
 
@@ -337,7 +336,7 @@ def test_pictures_take_turns_in_validating_and_the_final_loss_is_over_all() -> N
     assert turns.loss == pytest.approx(whole.loss, rel=1e-5)  # the same training
     assert turns.curve[-1].l2 != pytest.approx(whole.loss, rel=1e-3)
     assert turns.seconds > turns.curve[-1].seconds  # the last validation is part of the training
-    assert sum(turns.timings.values()) <= turns.seconds * 1.01
+    assert turns.seconds >= sum(turns.timings.values())
     # 3 of 4 pictures each time: four validations see each picture three times.
     constant = constant_losses(tiny().valid_data, tiny().target_filter)
     still = ["train.learning_rate=1e-12", "train.min_lr=0", "train.max_iterations=16"]

@@ -117,7 +117,7 @@ class Trainer:
         self.iterations = self.images = self.validations = self.starts = 0
         self.start = time.perf_counter()
         self.model = build_model(config.model).to(device)
-        self.inherits = weights is not None
+        self.wanted_starts = config.train.starts if weights is None else 1
         if weights is not None:
             self.model.load_state_dict(dict(weights))
         self.optimiser = self.optimise(self.model)
@@ -186,13 +186,11 @@ class Trainer:
         return "iterations"
 
     def choose_start(self, pairs: Iterator[tuple[Tensor, Tensor]]) -> None:
-        """Train briefly from several initial weights, unless they are given, and go on with the
-        best network."""
-        wanted = self.config.train.starts
-        if wanted == 1 or self.inherits:
+        """Train briefly from several initial weights, and go on with the best network."""
+        if self.wanted_starts == 1:
             return
         models = [self.model]
-        while len(models) < wanted:
+        while len(models) < self.wanted_starts:
             models.append(build_model(self.config.model).to(self.device))
         with self.timed("step"):
             found = best_start(
